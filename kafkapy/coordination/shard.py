@@ -1,0 +1,79 @@
+"""What a coordinator is made of: a machine that decides, a journal that writes its facts down.
+
+A machine is pure. It sees commands, tickets and the time; it returns a `Decision`. The runtime
+(coordination/runtime.py) appends the facts to the shard's log, applies them, and only then releases the answers.
+Loading a shard is applying its log from the start, so start-up is the same code as running.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+Ticket = int
+"""Names one waiting caller. An answer may come in the decision about its own command, or in any later one."""
+
+
+class SetTimer(NamedTuple):
+    """Hand `command` to the machine (with ticket 0) once the clock reads `deadline_ms`. A key has one timer at most."""
+
+    key: object
+    deadline_ms: int
+    command: Any
+
+
+class CancelTimer(NamedTuple):
+    """Forget the timer of this key, if there is one."""
+
+    key: object
+
+
+class Answer(NamedTuple):
+    """What a waiting caller gets: a value, or a `KafkaError` to be raised there."""
+
+    ticket: Ticket
+    value: Any
+
+
+@dataclass(slots=True)
+class Decision:
+    """Effects as data: facts to persist, answers to release once they are persisted, timers to set or cancel."""
+
+    facts: list[Any] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    timers: list[SetTimer | CancelTimer] = field(default_factory=list)
+
+
+class Machine(Protocol):
+    """The pure part of a shard."""
+
+    def decide(self, command: Any, ticket: Ticket, now_ms: int) -> Decision:
+        """Decide one command. May change soft state (who is waiting), never durable state.
+
+        Raises `KafkaError` to refuse.
+        """
+
+    def apply(self, fact: Any) -> None:
+        """Take one persisted fact: the only way durable state changes."""
+
+    def loaded(self, now_ms: int) -> Decision:
+        """Called once the log is replayed: the timers (and facts) that the loaded state calls for."""
+
+
+Fact = TypeVar("Fact")
+
+
+class Entry(NamedTuple):
+    """A fact as a record: `value` None is a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+
+
+class Journal(Protocol[Fact]):
+    """Facts to records and back, in Kafka's own record formats."""
+
+    def encode(self, fact: Fact) -> Sequence[Entry]:
+        """The record or records that carry the fact."""
+
+    def decode(self, entry: Entry) -> Fact | None:
+        """The fact behind a record; None for a record type that this machine does not use."""

@@ -1,0 +1,44 @@
+"""The APIs that kafkapy serves: one row each, and nowhere else.
+
+The registry, ApiVersions, the version check and the generated documents all read `ALL`. A handler module is imported
+when its first request comes, so a row carries what must be known before: the key and the range of versions.
+"""
+
+from typing import NamedTuple
+
+
+class Route(NamedTuple):
+    """An API key, the module under `kafkapy.handlers` that serves it, and the versions served."""
+
+    key: int
+    module: str
+    min_version: int
+    max_version: int
+
+
+ALL: tuple[Route, ...] = (
+    Route(0, "data.produce", 3, 13),
+    Route(1, "data.fetch", 4, 18),
+    Route(2, "data.list_offsets", 1, 11),
+    Route(3, "admin.metadata", 0, 13),
+    Route(8, "groups.offset_commit", 2, 10),
+    Route(9, "groups.offset_fetch", 1, 10),
+    Route(10, "groups.find_coordinator", 0, 6),
+    Route(11, "groups.join_group", 0, 9),
+    Route(12, "groups.heartbeat", 0, 4),
+    Route(13, "groups.leave_group", 0, 5),
+    Route(14, "groups.sync_group", 0, 5),
+    Route(15, "groups.describe_groups", 0, 6),
+    Route(16, "groups.list_groups", 0, 5),
+    Route(18, "admin.api_versions", 0, 4),
+    Route(19, "admin.create_topics", 2, 7),
+    Route(20, "admin.delete_topics", 1, 6),
+    Route(22, "data.init_producer_id", 0, 5),
+    Route(23, "data.offset_for_leader_epoch", 2, 4),
+    Route(32, "admin.describe_configs", 1, 4),
+    Route(37, "admin.create_partitions", 0, 3),
+    Route(42, "groups.delete_groups", 0, 2),
+    Route(47, "groups.offset_delete", 0, 0),
+    Route(60, "admin.describe_cluster", 0, 2),
+    Route(75, "admin.describe_topic_partitions", 0, 0),
+)

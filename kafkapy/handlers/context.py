@@ -1,0 +1,129 @@
+"""What a handler is given beside the request: who asks, over which connection, and the rooms to ask.
+
+Authorization: there is no authorizer yet, and as in Kafka without one everything is allowed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from kafkapy.model import ANONYMOUS, Endpoint, Principal
+
+if TYPE_CHECKING:
+    from kafkapy.clock import Clock
+    from kafkapy.cluster.service import ClusterService
+    from kafkapy.config.layers import BrokerConfig
+    from kafkapy.groups.service import GroupService
+    from kafkapy.log.fetch_session import FetchSessionCache
+    from kafkapy.storage.base import Logs
+    from kafkapy.transactions.producer_ids import ProducerIds
+
+
+class Operation(IntEnum):
+    """What may be allowed or denied on a resource; the value is the code on the wire and the bit in a bitfield."""
+
+    READ = 3
+    WRITE = 4
+    CREATE = 5
+    DELETE = 6
+    ALTER = 7
+    DESCRIBE = 8
+    CLUSTER_ACTION = 9
+    DESCRIBE_CONFIGS = 10
+    ALTER_CONFIGS = 11
+    IDEMPOTENT_WRITE = 12
+
+
+class ResourceType(IntEnum):
+    """What an operation is done to; the value is the code on the wire."""
+
+    TOPIC = 2
+    GROUP = 3
+    CLUSTER = 4
+    TRANSACTIONAL_ID = 5
+
+
+CLUSTER_NAME = "kafka-cluster"
+
+_OPERATIONS = {
+    ResourceType.TOPIC: (
+        Operation.READ,
+        Operation.WRITE,
+        Operation.CREATE,
+        Operation.DESCRIBE,
+        Operation.DELETE,
+        Operation.ALTER,
+        Operation.DESCRIBE_CONFIGS,
+        Operation.ALTER_CONFIGS,
+    ),
+    ResourceType.GROUP: (
+        Operation.READ,
+        Operation.DESCRIBE,
+        Operation.DELETE,
+        Operation.DESCRIBE_CONFIGS,
+        Operation.ALTER_CONFIGS,
+    ),
+    ResourceType.CLUSTER: (
+        Operation.CREATE,
+        Operation.CLUSTER_ACTION,
+        Operation.DESCRIBE_CONFIGS,
+        Operation.ALTER_CONFIGS,
+        Operation.IDEMPOTENT_WRITE,
+        Operation.ALTER,
+        Operation.DESCRIBE,
+    ),
+    ResourceType.TRANSACTIONAL_ID: (Operation.DESCRIBE, Operation.WRITE),
+}
+
+
+@dataclass(slots=True)
+class Session:
+    """One connection, as handlers see it."""
+
+    listener: str
+    security_protocol: str
+    local_host: str
+    local_port: int
+    peer_host: str
+    peer_port: int
+    principal: Principal = ANONYMOUS
+    software_name: str = "unknown"
+    software_version: str = "unknown"
+
+
+@dataclass(slots=True)
+class Rooms:
+    """The rooms that handlers may ask."""
+
+    config: "BrokerConfig"
+    clock: "Clock"
+    logs: "Logs"
+    cluster: "ClusterService"
+    groups: "GroupService"
+    producer_ids: "ProducerIds"
+    fetch_sessions: "FetchSessionCache"
+    node_id: int
+    advertised: Callable[[Session], Endpoint]
+
+
+@dataclass(slots=True)
+class Context:
+    """One request's surroundings."""
+
+    api_key: int
+    api_version: int
+    correlation_id: int
+    client_id: str | None
+    session: Session = field(repr=False)
+    rooms: Rooms = field(repr=False)
+
+    def require(self, operation: Operation, resource_type: ResourceType, name: str) -> None:
+        """Raise the resource type's authorization error unless the principal may do `operation` on the resource."""
+
+    def authorized_operations(self, resource_type: ResourceType, name: str) -> int:
+        """What the principal may do on the resource, as the bitfield of KIP-430."""
+        bits = 0
+        for operation in _OPERATIONS[resource_type]:
+            bits |= 1 << operation
+        return bits

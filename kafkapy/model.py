@@ -1,0 +1,80 @@
+"""The nouns that every floor shares: frozen, small, without behaviour.
+
+Topic ids and cluster ids are 16 raw bytes in memory and on the wire; people see them in URL-safe base64 without
+padding, as every Kafka tool prints them.
+"""
+
+import base64
+from enum import IntEnum
+from typing import NamedTuple
+
+ZERO_UUID = bytes(16)
+
+NO_TIMESTAMP = -1
+NO_PRODUCER_ID = -1
+NO_PRODUCER_EPOCH = -1
+NO_SEQUENCE = -1
+NO_LEADER_EPOCH = -1
+
+
+class TopicPartition(NamedTuple):
+    """A partition by its topic's name."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class LogId(NamedTuple):
+    """One partition's log. The topic id tells a re-created topic's log from that of its namesake."""
+
+    topic: str
+    partition: int
+    topic_id: bytes
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class IsolationLevel(IntEnum):
+    """How far a reader may see (KIP-98): to the high watermark, or to the last stable offset."""
+
+    READ_UNCOMMITTED = 0
+    READ_COMMITTED = 1
+
+
+class Principal(NamedTuple):
+    """Who sends a request."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+ANONYMOUS = Principal("User", "ANONYMOUS")
+
+
+class Endpoint(NamedTuple):
+    """Where a listener can be reached."""
+
+    listener: str
+    host: str
+    port: int
+    security_protocol: str
+
+
+def format_uuid(uuid: bytes) -> str:
+    """The text form of a 16-byte id."""
+    return base64.urlsafe_b64encode(uuid).rstrip(b"=").decode("ascii")
+
+
+def parse_uuid(text: str) -> bytes:
+    """The 16 bytes behind the text form of an id; ValueError when it is not one."""
+    uuid = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if len(uuid) != 16:
+        raise ValueError(f"{text!r} is not a 16-byte id")
+    return uuid

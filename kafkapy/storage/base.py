@@ -1,0 +1,199 @@
+"""The seam: what kafkapy asks of a store, and nothing else.
+
+A store keeps partition logs. Groups, transactions and cluster metadata keep no store of their own: their facts are
+records in internal topics, so these few methods carry all durable state. `tests/storage/contract.py` holds the one
+suite that every store passes.
+
+Invariants of every store
+ 1. Offsets of a log are dense as appended: a batch gets the log's end offset as its base, and the end moves by
+    `last_offset_delta + 1`.
+ 2. `append` returning an outcome without an error means: as durable as the log's settings promise, and readable.
+ 3. Bytes come back as they went in, but for base offset and leader epoch (the first 16 bytes of a batch, outside
+    its CRC).
+ 4. Sequencing (producer epochs, sequence numbers, duplicates, markers, last stable offset) is decided by
+    `storage/sequencing.py` alone; a store only keeps the state and feeds it.
+ 5. A log that was deleted and created again under the same name (another topic id) is a new log.
+
+The methods are coroutines so that a store may go to a disk or a network; one that need not wait does not yield.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from kafkapy.errors import Error
+from kafkapy.model import IsolationLevel, LogId
+from kafkapy.records.batch import BatchHeader
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What a store needs to know of a topic's configuration. Names and units are those of Kafka's topic settings."""
+
+    segment_bytes: int = 1 << 30
+    segment_ms: int = 7 * 24 * 3_600_000
+    segment_jitter_ms: int = 0
+    segment_index_bytes: int = 10 << 20
+    index_interval_bytes: int = 4096
+    flush_messages: int = (1 << 63) - 1
+    flush_ms: int = (1 << 63) - 1
+    file_delete_delay_ms: int = 60_000
+    preallocate: bool = False
+
+
+class Origin(Enum):
+    """Who appends; it decides which checks sequencing makes."""
+
+    CLIENT = "client"
+    COORDINATOR = "coordinator"
+
+
+@dataclass(slots=True)
+class Write:
+    """Whole, validated batches for one log.
+
+    `data` holds exactly the batches that `headers` describes, back to back. With `expect_end`, the write is refused
+    (outcome NOT_LEADER_OR_FOLLOWER) unless the log ends at that offset: the store itself stops a deposed coordinator.
+    """
+
+    log: LogId
+    data: Buffer
+    headers: Sequence[BatchHeader]
+    leader_epoch: int = 0
+    origin: Origin = Origin.CLIENT
+    expect_end: int | None = None
+
+
+class Outcome(NamedTuple):
+    """What became of one write.
+
+    Appended (or recognised as a repeat of an earlier append): `base_offset` is the first record's offset. Rejected:
+    `error` says why and offsets are -1. Times in milliseconds.
+    """
+
+    base_offset: int = -1
+    end_offset: int = -1
+    log_start_offset: int = -1
+    error: Error = Error.NONE
+    message: str | None = None
+    duplicate: bool = False
+
+
+class Read(NamedTuple):
+    """One log to read from `offset` on, at most `max_bytes` of it."""
+
+    log: LogId
+    offset: int
+    max_bytes: int
+    isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+
+
+class AbortedTransaction(NamedTuple):
+    """A transaction whose records a read-committed reader must skip from `first_offset` on (KIP-98)."""
+
+    producer_id: int
+    first_offset: int
+
+
+class Slice(NamedTuple):
+    """What one read brought.
+
+    `records` starts with the whole batch that contains the asked offset and may end in part of a batch. It is empty
+    at the end of the log. Past the end or before the start: OFFSET_OUT_OF_RANGE, with the bounds filled in; a log that
+    does not exist: UNKNOWN_TOPIC_OR_PARTITION. `aborted` is sorted by first offset, and None unless the read asked
+    for committed records.
+    """
+
+    records: Buffer = b""
+    high_watermark: int = -1
+    last_stable_offset: int = -1
+    log_start_offset: int = -1
+    aborted: list[AbortedTransaction] | None = None
+    error: Error = Error.NONE
+
+
+class Bounds(NamedTuple):
+    """A log's offsets: first kept, first not yet durable (high watermark), first not yet decided, next to be given."""
+
+    log_start_offset: int
+    high_watermark: int
+    last_stable_offset: int
+    end_offset: int
+
+
+class FoundTime(NamedTuple):
+    """A record found by its timestamp."""
+
+    offset: int
+    timestamp: int
+    leader_epoch: int
+
+
+class EpochEnd(NamedTuple):
+    """The largest leader epoch at or below the asked one, and the offset where it ended (KIP-101)."""
+
+    leader_epoch: int
+    end_offset: int
+
+
+class Watch(Protocol):
+    """Wakes when any of the watched logs grew, was deleted, or moved its stable offset. Use as a context manager."""
+
+    async def changed(self) -> None:
+        """Return as soon as something happened since the watch was opened or since `changed` last returned."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class Logs(Protocol):
+    """The store. Opened and closed as an async context manager by the store's own `open` function."""
+
+    async def create(self, log: LogId, settings: LogSettings) -> None:
+        """Make an empty log; a log that exists already (same id) only takes the settings."""
+
+    async def configure(self, log: LogId, settings: LogSettings) -> None:
+        """Use these settings from now on."""
+
+    async def delete(self, log: LogId) -> None:
+        """Forget the log; its readers and watchers are woken. Unknown logs are ignored."""
+
+    def logs(self) -> Sequence[LogId]:
+        """Every log that the store holds."""
+
+    async def append(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Append each write; `outcomes[i]` answers `writes[i]`, and one that is refused does not stop the others.
+
+        A disk that fails answers KAFKA_STORAGE_ERROR for the writes it touched.
+        """
+
+    async def read(self, reads: Sequence[Read], max_bytes: int) -> list[Slice]:
+        """Serve the reads in order until `max_bytes` are used up; `slices[i]` answers `reads[i]`.
+
+        The first batch of the first read that finds any is returned whole, even beyond the limits (KIP-74).
+        """
+
+    def bounds(self, log: LogId) -> Bounds | None:
+        """The log's offsets now; None when there is no such log."""
+
+    async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
+        """The first record whose timestamp is at least `timestamp`, record by record, also in compressed batches."""
+
+    async def find_max_time(self, log: LogId) -> FoundTime | None:
+        """The record with the largest timestamp, the first of them when several share it."""
+
+    async def epoch_end(self, log: LogId, leader_epoch: int) -> EpochEnd | None:
+        """Where `leader_epoch` ended; None when the log knows no epoch at or below it."""
+
+    async def trim(self, log: LogId, offset: int) -> int:
+        """Drop what lies before `offset` and return the new log start offset."""
+
+    def watch(self, logs: Sequence[LogId]) -> Watch:
+        """Watch these logs. Open the watch before the last look, or a wake can be missed."""
