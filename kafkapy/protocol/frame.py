@@ -1,0 +1,88 @@
+"""Bytes in, whole frames out: the receive buffer of one connection.
+
+A frame is a 4-byte big-endian length and that many bytes. Pure: the connection does the receiving, `recv_into(writable())`.
+
+Invariants
+1. The buffer grows (doubling) only when it is full of received bytes; an announced length alone reserves nothing.
+2. It never holds more than one maximal frame and its length prefix.
+3. A buffer with views handed out is never resized, only replaced; its bytes stay as they are until the next `writable()`.
+
+Called by the connection; also by clients in tests and tools.
+"""
+
+from struct import Struct
+from typing import Final
+
+from kafkapy.protocol.primitives import ProtocolError
+
+_PREFIX: Final = Struct(">i")
+_IDLE_SIZE: Final = 16 * 1024
+# Java producers send at most max.request.size (1 MiB) in one request; such a buffer is worth keeping, a larger one is not.
+_KEPT_SIZE: Final = 2 * 1024 * 1024
+_SMALL_READS_BEFORE_SHRINKING: Final = 64
+
+
+class FrameTooLarge(ProtocolError):
+    """A frame announces more bytes than this connection allows."""
+
+
+class FrameReader:
+    """Collects bytes and cuts them into frames of at most `max_size` bytes (without the length prefix)."""
+
+    __slots__ = ("_buffer", "_end", "_max_size", "_small_reads", "_start", "_view")
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self._replace(_IDLE_SIZE, 0)
+
+    def writable(self) -> memoryview:
+        """Where to receive the next bytes, never empty. Frames handed out before are invalid from here on.
+
+        Take every `next_frame()` first: with a whole frame left inside there may be no room.
+        """
+        pending = self._end - self._start
+        if self._start:
+            self._view[:pending] = self._view[self._start : self._end]
+            self._start, self._end = 0, pending
+        capacity = len(self._buffer)
+        if pending == capacity:
+            self._replace(min(2 * capacity, max(self._max_size, _IDLE_SIZE) + _PREFIX.size), pending)
+        elif capacity > _IDLE_SIZE and pending < _IDLE_SIZE:
+            self._small_reads += 1
+            if capacity > _KEPT_SIZE or self._small_reads > _SMALL_READS_BEFORE_SHRINKING:
+                self._replace(_IDLE_SIZE, pending)
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """`count` bytes now stand at the beginning of what `writable()` returned."""
+        self._end += count
+        if count >= _IDLE_SIZE:
+            self._small_reads = 0
+
+    def next_frame(self) -> memoryview | None:
+        """The next whole frame without its length, or None until more bytes come.
+
+        Raises `ProtocolError` for a negative length and `FrameTooLarge` for one above the limit; the connection is then
+        beyond repair.
+        """
+        body = self._start + _PREFIX.size
+        if body > self._end:
+            return None
+        (size,) = _PREFIX.unpack_from(self._buffer, self._start)
+        if size < 0:
+            raise ProtocolError(f"a frame announces {size} bytes")
+        if size > self._max_size:
+            raise FrameTooLarge(f"a frame announces {size} bytes, the limit is {self._max_size}")
+        if body + size > self._end:
+            return None
+        self._start = body + size
+        return self._view[body : self._start]
+
+    def _replace(self, capacity: int, pending: int) -> None:
+        """Go on in a fresh buffer that begins with the first `pending` bytes of the old one."""
+        buffer = bytearray(capacity)
+        if pending:
+            buffer[:pending] = self._view[:pending]
+        self._buffer = buffer
+        self._view = memoryview(buffer)
+        self._start, self._end, self._small_reads = 0, pending, 0

@@ -1,0 +1,1 @@
+"""The protocol generator: specs in, straight-line Python out."""

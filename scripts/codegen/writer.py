@@ -1,0 +1,111 @@
+"""Lines of Python: indentation, wrapping, runs of fixed-size values fused into one `struct`, functions shared by versions."""
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+WIDTH = 120
+
+
+class Lines:
+    """Source lines under construction."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._depth = 1
+
+    def add(self, line: str) -> None:
+        self.lines.append("    " * self._depth + line)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        self.add(head)
+        with self.indented():
+            yield
+
+    @contextmanager
+    def indented(self) -> Iterator[None]:
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def condition(self, word: str, joint: str, parts: Sequence[str]) -> None:
+        """`if a or b:`, one part a line where one line is too short."""
+        line = word + joint.join(parts) + ":"
+        if len(line) + 4 * self._depth <= WIDTH:
+            self.add(line)
+            return
+        self.add(f"{word}(")
+        for index, part in enumerate(parts):
+            self.add("    " + (joint.lstrip() if index else "") + part)
+        self.add("):")
+
+    def assign(self, targets: Sequence[str], value: str) -> None:
+        """Unpack the tuple `value` into `targets`."""
+        if len(targets) == 1:
+            self.add(f"({targets[0]},) = {value}")
+            return
+        line = ", ".join(targets) + f" = {value}"
+        if len(line) + 4 * self._depth <= WIDTH:
+            self.add(line)
+        else:
+            self.call("(", targets, f") = {value}")
+
+    def call(self, head: str, parts: Sequence[str], tail: str) -> None:
+        """`head(a, b)tail`, one part a line where one line is too short. `head` ends with its opening bracket."""
+        line = head + ", ".join(parts) + tail
+        if len(line) + 4 * self._depth <= WIDTH:
+            self.add(line)
+            return
+        self.add(head)
+        for part in parts:
+            self.add(f"    {part},")
+        self.add(tail)
+
+
+def struct_suffix(formats: Sequence[str]) -> str:
+    """`formats` as part of a name: `?` becomes `t` (for truth)."""
+    return "".join(formats).replace("?", "t")
+
+
+class Module:
+    """The functions of one generated module: a body that several versions share is written once."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, dict[str, str]] = {}
+        self._versions: dict[str, list[int]] = {}
+        self._texts: dict[str, tuple[str, str]] = {}
+
+    def function(self, stem: str, signature: str, body: Lines, version: int) -> str:
+        """The name of the function `stem` with this body, which is new or one that an earlier version made."""
+        text = "\n".join(body.lines)
+        known = self._functions.setdefault(stem, {})
+        name = known.setdefault(text, f"_{stem}_v{version}")
+        self._texts[name] = (signature, text)
+        versions = self._versions.setdefault(name, [])
+        if version not in versions:
+            versions.append(version)
+        return name
+
+    def source(self) -> Iterator[str]:
+        for name, (signature, text) in self._texts.items():
+            versions = self._versions[name]
+            first, last = versions[0], versions[-1]
+            if last - first + 1 == len(versions):
+                label = f"Version {first}." if first == last else f"Versions {first} to {last}."
+            else:
+                label = f"Versions {', '.join(map(str, versions))}."
+            yield f"# {label}\ndef {name}{signature}:\n{text}\n"
+
+    def structs(self) -> Iterator[str]:
+        """The `struct` methods that the functions name."""
+        body = "\n".join(text for _, text in self._texts.values())
+        for name in sorted(set(re.findall(r"\b_(?:un)?pack_\w+", body))):
+            kind, _, formats = name[1:].partition("_")
+            method = "unpack_from" if kind == "unpack" else "pack"
+            yield f'{name} = Layout(">{formats.replace("t", "?")}").{method}'
+
+
+def size_of(formats: Sequence[str]) -> int:
+    return struct.calcsize(">" + "".join(formats))
