@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write `kafkapy/protocol/messages/` and `kafkapy/protocol/journal/` from `protocol_specs/`.
 
-    scripts/generate_protocol.py            write what has changed, remove what no spec names
-    scripts/generate_protocol.py --check    write nothing; fail if a file is stale
+scripts/generate_protocol.py            write what has changed, remove what no spec names
+scripts/generate_protocol.py --check    write nothing; fail if a file is stale
 """
 
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from codegen.classes import module_source
+from codegen.modules import api_classes, api_codecs, journal_module
 from codegen.spec import UNBOUNDED, ApiSpec, load_apis, load_journals
 
 PACKAGE = Path(__file__).resolve().parent.parent / "kafkapy" / "protocol"
@@ -65,7 +65,20 @@ def _class(key: int, kind: str) -> type[Message]:
     return found
 '''
 
-JOURNAL_INIT = '''"""The records of the internal topics and of the consumer protocol: payloads only, framing is the caller's.
+ROLES = {
+    "broker": "as a broker needs it: requests decoded, responses encoded",
+    "client": "as a client needs it: requests encoded, responses decoded",
+}
+
+ROLE_INIT = '''"""Every API {work}.
+
+The classes in `messages/` import these modules when they are first used.
+
+{notice}
+"""
+'''
+
+JOURNAL_INIT = '''"""The records of the internal topics and of the consumer protocol; the framing is the caller's.
 
 {notice}
 """
@@ -90,22 +103,28 @@ def generate() -> dict[Path, str]:
     notice = NOTICE.format(source="protocol_specs/")
     rows = "\n".join(api_row(api) for api in apis)
     files[PACKAGE / "messages" / "__init__.py"] = MESSAGES_INIT.format(notice=notice, rows=rows)
+    for role, work in ROLES.items():
+        text = ROLE_INIT.format(role=role, work=work, notice=notice)
+        files[PACKAGE / "messages" / role / "__init__.py"] = text
     for api in apis:
         title = f"{api.name} (API key {api.key}), {version_range(*api.versions)}."
         notice = NOTICE.format(source=f"protocol_specs/{api.module}.json")
-        files[PACKAGE / "messages" / f"{api.module}.py"] = module_source(f"{title}\n\n{notice}\n", api.messages)
+        folder, name = PACKAGE / "messages", f"{api.module}.py"
+        files[folder / name] = api_classes(f"{title}\n\n{notice}\n", api)
+        for role, work in ROLES.items():
+            files[folder / role / name] = api_codecs(f"{api.name} {work}.\n\n{notice}\n", api, role)
     notice = NOTICE.format(source="protocol_specs/journal/")
     files[PACKAGE / "journal" / "__init__.py"] = JOURNAL_INIT.format(notice=notice)
     for name, messages in load_journals().items():
         title = f"Journal records: {name.replace('_', ' ')}."
         notice = NOTICE.format(source=f"protocol_specs/journal/{name}.json")
-        files[PACKAGE / "journal" / f"{name}.py"] = module_source(f"{title}\n\n{notice}\n", messages)
+        files[PACKAGE / "journal" / f"{name}.py"] = journal_module(f"{title}\n\n{notice}\n", messages)
     return files
 
 
 def stale(files: dict[Path, str]) -> list[Path]:
     """The files that differ from `files`, are missing, or have no spec any more."""
-    existing = {path for folder in ("messages", "journal") for path in (PACKAGE / folder).glob("*.py")}
+    existing = {path for folder in ("messages", "journal") for path in (PACKAGE / folder).rglob("*.py")}
     different = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     return different + sorted(existing - files.keys())
 
@@ -119,7 +138,7 @@ def main() -> int:
         return 1 if changed else 0
     for path in changed:
         if path in files:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(files[path])
         else:
             path.unlink()

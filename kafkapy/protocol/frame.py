@@ -1,11 +1,12 @@
 """Bytes in, whole frames out: the receive buffer of one connection.
 
-A frame is a 4-byte big-endian length and that many bytes. Pure: the connection does the receiving, `recv_into(writable())`.
+A frame is a 4-byte big-endian length and that many bytes. Pure: the connection receives,
+`recv_into(writable())`.
 
 Invariants
 1. The buffer grows (doubling) only when it is full of received bytes; an announced length alone reserves nothing.
 2. It never holds more than one maximal frame and its length prefix.
-3. A buffer with views handed out is never resized, only replaced; its bytes stay as they are until the next `writable()`.
+3. A buffer is never resized, only replaced, so a view never blocks it; a view's bytes hold until the next `writable()`.
 
 Called by the connection; also by clients in tests and tools.
 """
@@ -17,7 +18,7 @@ from kafkapy.protocol.primitives import ProtocolError
 
 _PREFIX: Final = Struct(">i")
 _IDLE_SIZE: Final = 16 * 1024
-# Java producers send at most max.request.size (1 MiB) in one request; such a buffer is worth keeping, a larger one is not.
+# A Java producer sends at most max.request.size (1 MiB) in one request: a buffer for that is worth keeping.
 _KEPT_SIZE: Final = 2 * 1024 * 1024
 _SMALL_READS_BEFORE_SHRINKING: Final = 64
 
@@ -33,7 +34,11 @@ class FrameReader:
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
-        self._replace(_IDLE_SIZE, 0)
+        self._buffer = bytearray(_IDLE_SIZE)
+        self._view = memoryview(self._buffer)
+        self._start = 0  # of the bytes not handed out yet
+        self._end = 0
+        self._small_reads = 0
 
     def writable(self) -> memoryview:
         """Where to receive the next bytes, never empty. Frames handed out before are invalid from here on.

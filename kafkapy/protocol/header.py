@@ -1,8 +1,8 @@
 """Request and response headers, both ways.
 
 Two exceptions of the protocol live here and nowhere else: an ApiVersions response has the old header (without tagged
-fields) in every version, for the client does not know yet what the broker speaks (KIP-511); and a request's client id is
-an old-style string even where the header is flexible (KIP-482).
+fields) in every version, for the client does not know yet what the broker speaks (KIP-511); and a request's client id
+is an old-style string even where the header is flexible (KIP-482).
 
 Called by the connection, and by clients in tests and tools.
 """
@@ -40,8 +40,8 @@ def decode_request_header(frame: Buffer) -> RequestHeader:
     """The header at the beginning of a frame. Raises `ProtocolError`.
 
     For an API key or a version that the specs do not know, the first three fields are enough to answer or refuse the
-    request: what follows is read if it can be, else the client id is None and the body starts at byte 8. The body of such
-    a request is not to be decoded.
+    request: what follows is read if it can be, else the client id is None and the body starts at byte 8. The body of
+    such a request is not to be decoded.
     """
     size = len(frame)
     if size < _FIXED.size:

@@ -1,17 +1,18 @@
 """What the generated codecs stand on: the varint, the tagged-field section, and the base classes of every message.
 
 Invariants
-1. Whatever the bytes are, decoding ends in a message or in `ProtocolError`, in time and memory bounded by the bytes present.
+1. Whatever the bytes are, decoding ends in a message or in `ProtocolError`, in time and memory bounded by their number.
    Reading past the end is noticed by the next fixed-size read, or by `Message.decode` at the end of the message;
    an array's count is compared with the bytes that remain before its list is built.
 2. Record bytes are never copied: decoded, they are views of the frame; encoded, they are handed on as they came.
 
-Called by the generated modules (`messages/`, `journal/`) and by `header`. Source: the protocol guide of Apache Kafka and
-KIP-482 (flexible versions).
+Called by the generated modules (`messages/`, `journal/`) and by `header`. Source: the protocol guide of Apache Kafka
+and KIP-482 (flexible versions).
 """
 
 import struct
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, ClassVar, Final, NoReturn, Self
 
 Buffer = bytes | bytearray | memoryview
@@ -33,7 +34,7 @@ class ProtocolError(Exception):
 class Struct:
     """The base of every message and nested struct: slotted, mutable, compared by value."""
 
-    __slots__ = ()
+    __slots__: ClassVar[tuple[str, ...]] = ()
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
@@ -53,8 +54,12 @@ class Message(Struct):
     MIN_VERSION: ClassVar[int]
     MAX_VERSION: ClassVar[int]
     HAS_RECORDS: ClassVar[bool] = False
-    DECODERS: ClassVar[Mapping[int, Callable[[Any, int], tuple[Any, int]]]]
-    ENCODERS: ClassVar[Mapping[int, Callable[[Any, bytearray], list[Buffer]]]]
+    # By version. An API's tables are filled in by the modules named below, which are imported when first needed:
+    # a broker never decodes a response, and most of the APIs are never called.
+    DECODERS: ClassVar[Mapping[int, Callable[[Any, int], tuple[Any, int]]]] = {}
+    ENCODERS: ClassVar[Mapping[int, Callable[[Any, bytearray], list[Buffer]]]] = {}
+    DECODER_MODULE: ClassVar[str | None] = None
+    ENCODER_MODULE: ClassVar[str | None] = None
 
     @classmethod
     def decode(cls, version: int, buf: Buffer, offset: int = 0) -> tuple[Self, int]:
@@ -64,7 +69,8 @@ class Message(Struct):
         """
         decoder = cls.DECODERS.get(version)
         if decoder is None:
-            raise ProtocolError(f"{cls.__name__} has no version {version}")
+            cls._require(version, cls.DECODER_MODULE)
+            decoder = cls.DECODERS[version]
         try:
             # Indexing and slicing bytes is about twice as fast as a memoryview's, which pays for the copy at once.
             message, end = decoder(memoryview(buf) if cls.HAS_RECORDS else bytes(buf), offset)
@@ -80,11 +86,19 @@ class Message(Struct):
         """
         encoder = self.ENCODERS.get(version)
         if encoder is None:
-            raise ProtocolError(f"{type(self).__name__} has no version {version}")
+            self._require(version, self.ENCODER_MODULE)
+            encoder = self.ENCODERS[version]
         try:
             return encoder(self, out)
         except (struct.error, UnicodeEncodeError) as error:
             raise ProtocolError(f"{type(self).__name__} version {version} cannot be encoded: {error}") from error
+
+    @classmethod
+    def _require(cls, version: int, module: str | None) -> None:
+        if not cls.MIN_VERSION <= version <= cls.MAX_VERSION:
+            raise ProtocolError(f"{cls.__name__} has no version {version}")
+        if module is not None:
+            import_module(module)
 
 
 def read_uvarint(buf: Buffer, offset: int) -> tuple[int, int]:

@@ -1,35 +1,10 @@
 """The classes of a generated module: a slotted class per struct, its defaults, its nested structs."""
 
-import re
 from collections.abc import Iterator
 
-from codegen.decoders import DecoderBuilder, class_alias, literal
-from codegen.encoders import EncoderBuilder
+from codegen.decoders import literal
 from codegen.spec import PYTHON_TYPES, Field, MessageSpec, StructSpec
-from codegen.writer import WIDTH, Module
-
-LAYOUT = (("Struct", " as Layout"), ("pack", ""), ("unpack_from", ""))
-HELPERS = (
-    "FRESH",
-    "NULL_LENGTH",
-    "NULL_STRING",
-    "ZERO_UUID",
-    "Buffer",
-    "Message",
-    "Struct",
-    "new",
-    "read_compact_length",
-    "read_compact_string_length",
-    "read_uvarint",
-    "reject_count",
-    "reject_null",
-    "reject_tag",
-    "reject_value",
-    "skip_tags",
-    "write_compact_string_length",
-    "write_tags",
-    "write_uvarint",
-)
+from codegen.writer import WIDTH
 
 
 def annotation(message: MessageSpec, field: Field) -> str:
@@ -62,7 +37,21 @@ def initial_value(message: MessageSpec, field: Field) -> str:
     return field.attr
 
 
-def class_lines(message: MessageSpec, struct: StructSpec, indent: str = "") -> Iterator[str]:
+def wrapped(head: str, value: str) -> Iterator[str]:
+    """`head` and `value` on one line, or the value in brackets below it."""
+    if len(head) + len(value) <= WIDTH:
+        yield head + value
+        return
+    indent = head[: len(head) - len(head.lstrip())]
+    yield f"{head}("
+    yield f"{indent}    {value}"
+    yield f"{indent})"
+
+
+def class_lines(
+    message: MessageSpec, struct: StructSpec, indent: str = "", constants: tuple[tuple[str, str], ...] = ()
+) -> Iterator[str]:
+    """The class of `struct` with its nested classes; `constants` are further class constants, as source."""
     is_root = struct is message.root
     yield f"{indent}class {struct.name}({'Message' if is_root else 'Struct'}):"
     inner = indent + "    "
@@ -84,6 +73,8 @@ def class_lines(message: MessageSpec, struct: StructSpec, indent: str = "") -> I
         yield f"{inner}MAX_VERSION = {message.versions.high}"
         if struct.has_records():
             yield f"{inner}HAS_RECORDS = True"
+        for name, text in constants:
+            yield f"{inner}{name} = {text}"
         for nested in struct.structs():
             yield ""
             yield from class_lines(message, nested, inner)
@@ -96,51 +87,7 @@ def class_lines(message: MessageSpec, struct: StructSpec, indent: str = "") -> I
         yield line
     else:
         yield f"{inner}def __init__("
-        for text in parameters:
-            yield f"{inner}    {text},"
+        yield from (f"{inner}    {text}," for text in parameters)
         yield f"{inner}) -> None:"
     for field in struct.fields:
-        yield f"{inner}    self.{field.attr} = {initial_value(message, field)}"
-
-
-def table_lines(message: MessageSpec, name: str, functions: dict[int, str]) -> Iterator[str]:
-    yield f"{message.name}.{name} = {{"
-    for version, function in functions.items():
-        yield f"    {version}: {function},"
-    yield "}"
-
-
-def module_source(docstring: str, messages: tuple[MessageSpec, ...]) -> str:
-    """The source of the module that holds these messages."""
-    module = Module()
-    tables: list[str] = []
-    for message in messages:
-        decoders = {v: DecoderBuilder(module, message, v).build() for v in message.all_versions()}
-        encoders = {v: EncoderBuilder(module, message, v).build() for v in message.all_versions()}
-        tables += ["", *table_lines(message, "DECODERS", decoders), *table_lines(message, "ENCODERS", encoders)]
-    functions = "\n\n".join(module.source())
-    body: list[str] = []
-    for message in messages:
-        body += ["", "", *class_lines(message, message.root)]
-    body += ["", ""]
-    aliases = []
-    for message in messages:
-        for struct in message.root.structs():
-            alias = class_alias(message, struct)
-            if f"{alias}(" in functions or f"({alias})" in functions:
-                aliases.append(f"{alias} = {message.name}.{struct.name}")
-    body += aliases
-    if aliases:
-        body.append("")
-    body += module.structs()
-    text = "\n".join([*body, "", "", functions, *tables]) + "\n"
-    head = [f'"""{docstring}"""', "", "from __future__ import annotations", ""]
-    layout = [f"{name}{alias}" for name, alias in LAYOUT if _names(text, alias.removeprefix(" as ") or name)]
-    if layout:
-        head += [f"from struct import {', '.join(layout)}", ""]
-    head += ["from kafkapy.protocol.primitives import (", *(f"    {name}," for name in HELPERS if _names(text, name)), ")"]
-    return "\n".join(head) + "\n" + text
-
-
-def _names(text: str, name: str) -> bool:
-    return re.search(rf"(?<![\w.]){name}(?!\w)", text) is not None
+        yield from wrapped(f"{inner}    self.{field.attr} = ", initial_value(message, field))

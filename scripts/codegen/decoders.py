@@ -14,6 +14,11 @@ def literal(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value).replace("'", '"')
 
 
+def variable_name(message: MessageSpec, struct_name: str) -> str:
+    """What to call one such struct: `OffsetCommitRequestTopic` of `OffsetCommitRequest` is a `topic`."""
+    return snake_case(struct_name.removeprefix(message.name) or struct_name)
+
+
 def class_alias(message: MessageSpec, struct: StructSpec) -> str:
     return message.name if struct is message.root else f"_{message.name}_{struct.name}"
 
@@ -69,7 +74,7 @@ class DecoderBuilder:
 
     def new_object(self, variable: str, struct: StructSpec) -> None:
         """A new object, with the fields that this version lacks (or tags) at their defaults."""
-        self.out.add(f"{variable} = new({class_alias(self.message, struct)})")
+        self.out.call(f"{variable} = new(", [class_alias(self.message, struct)], ")")
         for field in struct.fields:
             if not field.is_inline(self.version):
                 self.out.add(f"{variable}.{field.attr} = {self.default(field)}")
@@ -88,17 +93,17 @@ class DecoderBuilder:
                 self.field(f"{variable}.{field.attr}", field)
         if not self.flexible:
             return
-        skip = "skip_tags(buf, {})"
+        skip, arguments = "skip_tags", ["buf"]
         if any(field.is_tagged(self.version) for field in struct.fields):
-            skip = f"{self.tags_function(struct)}({variable}, buf, {{}})"
+            skip, arguments = self.tags_function(struct), [variable, "buf"]
         if self.run:
             self.read("B", "tags")
             self.flush()
             with self.out.block("if tags:"):
-                self.out.add(f"offset = {skip.format('offset - 1')}")
+                self.out.call(f"offset = {skip}(", [*arguments, "offset - 1"], ")")
         else:
             with self.out.block("if buf[offset]:"):
-                self.out.add(f"offset = {skip.format('offset')}")
+                self.out.call(f"offset = {skip}(", [*arguments, "offset"], ")")
             with self.out.block("else:"):
                 self.out.add("offset += 1")
 
@@ -212,7 +217,7 @@ class DecoderBuilder:
             self.inline_struct(target, field.struct)
 
     def inline_struct(self, target: str, struct: StructSpec) -> None:
-        with self.variable(snake_case(struct.name)) as variable:
+        with self.variable(variable_name(self.message, struct.name)) as variable:
             self.new_object(variable, struct)
             self.out.add(f"{target} = {variable}")
             self.struct(variable, struct)
@@ -250,7 +255,7 @@ class DecoderBuilder:
                 if field.struct is None:
                     self.length("h", items, False, lambda: self.string(items, "{}.append({})"))
                     return
-                with self.variable(snake_case(field.base)) as variable:
+                with self.variable(variable_name(self.message, field.base)) as variable:
                     self.new_object(variable, field.struct)
                     self.struct(variable, field.struct)
                     self.flush()

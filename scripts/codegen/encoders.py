@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from codegen.decoders import class_alias, literal
+from codegen.decoders import class_alias, literal, variable_name
 from codegen.spec import FIXED, Field, MessageSpec, StructSpec, snake_case
 from codegen.writer import Lines, Module, struct_suffix
 
@@ -78,8 +78,8 @@ class EncoderBuilder:
         if field.is_struct:
             assert field.struct is not None
             return f"{target} != {class_alias(self.message, field.struct)}()"
-        if field.is_array or field.default in (b"", "") and field.base in ("string", "bytes"):
-            return f"({target} is None or {target})" if maybe_null else target
+        if field.is_array or (field.default in (b"", "") and field.base in ("string", "bytes")):
+            return f"{target} is None or {target}" if maybe_null else target
         if field.base == "bool":
             return f"not {target}" if field.default else target
         return f"{target} != {literal(field.default)}"
@@ -93,7 +93,9 @@ class EncoderBuilder:
         name = f"encode_{snake_case(self.message.name)}"
         if struct is not self.message.root:
             name += f"_{snake_case(struct.name)}"
-        function = EncoderBuilder(self.module, self.message, self.version, "part").build_tags(f"{name}_tags", struct, tagged)
+        function = EncoderBuilder(self.module, self.message, self.version, "part").build_tags(
+            f"{name}_tags", struct, tagged
+        )
         conditions = [self.differs(f"{variable}.{field.attr}", field) for field in tagged]
         self.out.condition("if ", " or ", conditions)
         with self.out.indented():
@@ -102,7 +104,7 @@ class EncoderBuilder:
             self.out.add(f"{self.sink}.append(0)")
 
     def build_tags(self, stem: str, struct: StructSpec, tagged: list[Field]) -> str:
-        """A function that is called when any tagged field is set; the fields gather in `parts`, each in its own bytes."""
+        """A function to call when a tagged field is set; the fields gather in `parts`, each in its own bytes."""
         out = self.out
         out.add("parts: list[tuple[int, bytearray]] = []")
         for field in tagged:
@@ -153,7 +155,9 @@ class EncoderBuilder:
         elif self.flexible:
             self.out.add(f"{self.sink}.append(0)")
         else:
-            self.out.add(f"{self.sink} += {'NULL_STRING' if field.base == 'string' and not field.is_array else 'NULL_LENGTH'}")
+            self.out.add(
+                f"{self.sink} += {'NULL_STRING' if field.base == 'string' and not field.is_array else 'NULL_LENGTH'}"
+            )
 
     def value(self, target: str, field: Field, nullable: bool) -> None:
         if field.is_array:
@@ -198,7 +202,7 @@ class EncoderBuilder:
 
     def inline_struct(self, target: str, field: Field) -> None:
         assert field.struct is not None
-        with self.variable(snake_case(field.struct.name)) as variable:
+        with self.variable(variable_name(self.message, field.struct.name)) as variable:
             self.out.add(f"{variable} = {target}")
             self.struct(variable, field.struct)
 
@@ -210,15 +214,15 @@ class EncoderBuilder:
             if field.base == "uuid":
                 self.out.add(f'{self.sink} += b"".join({target})')
             else:
-                self.out.add(f'{self.sink} += pack(f">{{len({target})}}{form}", *{target})')
+                self.out.call(f"{self.sink} += pack(", [f'f">{{len({target})}}{form}"', f"*{target}"], ")")
             return
-        with self.variable(snake_case(field.base) if field.struct else "item") as variable:
-            with self.out.block(f"for {variable} in {target}:"):
-                if field.struct is not None:
-                    self.struct(variable, field.struct)
-                else:
-                    self.string(variable)
-                self.flush()
+        name = variable_name(self.message, field.base) if field.struct else "item"
+        with self.variable(name) as variable, self.out.block(f"for {variable} in {target}:"):
+            if field.struct is not None:
+                self.struct(variable, field.struct)
+            else:
+                self.string(variable)
+            self.flush()
 
     @contextmanager
     def variable(self, name: str) -> Iterator[str]:

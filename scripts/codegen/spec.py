@@ -10,8 +10,24 @@ from typing import Any, NamedTuple
 
 SPECS = Path(__file__).resolve().parent.parent.parent / "protocol_specs"
 UNBOUNDED = 32767
-FIXED = {"bool": "?", "int8": "b", "int16": "h", "uint16": "H", "int32": "i", "int64": "q", "float64": "d", "uuid": "16s"}
-PYTHON_TYPES = {"bool": "bool", "float64": "float", "uuid": "bytes", "string": "str", "bytes": "bytes", "records": "Buffer"}
+FIXED = {
+    "bool": "?",
+    "int8": "b",
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "int64": "q",
+    "float64": "d",
+    "uuid": "16s",
+}
+PYTHON_TYPES = {
+    "bool": "bool",
+    "float64": "float",
+    "uuid": "bytes",
+    "string": "str",
+    "bytes": "bytes",
+    "records": "Buffer",
+}
 ZERO_VALUES = {"bool": False, "float64": 0.0, "uuid": bytes(16), "string": "", "bytes": b"", "records": None}
 
 
@@ -157,7 +173,9 @@ def load_api(path: Path) -> ApiSpec:
     versions = Versions.parse(spec["versions"])
     flexible = Versions.parse(spec["flexible"])
     messages = tuple(
-        MessageSpec(_struct(spec["name"] + kind, spec[kind.lower()], {}), versions, flexible, (("API_KEY", spec["key"]),))
+        MessageSpec(
+            _struct(spec["name"] + kind, spec[kind.lower()], {}), versions, flexible, (("API_KEY", spec["key"]),)
+        )
         for kind in ("Request", "Response")
     )
     stable = spec.get("stable", versions.high)

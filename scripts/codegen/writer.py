@@ -1,4 +1,4 @@
-"""Lines of Python: indentation, wrapping, runs of fixed-size values fused into one `struct`, functions shared by versions."""
+"""Lines of Python: indentation, wrapping, and the functions of a module, each shared by the versions it fits."""
 
 import re
 import struct
@@ -49,16 +49,24 @@ class Lines:
         line = ", ".join(targets) + f" = {value}"
         if len(line) + 4 * self._depth <= WIDTH:
             self.add(line)
-        else:
-            self.call("(", targets, f") = {value}")
+            return
+        self.add("(")
+        for target in targets:
+            self.add(f"    {target},")
+        self.add(f") = {value}")
 
     def call(self, head: str, parts: Sequence[str], tail: str) -> None:
-        """`head(a, b)tail`, one part a line where one line is too short. `head` ends with its opening bracket."""
-        line = head + ", ".join(parts) + tail
-        if len(line) + 4 * self._depth <= WIDTH:
-            self.add(line)
+        """`head(a, b)tail`, broken as ruff would where one line is too short. `head` ends with its opening bracket."""
+        inside = ", ".join(parts)
+        room = WIDTH - 4 * self._depth
+        if len(head) + len(inside) + len(tail) <= room:
+            self.add(head + inside + tail)
             return
         self.add(head)
+        if len(inside) + 4 <= room:
+            self.add(f"    {inside}")
+            self.add(tail)
+            return
         for part in parts:
             self.add(f"    {part},")
         self.add(tail)
@@ -96,7 +104,15 @@ class Module:
                 label = f"Version {first}." if first == last else f"Versions {first} to {last}."
             else:
                 label = f"Versions {', '.join(map(str, versions))}."
-            yield f"# {label}\ndef {name}{signature}:\n{text}\n"
+            yield f"# {label}\n{self._definition(name, signature)}\n{text}\n"
+
+    @staticmethod
+    def _definition(name: str, signature: str) -> str:
+        line = f"def {name}{signature}:"
+        if len(line) <= WIDTH:
+            return line
+        parameters, _, result = signature[1:].partition(") ->")
+        return f"def {name}(\n    {parameters}\n) ->{result}:"
 
     def structs(self) -> Iterator[str]:
         """The `struct` methods that the functions name."""

@@ -2747,7 +2747,9 @@ def _encode_producer_ids_record_v0(message: ProducerIdsRecord, out: bytearray) -
 
 
 # Version 0.
-def _decode_broker_registration_change_record_tags_v0(owner: BrokerRegistrationChangeRecord, buf: bytes, offset: int) -> int:
+def _decode_broker_registration_change_record_tags_v0(
+    owner: BrokerRegistrationChangeRecord, buf: bytes, offset: int
+) -> int:
     count, offset = read_uvarint(buf, offset)
     for _ in range(count):
         tag, offset = read_uvarint(buf, offset)
@@ -2778,7 +2780,9 @@ def _decode_broker_registration_change_record_v0(buf: bytes, offset: int) -> tup
 
 
 # Version 1.
-def _decode_broker_registration_change_record_tags_v1(owner: BrokerRegistrationChangeRecord, buf: bytes, offset: int) -> int:
+def _decode_broker_registration_change_record_tags_v1(
+    owner: BrokerRegistrationChangeRecord, buf: bytes, offset: int
+) -> int:
     count, offset = read_uvarint(buf, offset)
     for _ in range(count):
         tag, offset = read_uvarint(buf, offset)
@@ -2812,7 +2816,9 @@ def _decode_broker_registration_change_record_v1(buf: bytes, offset: int) -> tup
 
 
 # Version 2.
-def _decode_broker_registration_change_record_tags_v2(owner: BrokerRegistrationChangeRecord, buf: bytes, offset: int) -> int:
+def _decode_broker_registration_change_record_tags_v2(
+    owner: BrokerRegistrationChangeRecord, buf: bytes, offset: int
+) -> int:
     size = len(buf)
     count, offset = read_uvarint(buf, offset)
     for _ in range(count):
@@ -2857,7 +2863,9 @@ def _decode_broker_registration_change_record_v2(buf: bytes, offset: int) -> tup
 
 
 # Version 3.
-def _decode_broker_registration_change_record_tags_v3(owner: BrokerRegistrationChangeRecord, buf: bytes, offset: int) -> int:
+def _decode_broker_registration_change_record_tags_v3(
+    owner: BrokerRegistrationChangeRecord, buf: bytes, offset: int
+) -> int:
     size = len(buf)
     count, offset = read_uvarint(buf, offset)
     for _ in range(count):
@@ -2925,7 +2933,9 @@ def _encode_broker_registration_change_record_tags_v0(owner: BrokerRegistrationC
 
 
 # Version 0.
-def _encode_broker_registration_change_record_v0(message: BrokerRegistrationChangeRecord, out: bytearray) -> list[Buffer]:
+def _encode_broker_registration_change_record_v0(
+    message: BrokerRegistrationChangeRecord, out: bytearray
+) -> list[Buffer]:
     if message.in_controlled_shutdown != 0:
         reject_value("in_controlled_shutdown")
     if message.log_dirs:
@@ -2955,7 +2965,9 @@ def _encode_broker_registration_change_record_tags_v1(owner: BrokerRegistrationC
 
 
 # Version 1.
-def _encode_broker_registration_change_record_v1(message: BrokerRegistrationChangeRecord, out: bytearray) -> list[Buffer]:
+def _encode_broker_registration_change_record_v1(
+    message: BrokerRegistrationChangeRecord, out: bytearray
+) -> list[Buffer]:
     if message.log_dirs:
         reject_value("log_dirs")
     if message.cordoned_log_dirs is not None:
@@ -2992,7 +3004,9 @@ def _encode_broker_registration_change_record_tags_v2(owner: BrokerRegistrationC
 
 
 # Version 2.
-def _encode_broker_registration_change_record_v2(message: BrokerRegistrationChangeRecord, out: bytearray) -> list[Buffer]:
+def _encode_broker_registration_change_record_v2(
+    message: BrokerRegistrationChangeRecord, out: bytearray
+) -> list[Buffer]:
     if message.cordoned_log_dirs is not None:
         reject_value("cordoned_log_dirs")
     out += _pack_iq(message.broker_id, message.broker_epoch)
@@ -3036,7 +3050,9 @@ def _encode_broker_registration_change_record_tags_v3(owner: BrokerRegistrationC
 
 
 # Version 3.
-def _encode_broker_registration_change_record_v3(message: BrokerRegistrationChangeRecord, out: bytearray) -> list[Buffer]:
+def _encode_broker_registration_change_record_v3(
+    message: BrokerRegistrationChangeRecord, out: bytearray
+) -> list[Buffer]:
     out += _pack_iq(message.broker_id, message.broker_epoch)
     if (
         message.fenced != 0
@@ -3111,7 +3127,9 @@ def _encode_access_control_entry_record_v0(message: AccessControlEntryRecord, ou
 
 
 # Version 0.
-def _decode_remove_access_control_entry_record_v0(buf: bytes, offset: int) -> tuple[RemoveAccessControlEntryRecord, int]:
+def _decode_remove_access_control_entry_record_v0(
+    buf: bytes, offset: int
+) -> tuple[RemoveAccessControlEntryRecord, int]:
     message = new(RemoveAccessControlEntryRecord)
     message.id, tags = _unpack_16sB(buf, offset)
     offset += 17
@@ -3121,7 +3139,9 @@ def _decode_remove_access_control_entry_record_v0(buf: bytes, offset: int) -> tu
 
 
 # Version 0.
-def _encode_remove_access_control_entry_record_v0(message: RemoveAccessControlEntryRecord, out: bytearray) -> list[Buffer]:
+def _encode_remove_access_control_entry_record_v0(
+    message: RemoveAccessControlEntryRecord, out: bytearray
+) -> list[Buffer]:
     out += _pack_16sx(message.id)
     return [out]
 
@@ -3159,7 +3179,9 @@ def _encode_zk_migration_state_record_v0(message: ZkMigrationStateRecord, out: b
 
 
 # Version 0.
-def _decode_remove_user_scram_credential_record_v0(buf: bytes, offset: int) -> tuple[RemoveUserScramCredentialRecord, int]:
+def _decode_remove_user_scram_credential_record_v0(
+    buf: bytes, offset: int
+) -> tuple[RemoveUserScramCredentialRecord, int]:
     message = new(RemoveUserScramCredentialRecord)
     n = buf[offset]
     offset += 1
@@ -3176,7 +3198,9 @@ def _decode_remove_user_scram_credential_record_v0(buf: bytes, offset: int) -> t
 
 
 # Version 0.
-def _encode_remove_user_scram_credential_record_v0(message: RemoveUserScramCredentialRecord, out: bytearray) -> list[Buffer]:
+def _encode_remove_user_scram_credential_record_v0(
+    message: RemoveUserScramCredentialRecord, out: bytearray
+) -> list[Buffer]:
     raw = message.name.encode()
     n = len(raw) + 1
     if n < 128:
@@ -3506,21 +3530,18 @@ RegisterBrokerRecord.ENCODERS = {
     3: _encode_register_broker_record_v3,
     4: _encode_register_broker_record_v4,
 }
-
 UnregisterBrokerRecord.DECODERS = {
     0: _decode_unregister_broker_record_v0,
 }
 UnregisterBrokerRecord.ENCODERS = {
     0: _encode_unregister_broker_record_v0,
 }
-
 TopicRecord.DECODERS = {
     0: _decode_topic_record_v0,
 }
 TopicRecord.ENCODERS = {
     0: _encode_topic_record_v0,
 }
-
 PartitionRecord.DECODERS = {
     0: _decode_partition_record_v0,
     1: _decode_partition_record_v1,
@@ -3531,14 +3552,12 @@ PartitionRecord.ENCODERS = {
     1: _encode_partition_record_v1,
     2: _encode_partition_record_v2,
 }
-
 ConfigRecord.DECODERS = {
     0: _decode_config_record_v0,
 }
 ConfigRecord.ENCODERS = {
     0: _encode_config_record_v0,
 }
-
 PartitionChangeRecord.DECODERS = {
     0: _decode_partition_change_record_v0,
     1: _decode_partition_change_record_v1,
@@ -3549,63 +3568,54 @@ PartitionChangeRecord.ENCODERS = {
     1: _encode_partition_change_record_v1,
     2: _encode_partition_change_record_v2,
 }
-
 FenceBrokerRecord.DECODERS = {
     0: _decode_fence_broker_record_v0,
 }
 FenceBrokerRecord.ENCODERS = {
     0: _encode_fence_broker_record_v0,
 }
-
 UnfenceBrokerRecord.DECODERS = {
     0: _decode_unfence_broker_record_v0,
 }
 UnfenceBrokerRecord.ENCODERS = {
     0: _encode_unfence_broker_record_v0,
 }
-
 RemoveTopicRecord.DECODERS = {
     0: _decode_remove_topic_record_v0,
 }
 RemoveTopicRecord.ENCODERS = {
     0: _encode_remove_topic_record_v0,
 }
-
 DelegationTokenRecord.DECODERS = {
     0: _decode_delegation_token_record_v0,
 }
 DelegationTokenRecord.ENCODERS = {
     0: _encode_delegation_token_record_v0,
 }
-
 UserScramCredentialRecord.DECODERS = {
     0: _decode_user_scram_credential_record_v0,
 }
 UserScramCredentialRecord.ENCODERS = {
     0: _encode_user_scram_credential_record_v0,
 }
-
 FeatureLevelRecord.DECODERS = {
     0: _decode_feature_level_record_v0,
 }
 FeatureLevelRecord.ENCODERS = {
     0: _encode_feature_level_record_v0,
 }
-
 ClientQuotaRecord.DECODERS = {
     0: _decode_client_quota_record_v0,
 }
 ClientQuotaRecord.ENCODERS = {
     0: _encode_client_quota_record_v0,
 }
-
 ProducerIdsRecord.DECODERS = {
     0: _decode_producer_ids_record_v0,
 }
 ProducerIdsRecord.ENCODERS = {
     0: _encode_producer_ids_record_v0,
 }
-
 BrokerRegistrationChangeRecord.DECODERS = {
     0: _decode_broker_registration_change_record_v0,
     1: _decode_broker_registration_change_record_v1,
@@ -3618,77 +3628,66 @@ BrokerRegistrationChangeRecord.ENCODERS = {
     2: _encode_broker_registration_change_record_v2,
     3: _encode_broker_registration_change_record_v3,
 }
-
 AccessControlEntryRecord.DECODERS = {
     0: _decode_access_control_entry_record_v0,
 }
 AccessControlEntryRecord.ENCODERS = {
     0: _encode_access_control_entry_record_v0,
 }
-
 RemoveAccessControlEntryRecord.DECODERS = {
     0: _decode_remove_access_control_entry_record_v0,
 }
 RemoveAccessControlEntryRecord.ENCODERS = {
     0: _encode_remove_access_control_entry_record_v0,
 }
-
 NoOpRecord.DECODERS = {
     0: _decode_no_op_record_v0,
 }
 NoOpRecord.ENCODERS = {
     0: _encode_no_op_record_v0,
 }
-
 ZkMigrationStateRecord.DECODERS = {
     0: _decode_zk_migration_state_record_v0,
 }
 ZkMigrationStateRecord.ENCODERS = {
     0: _encode_zk_migration_state_record_v0,
 }
-
 RemoveUserScramCredentialRecord.DECODERS = {
     0: _decode_remove_user_scram_credential_record_v0,
 }
 RemoveUserScramCredentialRecord.ENCODERS = {
     0: _encode_remove_user_scram_credential_record_v0,
 }
-
 BeginTransactionRecord.DECODERS = {
     0: _decode_begin_transaction_record_v0,
 }
 BeginTransactionRecord.ENCODERS = {
     0: _encode_begin_transaction_record_v0,
 }
-
 EndTransactionRecord.DECODERS = {
     0: _decode_end_transaction_record_v0,
 }
 EndTransactionRecord.ENCODERS = {
     0: _encode_end_transaction_record_v0,
 }
-
 AbortTransactionRecord.DECODERS = {
     0: _decode_abort_transaction_record_v0,
 }
 AbortTransactionRecord.ENCODERS = {
     0: _encode_abort_transaction_record_v0,
 }
-
 RemoveDelegationTokenRecord.DECODERS = {
     0: _decode_remove_delegation_token_record_v0,
 }
 RemoveDelegationTokenRecord.ENCODERS = {
     0: _encode_remove_delegation_token_record_v0,
 }
-
 RegisterControllerRecord.DECODERS = {
     0: _decode_register_controller_record_v0,
 }
 RegisterControllerRecord.ENCODERS = {
     0: _encode_register_controller_record_v0,
 }
-
 ClearElrRecord.DECODERS = {
     0: _decode_clear_elr_record_v0,
 }

@@ -75,7 +75,9 @@ class ConsumerGroupCurrentMemberAssignmentValue(Message):
         self.previous_member_epoch = previous_member_epoch
         self.state = state
         self.assigned_partitions = [] if assigned_partitions is FRESH else assigned_partitions
-        self.partitions_pending_revocation = [] if partitions_pending_revocation is FRESH else partitions_pending_revocation
+        self.partitions_pending_revocation = (
+            [] if partitions_pending_revocation is FRESH else partitions_pending_revocation
+        )
 
 
 _ConsumerGroupCurrentMemberAssignmentValue_TopicPartitions = ConsumerGroupCurrentMemberAssignmentValue.TopicPartitions
@@ -89,7 +91,9 @@ _unpack_iibB = Layout(">iibB").unpack_from
 
 
 # Version 0.
-def _decode_consumer_group_current_member_assignment_key_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupCurrentMemberAssignmentKey, int]:
+def _decode_consumer_group_current_member_assignment_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupCurrentMemberAssignmentKey, int]:
     message = new(ConsumerGroupCurrentMemberAssignmentKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -109,7 +113,9 @@ def _decode_consumer_group_current_member_assignment_key_v0(buf: bytes, offset: 
 
 
 # Version 0.
-def _encode_consumer_group_current_member_assignment_key_v0(message: ConsumerGroupCurrentMemberAssignmentKey, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_current_member_assignment_key_v0(
+    message: ConsumerGroupCurrentMemberAssignmentKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -120,7 +126,9 @@ def _encode_consumer_group_current_member_assignment_key_v0(message: ConsumerGro
 
 
 # Version 0.
-def _decode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(owner: ConsumerGroupCurrentMemberAssignmentValue.TopicPartitions, buf: bytes, offset: int) -> int:
+def _decode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(
+    owner: ConsumerGroupCurrentMemberAssignmentValue.TopicPartitions, buf: bytes, offset: int
+) -> int:
     count, offset = read_uvarint(buf, offset)
     for _ in range(count):
         tag, offset = read_uvarint(buf, offset)
@@ -145,7 +153,9 @@ def _decode_consumer_group_current_member_assignment_value_topic_partitions_tags
 
 
 # Version 0.
-def _decode_consumer_group_current_member_assignment_value_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupCurrentMemberAssignmentValue, int]:
+def _decode_consumer_group_current_member_assignment_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupCurrentMemberAssignmentValue, int]:
     size = len(buf)
     message = new(ConsumerGroupCurrentMemberAssignmentValue)
     message.member_epoch, message.previous_member_epoch, message.state, n = _unpack_iibB(buf, offset)
@@ -166,7 +176,9 @@ def _decode_consumer_group_current_member_assignment_value_v0(buf: bytes, offset
         topic_partitions.partitions = list(unpack_from(f">{n}i", buf, offset))
         offset += 4 * n
         if buf[offset]:
-            offset = _decode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(topic_partitions, buf, offset)
+            offset = _decode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(
+                topic_partitions, buf, offset
+            )
         else:
             offset += 1
         assigned_partitions.append(topic_partitions)
@@ -188,7 +200,9 @@ def _decode_consumer_group_current_member_assignment_value_v0(buf: bytes, offset
         topic_partitions.partitions = list(unpack_from(f">{n}i", buf, offset))
         offset += 4 * n
         if buf[offset]:
-            offset = _decode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(topic_partitions, buf, offset)
+            offset = _decode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(
+                topic_partitions, buf, offset
+            )
         else:
             offset += 1
         partitions_pending_revocation.append(topic_partitions)
@@ -200,7 +214,9 @@ def _decode_consumer_group_current_member_assignment_value_v0(buf: bytes, offset
 
 
 # Version 0.
-def _encode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(owner: ConsumerGroupCurrentMemberAssignmentValue.TopicPartitions, out: bytearray) -> None:
+def _encode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(
+    owner: ConsumerGroupCurrentMemberAssignmentValue.TopicPartitions, out: bytearray
+) -> None:
     parts: list[tuple[int, bytearray]] = []
     if owner.assignment_epochs is not None:
         part = bytearray()
@@ -215,7 +231,9 @@ def _encode_consumer_group_current_member_assignment_value_topic_partitions_tags
 
 
 # Version 0.
-def _encode_consumer_group_current_member_assignment_value_v0(message: ConsumerGroupCurrentMemberAssignmentValue, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_current_member_assignment_value_v0(
+    message: ConsumerGroupCurrentMemberAssignmentValue, out: bytearray
+) -> list[Buffer]:
     out += _pack_iib(message.member_epoch, message.previous_member_epoch, message.state)
     n = len(message.assigned_partitions) + 1
     if n < 128:
@@ -261,7 +279,6 @@ ConsumerGroupCurrentMemberAssignmentKey.DECODERS = {
 ConsumerGroupCurrentMemberAssignmentKey.ENCODERS = {
     0: _encode_consumer_group_current_member_assignment_key_v0,
 }
-
 ConsumerGroupCurrentMemberAssignmentValue.DECODERS = {
     0: _decode_consumer_group_current_member_assignment_value_v0,
 }

@@ -107,7 +107,9 @@ _unpack_iB = Layout(">iB").unpack_from
 
 
 # Version 0.
-def _decode_consumer_group_member_metadata_key_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupMemberMetadataKey, int]:
+def _decode_consumer_group_member_metadata_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupMemberMetadataKey, int]:
     message = new(ConsumerGroupMemberMetadataKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -127,7 +129,9 @@ def _decode_consumer_group_member_metadata_key_v0(buf: bytes, offset: int) -> tu
 
 
 # Version 0.
-def _encode_consumer_group_member_metadata_key_v0(message: ConsumerGroupMemberMetadataKey, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_member_metadata_key_v0(
+    message: ConsumerGroupMemberMetadataKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -138,7 +142,9 @@ def _encode_consumer_group_member_metadata_key_v0(message: ConsumerGroupMemberMe
 
 
 # Version 0.
-def _decode_consumer_group_member_metadata_value_tags_v0(owner: ConsumerGroupMemberMetadataValue, buf: bytes, offset: int) -> int:
+def _decode_consumer_group_member_metadata_value_tags_v0(
+    owner: ConsumerGroupMemberMetadataValue, buf: bytes, offset: int
+) -> int:
     size = len(buf)
     count, offset = read_uvarint(buf, offset)
     for _ in range(count):
@@ -193,7 +199,9 @@ def _decode_consumer_group_member_metadata_value_tags_v0(owner: ConsumerGroupMem
 
 
 # Version 0.
-def _decode_consumer_group_member_metadata_value_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupMemberMetadataValue, int]:
+def _decode_consumer_group_member_metadata_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupMemberMetadataValue, int]:
     size = len(buf)
     message = new(ConsumerGroupMemberMetadataValue)
     message.classic_member_metadata = None
@@ -274,7 +282,9 @@ def _decode_consumer_group_member_metadata_value_v0(buf: bytes, offset: int) -> 
 
 
 # Version 0.
-def _encode_consumer_group_member_metadata_value_tags_v0(owner: ConsumerGroupMemberMetadataValue, out: bytearray) -> None:
+def _encode_consumer_group_member_metadata_value_tags_v0(
+    owner: ConsumerGroupMemberMetadataValue, out: bytearray
+) -> None:
     parts: list[tuple[int, bytearray]] = []
     if owner.classic_member_metadata is not None:
         part = bytearray()
@@ -306,7 +316,9 @@ def _encode_consumer_group_member_metadata_value_tags_v0(owner: ConsumerGroupMem
 
 
 # Version 0.
-def _encode_consumer_group_member_metadata_value_v0(message: ConsumerGroupMemberMetadataValue, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_member_metadata_value_v0(
+    message: ConsumerGroupMemberMetadataValue, out: bytearray
+) -> list[Buffer]:
     if message.instance_id is None:
         out.append(0)
     else:
@@ -388,7 +400,6 @@ ConsumerGroupMemberMetadataKey.DECODERS = {
 ConsumerGroupMemberMetadataKey.ENCODERS = {
     0: _encode_consumer_group_member_metadata_key_v0,
 }
-
 ConsumerGroupMemberMetadataValue.DECODERS = {
     0: _decode_consumer_group_member_metadata_value_v0,
 }

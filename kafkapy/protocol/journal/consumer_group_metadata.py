@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from struct import Struct as Layout
 
-from kafkapy.protocol.primitives import (
-    Buffer,
-    Message,
-    new,
-    read_uvarint,
-    reject_null,
-    reject_tag,
-    write_tags,
-)
+from kafkapy.protocol.primitives import Buffer, Message, new, read_uvarint, reject_null, reject_tag, write_tags
 
 
 class ConsumerGroupMetadataKey(Message):
@@ -122,7 +114,6 @@ ConsumerGroupMetadataKey.DECODERS = {
 ConsumerGroupMetadataKey.ENCODERS = {
     0: _encode_consumer_group_metadata_key_v0,
 }
-
 ConsumerGroupMetadataValue.DECODERS = {
     0: _decode_consumer_group_metadata_value_v0,
 }

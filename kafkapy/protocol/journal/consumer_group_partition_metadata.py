@@ -79,7 +79,9 @@ _unpack_iB = Layout(">iB").unpack_from
 
 
 # Version 0.
-def _decode_consumer_group_partition_metadata_key_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupPartitionMetadataKey, int]:
+def _decode_consumer_group_partition_metadata_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupPartitionMetadataKey, int]:
     message = new(ConsumerGroupPartitionMetadataKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -92,7 +94,9 @@ def _decode_consumer_group_partition_metadata_key_v0(buf: bytes, offset: int) ->
 
 
 # Version 0.
-def _encode_consumer_group_partition_metadata_key_v0(message: ConsumerGroupPartitionMetadataKey, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_partition_metadata_key_v0(
+    message: ConsumerGroupPartitionMetadataKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -100,7 +104,9 @@ def _encode_consumer_group_partition_metadata_key_v0(message: ConsumerGroupParti
 
 
 # Version 0.
-def _decode_consumer_group_partition_metadata_value_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupPartitionMetadataValue, int]:
+def _decode_consumer_group_partition_metadata_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupPartitionMetadataValue, int]:
     size = len(buf)
     message = new(ConsumerGroupPartitionMetadataValue)
     n = buf[offset]
@@ -161,7 +167,9 @@ def _decode_consumer_group_partition_metadata_value_v0(buf: bytes, offset: int) 
 
 
 # Version 0.
-def _encode_consumer_group_partition_metadata_value_v0(message: ConsumerGroupPartitionMetadataValue, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_partition_metadata_value_v0(
+    message: ConsumerGroupPartitionMetadataValue, out: bytearray
+) -> list[Buffer]:
     n = len(message.topics) + 1
     if n < 128:
         out.append(n)
@@ -209,7 +217,6 @@ ConsumerGroupPartitionMetadataKey.DECODERS = {
 ConsumerGroupPartitionMetadataKey.ENCODERS = {
     0: _encode_consumer_group_partition_metadata_key_v0,
 }
-
 ConsumerGroupPartitionMetadataValue.DECODERS = {
     0: _decode_consumer_group_partition_metadata_value_v0,
 }

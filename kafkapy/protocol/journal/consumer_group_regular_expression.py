@@ -52,7 +52,9 @@ _unpack_qqB = Layout(">qqB").unpack_from
 
 
 # Version 0.
-def _decode_consumer_group_regular_expression_key_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupRegularExpressionKey, int]:
+def _decode_consumer_group_regular_expression_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupRegularExpressionKey, int]:
     message = new(ConsumerGroupRegularExpressionKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -72,7 +74,9 @@ def _decode_consumer_group_regular_expression_key_v0(buf: bytes, offset: int) ->
 
 
 # Version 0.
-def _encode_consumer_group_regular_expression_key_v0(message: ConsumerGroupRegularExpressionKey, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_regular_expression_key_v0(
+    message: ConsumerGroupRegularExpressionKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -83,7 +87,9 @@ def _encode_consumer_group_regular_expression_key_v0(message: ConsumerGroupRegul
 
 
 # Version 0.
-def _decode_consumer_group_regular_expression_value_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupRegularExpressionValue, int]:
+def _decode_consumer_group_regular_expression_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupRegularExpressionValue, int]:
     size = len(buf)
     message = new(ConsumerGroupRegularExpressionValue)
     n = buf[offset]
@@ -109,7 +115,9 @@ def _decode_consumer_group_regular_expression_value_v0(buf: bytes, offset: int) 
 
 
 # Version 0.
-def _encode_consumer_group_regular_expression_value_v0(message: ConsumerGroupRegularExpressionValue, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_regular_expression_value_v0(
+    message: ConsumerGroupRegularExpressionValue, out: bytearray
+) -> list[Buffer]:
     n = len(message.topics) + 1
     if n < 128:
         out.append(n)
@@ -133,7 +141,6 @@ ConsumerGroupRegularExpressionKey.DECODERS = {
 ConsumerGroupRegularExpressionKey.ENCODERS = {
     0: _encode_consumer_group_regular_expression_key_v0,
 }
-
 ConsumerGroupRegularExpressionValue.DECODERS = {
     0: _decode_consumer_group_regular_expression_value_v0,
 }

@@ -63,7 +63,9 @@ _unpack_h = Layout(">h").unpack_from
 
 
 # Version 0.
-def _decode_consumer_group_target_assignment_member_key_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupTargetAssignmentMemberKey, int]:
+def _decode_consumer_group_target_assignment_member_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupTargetAssignmentMemberKey, int]:
     message = new(ConsumerGroupTargetAssignmentMemberKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -83,7 +85,9 @@ def _decode_consumer_group_target_assignment_member_key_v0(buf: bytes, offset: i
 
 
 # Version 0.
-def _encode_consumer_group_target_assignment_member_key_v0(message: ConsumerGroupTargetAssignmentMemberKey, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_target_assignment_member_key_v0(
+    message: ConsumerGroupTargetAssignmentMemberKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -94,7 +98,9 @@ def _encode_consumer_group_target_assignment_member_key_v0(message: ConsumerGrou
 
 
 # Version 0.
-def _decode_consumer_group_target_assignment_member_value_v0(buf: bytes, offset: int) -> tuple[ConsumerGroupTargetAssignmentMemberValue, int]:
+def _decode_consumer_group_target_assignment_member_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ConsumerGroupTargetAssignmentMemberValue, int]:
     size = len(buf)
     message = new(ConsumerGroupTargetAssignmentMemberValue)
     n = buf[offset]
@@ -126,7 +132,9 @@ def _decode_consumer_group_target_assignment_member_value_v0(buf: bytes, offset:
 
 
 # Version 0.
-def _encode_consumer_group_target_assignment_member_value_v0(message: ConsumerGroupTargetAssignmentMemberValue, out: bytearray) -> list[Buffer]:
+def _encode_consumer_group_target_assignment_member_value_v0(
+    message: ConsumerGroupTargetAssignmentMemberValue, out: bytearray
+) -> list[Buffer]:
     n = len(message.topic_partitions) + 1
     if n < 128:
         out.append(n)
@@ -151,7 +159,6 @@ ConsumerGroupTargetAssignmentMemberKey.DECODERS = {
 ConsumerGroupTargetAssignmentMemberKey.ENCODERS = {
     0: _encode_consumer_group_target_assignment_member_key_v0,
 }
-
 ConsumerGroupTargetAssignmentMemberValue.DECODERS = {
     0: _decode_consumer_group_target_assignment_member_value_v0,
 }

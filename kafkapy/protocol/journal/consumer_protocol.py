@@ -441,7 +441,6 @@ ConsumerProtocolSubscription.ENCODERS = {
     2: _encode_consumer_protocol_subscription_v2,
     3: _encode_consumer_protocol_subscription_v3,
 }
-
 ConsumerProtocolAssignment.DECODERS = {
     0: _decode_consumer_protocol_assignment_v0,
     1: _decode_consumer_protocol_assignment_v0,

@@ -131,7 +131,9 @@ class VotersRecord(Message):
             self.voter_id = voter_id
             self.voter_directory_id = voter_directory_id
             self.endpoints = [] if endpoints is FRESH else endpoints
-            self.k_raft_version_feature = VotersRecord.KRaftVersionFeature() if k_raft_version_feature is None else k_raft_version_feature
+            self.k_raft_version_feature = (
+                VotersRecord.KRaftVersionFeature() if k_raft_version_feature is None else k_raft_version_feature
+            )
 
     def __init__(self, *, version: int = 0, voters: list[VotersRecord.Voter] = FRESH) -> None:
         self.version = version
@@ -473,14 +475,12 @@ ControlRecordTypeSchema.DECODERS = {
 ControlRecordTypeSchema.ENCODERS = {
     0: _encode_control_record_type_schema_v0,
 }
-
 EndTxnMarker.DECODERS = {
     0: _decode_end_txn_marker_v0,
 }
 EndTxnMarker.ENCODERS = {
     0: _encode_end_txn_marker_v0,
 }
-
 LeaderChangeMessage.DECODERS = {
     0: _decode_leader_change_message_v0,
     1: _decode_leader_change_message_v1,
@@ -489,28 +489,24 @@ LeaderChangeMessage.ENCODERS = {
     0: _encode_leader_change_message_v0,
     1: _encode_leader_change_message_v1,
 }
-
 SnapshotHeaderRecord.DECODERS = {
     0: _decode_snapshot_header_record_v0,
 }
 SnapshotHeaderRecord.ENCODERS = {
     0: _encode_snapshot_header_record_v0,
 }
-
 SnapshotFooterRecord.DECODERS = {
     0: _decode_snapshot_footer_record_v0,
 }
 SnapshotFooterRecord.ENCODERS = {
     0: _encode_snapshot_footer_record_v0,
 }
-
 KRaftVersionRecord.DECODERS = {
     0: _decode_k_raft_version_record_v0,
 }
 KRaftVersionRecord.ENCODERS = {
     0: _encode_k_raft_version_record_v0,
 }
-
 VotersRecord.DECODERS = {
     0: _decode_voters_record_v0,
 }

@@ -608,9 +608,7 @@ def _encode_group_metadata_value_v1(message: GroupMetadataValue, out: bytearray)
         out += _pack_h(len(raw))
         out += raw
         out += _pack_iii(
-            member_metadata.rebalance_timeout,
-            member_metadata.session_timeout,
-            len(member_metadata.subscription),
+            member_metadata.rebalance_timeout, member_metadata.session_timeout, len(member_metadata.subscription)
         )
         out += member_metadata.subscription
         out += _pack_i(len(member_metadata.assignment))
@@ -648,9 +646,7 @@ def _encode_group_metadata_value_v2(message: GroupMetadataValue, out: bytearray)
         out += _pack_h(len(raw))
         out += raw
         out += _pack_iii(
-            member_metadata.rebalance_timeout,
-            member_metadata.session_timeout,
-            len(member_metadata.subscription),
+            member_metadata.rebalance_timeout, member_metadata.session_timeout, len(member_metadata.subscription)
         )
         out += member_metadata.subscription
         out += _pack_i(len(member_metadata.assignment))
@@ -694,9 +690,7 @@ def _encode_group_metadata_value_v3(message: GroupMetadataValue, out: bytearray)
         out += _pack_h(len(raw))
         out += raw
         out += _pack_iii(
-            member_metadata.rebalance_timeout,
-            member_metadata.session_timeout,
-            len(member_metadata.subscription),
+            member_metadata.rebalance_timeout, member_metadata.session_timeout, len(member_metadata.subscription)
         )
         out += member_metadata.subscription
         out += _pack_i(len(member_metadata.assignment))
@@ -796,7 +790,6 @@ GroupMetadataKey.DECODERS = {
 GroupMetadataKey.ENCODERS = {
     0: _encode_group_metadata_key_v0,
 }
-
 GroupMetadataValue.DECODERS = {
     0: _decode_group_metadata_value_v0,
     1: _decode_group_metadata_value_v1,

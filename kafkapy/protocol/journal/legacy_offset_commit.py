@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from struct import Struct as Layout
 
-from kafkapy.protocol.primitives import (
-    Buffer,
-    Message,
-    new,
-    reject_null,
-)
+from kafkapy.protocol.primitives import Buffer, Message, new, reject_null
 
 
 class LegacyOffsetCommitKey(Message):
@@ -113,7 +108,6 @@ LegacyOffsetCommitKey.DECODERS = {
 LegacyOffsetCommitKey.ENCODERS = {
     0: _encode_legacy_offset_commit_key_v0,
 }
-
 LegacyOffsetCommitValue.DECODERS = {
     0: _decode_legacy_offset_commit_value_v0,
 }

@@ -259,7 +259,6 @@ OffsetCommitKey.DECODERS = {
 OffsetCommitKey.ENCODERS = {
     0: _encode_offset_commit_key_v0,
 }
-
 OffsetCommitValue.DECODERS = {
     0: _decode_offset_commit_value_v0,
     1: _decode_offset_commit_value_v1,

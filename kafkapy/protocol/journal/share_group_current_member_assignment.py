@@ -71,7 +71,9 @@ _unpack_iibB = Layout(">iibB").unpack_from
 
 
 # Version 0.
-def _decode_share_group_current_member_assignment_key_v0(buf: bytes, offset: int) -> tuple[ShareGroupCurrentMemberAssignmentKey, int]:
+def _decode_share_group_current_member_assignment_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ShareGroupCurrentMemberAssignmentKey, int]:
     message = new(ShareGroupCurrentMemberAssignmentKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -91,7 +93,9 @@ def _decode_share_group_current_member_assignment_key_v0(buf: bytes, offset: int
 
 
 # Version 0.
-def _encode_share_group_current_member_assignment_key_v0(message: ShareGroupCurrentMemberAssignmentKey, out: bytearray) -> list[Buffer]:
+def _encode_share_group_current_member_assignment_key_v0(
+    message: ShareGroupCurrentMemberAssignmentKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -102,7 +106,9 @@ def _encode_share_group_current_member_assignment_key_v0(message: ShareGroupCurr
 
 
 # Version 0.
-def _decode_share_group_current_member_assignment_value_v0(buf: bytes, offset: int) -> tuple[ShareGroupCurrentMemberAssignmentValue, int]:
+def _decode_share_group_current_member_assignment_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ShareGroupCurrentMemberAssignmentValue, int]:
     size = len(buf)
     message = new(ShareGroupCurrentMemberAssignmentValue)
     message.member_epoch, message.previous_member_epoch, message.state, n = _unpack_iibB(buf, offset)
@@ -134,7 +140,9 @@ def _decode_share_group_current_member_assignment_value_v0(buf: bytes, offset: i
 
 
 # Version 0.
-def _encode_share_group_current_member_assignment_value_v0(message: ShareGroupCurrentMemberAssignmentValue, out: bytearray) -> list[Buffer]:
+def _encode_share_group_current_member_assignment_value_v0(
+    message: ShareGroupCurrentMemberAssignmentValue, out: bytearray
+) -> list[Buffer]:
     out += _pack_iib(message.member_epoch, message.previous_member_epoch, message.state)
     n = len(message.assigned_partitions) + 1
     if n < 128:
@@ -160,7 +168,6 @@ ShareGroupCurrentMemberAssignmentKey.DECODERS = {
 ShareGroupCurrentMemberAssignmentKey.ENCODERS = {
     0: _encode_share_group_current_member_assignment_key_v0,
 }
-
 ShareGroupCurrentMemberAssignmentValue.DECODERS = {
     0: _decode_share_group_current_member_assignment_value_v0,
 }

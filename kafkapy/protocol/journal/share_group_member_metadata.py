@@ -139,7 +139,9 @@ def _decode_share_group_member_metadata_value_v0(buf: bytes, offset: int) -> tup
 
 
 # Version 0.
-def _encode_share_group_member_metadata_value_v0(message: ShareGroupMemberMetadataValue, out: bytearray) -> list[Buffer]:
+def _encode_share_group_member_metadata_value_v0(
+    message: ShareGroupMemberMetadataValue, out: bytearray
+) -> list[Buffer]:
     if message.rack_id is None:
         out.append(0)
     else:
@@ -187,7 +189,6 @@ ShareGroupMemberMetadataKey.DECODERS = {
 ShareGroupMemberMetadataKey.ENCODERS = {
     0: _encode_share_group_member_metadata_key_v0,
 }
-
 ShareGroupMemberMetadataValue.DECODERS = {
     0: _decode_share_group_member_metadata_value_v0,
 }

@@ -7,13 +7,7 @@ from __future__ import annotations
 
 from struct import Struct as Layout
 
-from kafkapy.protocol.primitives import (
-    Buffer,
-    Message,
-    new,
-    reject_null,
-    skip_tags,
-)
+from kafkapy.protocol.primitives import Buffer, Message, new, reject_null, skip_tags
 
 
 class ShareGroupMetadataKey(Message):
@@ -86,7 +80,6 @@ ShareGroupMetadataKey.DECODERS = {
 ShareGroupMetadataKey.ENCODERS = {
     0: _encode_share_group_metadata_key_v0,
 }
-
 ShareGroupMetadataValue.DECODERS = {
     0: _decode_share_group_metadata_value_v0,
 }

@@ -77,7 +77,9 @@ _unpack_h = Layout(">h").unpack_from
 
 
 # Version 0.
-def _decode_share_group_state_partition_metadata_key_v0(buf: bytes, offset: int) -> tuple[ShareGroupStatePartitionMetadataKey, int]:
+def _decode_share_group_state_partition_metadata_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ShareGroupStatePartitionMetadataKey, int]:
     message = new(ShareGroupStatePartitionMetadataKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -90,7 +92,9 @@ def _decode_share_group_state_partition_metadata_key_v0(buf: bytes, offset: int)
 
 
 # Version 0.
-def _encode_share_group_state_partition_metadata_key_v0(message: ShareGroupStatePartitionMetadataKey, out: bytearray) -> list[Buffer]:
+def _encode_share_group_state_partition_metadata_key_v0(
+    message: ShareGroupStatePartitionMetadataKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -98,7 +102,9 @@ def _encode_share_group_state_partition_metadata_key_v0(message: ShareGroupState
 
 
 # Version 0.
-def _decode_share_group_state_partition_metadata_value_v0(buf: bytes, offset: int) -> tuple[ShareGroupStatePartitionMetadataValue, int]:
+def _decode_share_group_state_partition_metadata_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ShareGroupStatePartitionMetadataValue, int]:
     size = len(buf)
     message = new(ShareGroupStatePartitionMetadataValue)
     n = buf[offset]
@@ -186,7 +192,9 @@ def _decode_share_group_state_partition_metadata_value_v0(buf: bytes, offset: in
 
 
 # Version 0.
-def _encode_share_group_state_partition_metadata_value_v0(message: ShareGroupStatePartitionMetadataValue, out: bytearray) -> list[Buffer]:
+def _encode_share_group_state_partition_metadata_value_v0(
+    message: ShareGroupStatePartitionMetadataValue, out: bytearray
+) -> list[Buffer]:
     n = len(message.initializing_topics) + 1
     if n < 128:
         out.append(n)
@@ -254,7 +262,6 @@ ShareGroupStatePartitionMetadataKey.DECODERS = {
 ShareGroupStatePartitionMetadataKey.ENCODERS = {
     0: _encode_share_group_state_partition_metadata_key_v0,
 }
-
 ShareGroupStatePartitionMetadataValue.DECODERS = {
     0: _decode_share_group_state_partition_metadata_value_v0,
 }

@@ -59,7 +59,9 @@ _unpack_h = Layout(">h").unpack_from
 
 
 # Version 0.
-def _decode_share_group_target_assignment_member_key_v0(buf: bytes, offset: int) -> tuple[ShareGroupTargetAssignmentMemberKey, int]:
+def _decode_share_group_target_assignment_member_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ShareGroupTargetAssignmentMemberKey, int]:
     message = new(ShareGroupTargetAssignmentMemberKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -79,7 +81,9 @@ def _decode_share_group_target_assignment_member_key_v0(buf: bytes, offset: int)
 
 
 # Version 0.
-def _encode_share_group_target_assignment_member_key_v0(message: ShareGroupTargetAssignmentMemberKey, out: bytearray) -> list[Buffer]:
+def _encode_share_group_target_assignment_member_key_v0(
+    message: ShareGroupTargetAssignmentMemberKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -90,7 +94,9 @@ def _encode_share_group_target_assignment_member_key_v0(message: ShareGroupTarge
 
 
 # Version 0.
-def _decode_share_group_target_assignment_member_value_v0(buf: bytes, offset: int) -> tuple[ShareGroupTargetAssignmentMemberValue, int]:
+def _decode_share_group_target_assignment_member_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ShareGroupTargetAssignmentMemberValue, int]:
     size = len(buf)
     message = new(ShareGroupTargetAssignmentMemberValue)
     n = buf[offset]
@@ -122,7 +128,9 @@ def _decode_share_group_target_assignment_member_value_v0(buf: bytes, offset: in
 
 
 # Version 0.
-def _encode_share_group_target_assignment_member_value_v0(message: ShareGroupTargetAssignmentMemberValue, out: bytearray) -> list[Buffer]:
+def _encode_share_group_target_assignment_member_value_v0(
+    message: ShareGroupTargetAssignmentMemberValue, out: bytearray
+) -> list[Buffer]:
     n = len(message.topic_partitions) + 1
     if n < 128:
         out.append(n)
@@ -147,7 +155,6 @@ ShareGroupTargetAssignmentMemberKey.DECODERS = {
 ShareGroupTargetAssignmentMemberKey.ENCODERS = {
     0: _encode_share_group_target_assignment_member_key_v0,
 }
-
 ShareGroupTargetAssignmentMemberValue.DECODERS = {
     0: _decode_share_group_target_assignment_member_value_v0,
 }

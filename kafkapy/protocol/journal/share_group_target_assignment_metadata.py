@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from struct import Struct as Layout
 
-from kafkapy.protocol.primitives import (
-    Buffer,
-    Message,
-    new,
-    read_uvarint,
-    reject_null,
-    reject_tag,
-    write_tags,
-)
+from kafkapy.protocol.primitives import Buffer, Message, new, read_uvarint, reject_null, reject_tag, write_tags
 
 
 class ShareGroupTargetAssignmentMetadataKey(Message):
@@ -48,7 +40,9 @@ _unpack_q = Layout(">q").unpack_from
 
 
 # Version 0.
-def _decode_share_group_target_assignment_metadata_key_v0(buf: bytes, offset: int) -> tuple[ShareGroupTargetAssignmentMetadataKey, int]:
+def _decode_share_group_target_assignment_metadata_key_v0(
+    buf: bytes, offset: int
+) -> tuple[ShareGroupTargetAssignmentMetadataKey, int]:
     message = new(ShareGroupTargetAssignmentMetadataKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -61,7 +55,9 @@ def _decode_share_group_target_assignment_metadata_key_v0(buf: bytes, offset: in
 
 
 # Version 0.
-def _encode_share_group_target_assignment_metadata_key_v0(message: ShareGroupTargetAssignmentMetadataKey, out: bytearray) -> list[Buffer]:
+def _encode_share_group_target_assignment_metadata_key_v0(
+    message: ShareGroupTargetAssignmentMetadataKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -69,7 +65,9 @@ def _encode_share_group_target_assignment_metadata_key_v0(message: ShareGroupTar
 
 
 # Version 0.
-def _decode_share_group_target_assignment_metadata_value_tags_v0(owner: ShareGroupTargetAssignmentMetadataValue, buf: bytes, offset: int) -> int:
+def _decode_share_group_target_assignment_metadata_value_tags_v0(
+    owner: ShareGroupTargetAssignmentMetadataValue, buf: bytes, offset: int
+) -> int:
     count, offset = read_uvarint(buf, offset)
     for _ in range(count):
         tag, offset = read_uvarint(buf, offset)
@@ -86,7 +84,9 @@ def _decode_share_group_target_assignment_metadata_value_tags_v0(owner: ShareGro
 
 
 # Version 0.
-def _decode_share_group_target_assignment_metadata_value_v0(buf: bytes, offset: int) -> tuple[ShareGroupTargetAssignmentMetadataValue, int]:
+def _decode_share_group_target_assignment_metadata_value_v0(
+    buf: bytes, offset: int
+) -> tuple[ShareGroupTargetAssignmentMetadataValue, int]:
     message = new(ShareGroupTargetAssignmentMetadataValue)
     message.assignment_timestamp = 0
     message.assignment_epoch, tags = _unpack_iB(buf, offset)
@@ -97,7 +97,9 @@ def _decode_share_group_target_assignment_metadata_value_v0(buf: bytes, offset: 
 
 
 # Version 0.
-def _encode_share_group_target_assignment_metadata_value_tags_v0(owner: ShareGroupTargetAssignmentMetadataValue, out: bytearray) -> None:
+def _encode_share_group_target_assignment_metadata_value_tags_v0(
+    owner: ShareGroupTargetAssignmentMetadataValue, out: bytearray
+) -> None:
     parts: list[tuple[int, bytearray]] = []
     if owner.assignment_timestamp != 0:
         part = bytearray()
@@ -107,7 +109,9 @@ def _encode_share_group_target_assignment_metadata_value_tags_v0(owner: ShareGro
 
 
 # Version 0.
-def _encode_share_group_target_assignment_metadata_value_v0(message: ShareGroupTargetAssignmentMetadataValue, out: bytearray) -> list[Buffer]:
+def _encode_share_group_target_assignment_metadata_value_v0(
+    message: ShareGroupTargetAssignmentMetadataValue, out: bytearray
+) -> list[Buffer]:
     out += _pack_i(message.assignment_epoch)
     if message.assignment_timestamp != 0:
         _encode_share_group_target_assignment_metadata_value_tags_v0(message, out)
@@ -122,7 +126,6 @@ ShareGroupTargetAssignmentMetadataKey.DECODERS = {
 ShareGroupTargetAssignmentMetadataKey.ENCODERS = {
     0: _encode_share_group_target_assignment_metadata_key_v0,
 }
-
 ShareGroupTargetAssignmentMetadataValue.DECODERS = {
     0: _decode_share_group_target_assignment_metadata_value_v0,
 }

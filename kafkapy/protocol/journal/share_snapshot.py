@@ -212,10 +212,7 @@ def _encode_share_snapshot_value_v0(message: ShareSnapshotValue, out: bytearray)
         write_uvarint(out, n)
     for state_batch in message.state_batches:
         out += _pack_qqbhx(
-            state_batch.first_offset,
-            state_batch.last_offset,
-            state_batch.delivery_state,
-            state_batch.delivery_count,
+            state_batch.first_offset, state_batch.last_offset, state_batch.delivery_state, state_batch.delivery_count
         )
     if message.delivery_complete_count != -1:
         _encode_share_snapshot_value_tags_v0(message, out)
@@ -230,7 +227,6 @@ ShareSnapshotKey.DECODERS = {
 ShareSnapshotKey.ENCODERS = {
     0: _encode_share_snapshot_key_v0,
 }
-
 ShareSnapshotValue.DECODERS = {
     0: _decode_share_snapshot_value_v0,
 }

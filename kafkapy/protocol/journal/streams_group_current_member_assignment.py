@@ -86,9 +86,15 @@ class StreamsGroupCurrentMemberAssignmentValue(Message):
         self.active_tasks = [] if active_tasks is FRESH else active_tasks
         self.standby_tasks = [] if standby_tasks is FRESH else standby_tasks
         self.warmup_tasks = [] if warmup_tasks is FRESH else warmup_tasks
-        self.active_tasks_pending_revocation = [] if active_tasks_pending_revocation is FRESH else active_tasks_pending_revocation
-        self.standby_tasks_pending_revocation = [] if standby_tasks_pending_revocation is FRESH else standby_tasks_pending_revocation
-        self.warmup_tasks_pending_revocation = [] if warmup_tasks_pending_revocation is FRESH else warmup_tasks_pending_revocation
+        self.active_tasks_pending_revocation = (
+            [] if active_tasks_pending_revocation is FRESH else active_tasks_pending_revocation
+        )
+        self.standby_tasks_pending_revocation = (
+            [] if standby_tasks_pending_revocation is FRESH else standby_tasks_pending_revocation
+        )
+        self.warmup_tasks_pending_revocation = (
+            [] if warmup_tasks_pending_revocation is FRESH else warmup_tasks_pending_revocation
+        )
 
 
 _StreamsGroupCurrentMemberAssignmentValue_TaskIds = StreamsGroupCurrentMemberAssignmentValue.TaskIds
@@ -100,7 +106,9 @@ _unpack_iibB = Layout(">iibB").unpack_from
 
 
 # Version 0.
-def _decode_streams_group_current_member_assignment_key_v0(buf: bytes, offset: int) -> tuple[StreamsGroupCurrentMemberAssignmentKey, int]:
+def _decode_streams_group_current_member_assignment_key_v0(
+    buf: bytes, offset: int
+) -> tuple[StreamsGroupCurrentMemberAssignmentKey, int]:
     message = new(StreamsGroupCurrentMemberAssignmentKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -120,7 +128,9 @@ def _decode_streams_group_current_member_assignment_key_v0(buf: bytes, offset: i
 
 
 # Version 0.
-def _encode_streams_group_current_member_assignment_key_v0(message: StreamsGroupCurrentMemberAssignmentKey, out: bytearray) -> list[Buffer]:
+def _encode_streams_group_current_member_assignment_key_v0(
+    message: StreamsGroupCurrentMemberAssignmentKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -131,7 +141,9 @@ def _encode_streams_group_current_member_assignment_key_v0(message: StreamsGroup
 
 
 # Version 0.
-def _decode_streams_group_current_member_assignment_value_task_ids_tags_v0(owner: StreamsGroupCurrentMemberAssignmentValue.TaskIds, buf: bytes, offset: int) -> int:
+def _decode_streams_group_current_member_assignment_value_task_ids_tags_v0(
+    owner: StreamsGroupCurrentMemberAssignmentValue.TaskIds, buf: bytes, offset: int
+) -> int:
     count, offset = read_uvarint(buf, offset)
     for _ in range(count):
         tag, offset = read_uvarint(buf, offset)
@@ -156,7 +168,9 @@ def _decode_streams_group_current_member_assignment_value_task_ids_tags_v0(owner
 
 
 # Version 0.
-def _decode_streams_group_current_member_assignment_value_v0(buf: bytes, offset: int) -> tuple[StreamsGroupCurrentMemberAssignmentValue, int]:
+def _decode_streams_group_current_member_assignment_value_v0(
+    buf: bytes, offset: int
+) -> tuple[StreamsGroupCurrentMemberAssignmentValue, int]:
     size = len(buf)
     message = new(StreamsGroupCurrentMemberAssignmentValue)
     message.member_epoch, message.previous_member_epoch, message.state, n = _unpack_iibB(buf, offset)
@@ -341,7 +355,9 @@ def _decode_streams_group_current_member_assignment_value_v0(buf: bytes, offset:
 
 
 # Version 0.
-def _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(owner: StreamsGroupCurrentMemberAssignmentValue.TaskIds, out: bytearray) -> None:
+def _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(
+    owner: StreamsGroupCurrentMemberAssignmentValue.TaskIds, out: bytearray
+) -> None:
     parts: list[tuple[int, bytearray]] = []
     if owner.assignment_epochs is not None:
         part = bytearray()
@@ -356,7 +372,9 @@ def _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(owner
 
 
 # Version 0.
-def _encode_streams_group_current_member_assignment_value_v0(message: StreamsGroupCurrentMemberAssignmentValue, out: bytearray) -> list[Buffer]:
+def _encode_streams_group_current_member_assignment_value_v0(
+    message: StreamsGroupCurrentMemberAssignmentValue, out: bytearray
+) -> list[Buffer]:
     out += _pack_iib(message.member_epoch, message.previous_member_epoch, message.state)
     n = len(message.active_tasks) + 1
     if n < 128:
@@ -506,7 +524,6 @@ StreamsGroupCurrentMemberAssignmentKey.DECODERS = {
 StreamsGroupCurrentMemberAssignmentKey.ENCODERS = {
     0: _encode_streams_group_current_member_assignment_key_v0,
 }
-
 StreamsGroupCurrentMemberAssignmentValue.DECODERS = {
     0: _decode_streams_group_current_member_assignment_value_v0,
 }

@@ -122,7 +122,9 @@ def _decode_streams_group_member_metadata_key_v0(buf: bytes, offset: int) -> tup
 
 
 # Version 0.
-def _encode_streams_group_member_metadata_key_v0(message: StreamsGroupMemberMetadataKey, out: bytearray) -> list[Buffer]:
+def _encode_streams_group_member_metadata_key_v0(
+    message: StreamsGroupMemberMetadataKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -133,7 +135,9 @@ def _encode_streams_group_member_metadata_key_v0(message: StreamsGroupMemberMeta
 
 
 # Version 0.
-def _decode_streams_group_member_metadata_value_v0(buf: bytes, offset: int) -> tuple[StreamsGroupMemberMetadataValue, int]:
+def _decode_streams_group_member_metadata_value_v0(
+    buf: bytes, offset: int
+) -> tuple[StreamsGroupMemberMetadataValue, int]:
     size = len(buf)
     message = new(StreamsGroupMemberMetadataValue)
     n = buf[offset]
@@ -231,7 +235,9 @@ def _decode_streams_group_member_metadata_value_v0(buf: bytes, offset: int) -> t
 
 
 # Version 0.
-def _encode_streams_group_member_metadata_value_v0(message: StreamsGroupMemberMetadataValue, out: bytearray) -> list[Buffer]:
+def _encode_streams_group_member_metadata_value_v0(
+    message: StreamsGroupMemberMetadataValue, out: bytearray
+) -> list[Buffer]:
     if message.instance_id is None:
         out.append(0)
     else:
@@ -318,7 +324,6 @@ StreamsGroupMemberMetadataKey.DECODERS = {
 StreamsGroupMemberMetadataKey.ENCODERS = {
     0: _encode_streams_group_member_metadata_key_v0,
 }
-
 StreamsGroupMemberMetadataValue.DECODERS = {
     0: _decode_streams_group_member_metadata_value_v0,
 }

@@ -205,7 +205,6 @@ StreamsGroupMetadataKey.DECODERS = {
 StreamsGroupMetadataKey.ENCODERS = {
     0: _encode_streams_group_metadata_key_v0,
 }
-
 StreamsGroupMetadataValue.DECODERS = {
     0: _decode_streams_group_metadata_value_v0,
 }

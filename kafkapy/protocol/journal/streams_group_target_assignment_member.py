@@ -66,7 +66,9 @@ _unpack_h = Layout(">h").unpack_from
 
 
 # Version 0.
-def _decode_streams_group_target_assignment_member_key_v0(buf: bytes, offset: int) -> tuple[StreamsGroupTargetAssignmentMemberKey, int]:
+def _decode_streams_group_target_assignment_member_key_v0(
+    buf: bytes, offset: int
+) -> tuple[StreamsGroupTargetAssignmentMemberKey, int]:
     message = new(StreamsGroupTargetAssignmentMemberKey)
     (n,) = _unpack_h(buf, offset)
     offset += 2
@@ -86,7 +88,9 @@ def _decode_streams_group_target_assignment_member_key_v0(buf: bytes, offset: in
 
 
 # Version 0.
-def _encode_streams_group_target_assignment_member_key_v0(message: StreamsGroupTargetAssignmentMemberKey, out: bytearray) -> list[Buffer]:
+def _encode_streams_group_target_assignment_member_key_v0(
+    message: StreamsGroupTargetAssignmentMemberKey, out: bytearray
+) -> list[Buffer]:
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
@@ -97,7 +101,9 @@ def _encode_streams_group_target_assignment_member_key_v0(message: StreamsGroupT
 
 
 # Version 0.
-def _decode_streams_group_target_assignment_member_value_v0(buf: bytes, offset: int) -> tuple[StreamsGroupTargetAssignmentMemberValue, int]:
+def _decode_streams_group_target_assignment_member_value_v0(
+    buf: bytes, offset: int
+) -> tuple[StreamsGroupTargetAssignmentMemberValue, int]:
     size = len(buf)
     message = new(StreamsGroupTargetAssignmentMemberValue)
     n = buf[offset]
@@ -192,7 +198,9 @@ def _decode_streams_group_target_assignment_member_value_v0(buf: bytes, offset: 
 
 
 # Version 0.
-def _encode_streams_group_target_assignment_member_value_v0(message: StreamsGroupTargetAssignmentMemberValue, out: bytearray) -> list[Buffer]:
+def _encode_streams_group_target_assignment_member_value_v0(
+    message: StreamsGroupTargetAssignmentMemberValue, out: bytearray
+) -> list[Buffer]:
     n = len(message.active_tasks) + 1
     if n < 128:
         out.append(n)
@@ -263,7 +271,6 @@ StreamsGroupTargetAssignmentMemberKey.DECODERS = {
 StreamsGroupTargetAssignmentMemberKey.ENCODERS = {
     0: _encode_streams_group_target_assignment_member_key_v0,
 }
-
 StreamsGroupTargetAssignmentMemberValue.DECODERS = {
     0: _decode_streams_group_target_assignment_member_value_v0,
 }

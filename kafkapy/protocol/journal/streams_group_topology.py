@@ -505,7 +505,9 @@ def _encode_streams_group_topology_value_v0(message: StreamsGroupTopologyValue, 
                 out.append(n)
             else:
                 write_uvarint(out, n)
-            out += pack(f">{len(copartition_group.repartition_source_topics)}h", *copartition_group.repartition_source_topics)
+            out += pack(
+                f">{len(copartition_group.repartition_source_topics)}h", *copartition_group.repartition_source_topics
+            )
             out.append(0)
         out.append(0)
     out.append(0)
@@ -518,7 +520,6 @@ StreamsGroupTopologyKey.DECODERS = {
 StreamsGroupTopologyKey.ENCODERS = {
     0: _encode_streams_group_topology_key_v0,
 }
-
 StreamsGroupTopologyValue.DECODERS = {
     0: _decode_streams_group_topology_value_v0,
 }

@@ -262,10 +262,7 @@ def _encode_transaction_log_value_v0(message: TransactionLogValue, out: bytearra
     if message.next_producer_epoch != -1:
         reject_value("next_producer_epoch")
     out += _pack_qhib(
-        message.producer_id,
-        message.producer_epoch,
-        message.transaction_timeout_ms,
-        message.transaction_status,
+        message.producer_id, message.producer_epoch, message.transaction_timeout_ms, message.transaction_status
     )
     if message.transaction_partitions is None:
         out += NULL_LENGTH
@@ -308,10 +305,7 @@ def _encode_transaction_log_value_tags_v1(owner: TransactionLogValue, out: bytea
 # Version 1.
 def _encode_transaction_log_value_v1(message: TransactionLogValue, out: bytearray) -> list[Buffer]:
     out += _pack_qhib(
-        message.producer_id,
-        message.producer_epoch,
-        message.transaction_timeout_ms,
-        message.transaction_status,
+        message.producer_id, message.producer_epoch, message.transaction_timeout_ms, message.transaction_status
     )
     if message.transaction_partitions is None:
         out.append(0)
@@ -355,7 +349,6 @@ TransactionLogKey.DECODERS = {
 TransactionLogKey.ENCODERS = {
     0: _encode_transaction_log_key_v0,
 }
-
 TransactionLogValue.DECODERS = {
     0: _decode_transaction_log_value_v0,
     1: _decode_transaction_log_value_v1,
