@@ -241,6 +241,7 @@ class DecoderBuilder:
             out.add(f"offset += {'n' if size_of([form]) == 1 else f'{size_of([form])} * n'}")
             return
         smallest = self.smallest(field)
+        assert smallest > 0, f"{field.attr}: nothing would bound an array of empty elements"
         total = f"({count})" if self.flexible and smallest > 1 else count
         with out.block(f"if {total}{f' * {smallest}' if smallest > 1 else ''} > size - offset:"):
             out.add(f"reject_count({count})")

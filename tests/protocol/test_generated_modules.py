@@ -1,0 +1,54 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kafkapy.protocol.messages import APIS, request_class, response_class
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_the_generated_modules_are_what_the_specs_say() -> None:
+    script = ROOT / "scripts" / "generate_protocol.py"
+    check = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert check.returncode == 0, check.stderr
+
+
+def test_the_table_names_every_api_of_kafka_4_3_1_that_a_broker_advertises() -> None:
+    gone = {4, 5, 6, 7}
+    between_controllers = {52, 53, 54, 56, 58, 59, 62, 63, 67, 70, 73, 82}
+    assert APIS.keys() == set(range(93)) - gone - between_controllers
+
+
+def test_advertised_ranges_differ_from_the_valid_ones_only_where_kafka_has_a_reason() -> None:
+    different = {
+        api.name: (api.advertised_from, api.stable_version)
+        for api in APIS.values()
+        if (api.advertised_from, api.stable_version) != (api.min_version, api.max_version)
+    }
+    assert different == {"Produce": (0, 13), "InitProducerId": (0, 5)}
+
+
+def test_classes_are_found_by_key() -> None:
+    for key, api in APIS.items():
+        for cls, kind in ((request_class(key), "Request"), (response_class(key), "Response")):
+            assert cls.__name__ == api.name + kind
+            assert (key, api.min_version, api.max_version) == (cls.API_KEY, cls.MIN_VERSION, cls.MAX_VERSION)
+    with pytest.raises(KeyError):
+        request_class(7)
+
+
+def test_a_module_is_imported_only_when_it_is_needed() -> None:
+    program = """
+import sys
+import kafkapy.protocol.messages as messages
+def loaded():
+    return sorted(name[26:] for name in sys.modules if name.startswith("kafkapy.protocol.messages."))
+assert loaded() == [], loaded()
+fetch = messages.response_class(1)
+assert loaded() == ["fetch"], loaded()
+fetch().encode(12, bytearray())
+assert loaded() == ["broker", "broker.fetch", "fetch"], loaded()
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
