@@ -1,0 +1,203 @@
+"""The machine behind one partition of `__consumer_offsets`: its groups, and what they have committed.
+
+Commands come in, decisions go out (`coordination/shard.py` says how); called by the shard's runtime only.
+
+Invariants
+ 1. Groups and offsets change durably by `apply` alone. A group's fact is a snapshot of what the group's memory has
+    become while it was decided, so applying one's own fact is nothing; at replay it brings the group back.
+ 2. Offsets never stand without a group: the first one stored brings its group into being.
+ 3. A group is removed only while it is empty.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from kafkapy.coordination.shard import Answer, Decision, SetTimer, Ticket
+from kafkapy.errors import Error, KafkaError
+from kafkapy.groups.classic import ClassicProtocol
+from kafkapy.groups.commands import (
+    CommitOffsets,
+    DeleteGroups,
+    DeleteOffsets,
+    DescribeGroup,
+    FetchOffsets,
+    ForgetTopic,
+    GroupDescription,
+    Heartbeat,
+    InitialDelayOver,
+    Join,
+    JoinExpired,
+    Leave,
+    ListedGroup,
+    ListGroups,
+    MemberDescription,
+    MemberExpired,
+    RemoveExpired,
+    Sync,
+    SyncExpired,
+)
+from kafkapy.groups.facts import Fact, GroupRemoved, GroupStored, OffsetRemoved, OffsetStored
+from kafkapy.groups.group import Group, GroupState
+from kafkapy.groups.offsets import GroupOffsets, validate_commit, validate_deletion
+from kafkapy.groups.settings import GroupSettings
+
+CLASSIC_TYPE = "Classic"
+
+_EXPIRY_KEY = ("expiry",)
+
+
+class GroupMachine:
+    """All groups whose id falls on one partition."""
+
+    def __init__(self, settings: GroupSettings) -> None:
+        self.groups: dict[str, Group] = {}
+        self.offsets = GroupOffsets(settings)
+        self._settings = settings
+        self._classic = classic = ClassicProtocol(self.groups, settings)
+        self._requests: dict[type, Callable[[Any, Ticket, int, Decision], None]] = {
+            Join: classic.join,
+            Sync: classic.sync,
+            Heartbeat: classic.heartbeat,
+            Leave: classic.leave,
+            CommitOffsets: self._commit,
+            FetchOffsets: self._fetch,
+            DeleteOffsets: self._delete_offsets,
+            DescribeGroup: self._describe,
+            ListGroups: self._list,
+            DeleteGroups: self._delete_groups,
+            ForgetTopic: self._forget_topic,
+        }
+        self._timers: dict[type, Callable[[Any, int, Decision], None]] = {
+            MemberExpired: classic.member_expired,
+            JoinExpired: classic.join_expired,
+            InitialDelayOver: classic.initial_delay_over,
+            SyncExpired: classic.sync_expired,
+            RemoveExpired: self._remove_expired,
+        }
+
+    def decide(self, command: Any, ticket: Ticket, now_ms: int) -> Decision:
+        out = Decision()
+        request = self._requests.get(type(command))
+        if request is not None:
+            request(command, ticket, now_ms, out)
+        else:
+            self._timers[type(command)](command, now_ms, out)
+        return out
+
+    def apply(self, fact: Fact) -> None:
+        match fact:
+            case OffsetStored():
+                if fact.group_id not in self.groups:
+                    self.groups[fact.group_id] = Group(fact.group_id, fact.committed.commit_timestamp_ms)
+                self.offsets.store(fact)
+            case OffsetRemoved():
+                self.offsets.remove(fact)
+            case GroupStored():
+                known = self.groups.get(fact.group_id)
+                if known is None or known.latest is not fact:
+                    self.groups[fact.group_id] = Group.restored(fact)
+            case GroupRemoved():
+                self.groups.pop(fact.group_id, None)
+
+    def loaded(self, now_ms: int) -> Decision:
+        out = Decision()
+        for group in self.groups.values():
+            self._classic.restore(group, now_ms, out)
+        self._schedule_expiry(now_ms, out)
+        return out
+
+    # Offsets
+
+    def _commit(self, command: CommitOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        group = self.groups.get(command.group_id)
+        if group is not None:
+            member = validate_commit(group, command)
+            if member is not None:
+                self._classic.extend_session(group, member, now_ms, out)
+        elif command.generation >= 0:
+            unknown = Error.GROUP_ID_NOT_FOUND if command.knows_group_id_not_found else Error.ILLEGAL_GENERATION
+            raise KafkaError(unknown, f"Group {command.group_id} not found.")
+        facts, errors = self.offsets.commit(command, now_ms)
+        out.facts += facts
+        out.answers.append(Answer(ticket, errors))
+
+    def _fetch(self, command: FetchOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        out.answers.append(Answer(ticket, self.offsets.fetch(command)))
+
+    def _delete_offsets(self, command: DeleteOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        group = self._group(command.group_id)
+        validate_deletion(group)
+        facts, errors = self.offsets.delete(command, group)
+        out.facts += facts
+        out.answers.append(Answer(ticket, errors))
+
+    def _forget_topic(self, command: ForgetTopic, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        out.facts += self.offsets.forget_topic(command.topic, command.topic_id)
+        out.answers.append(Answer(ticket, None))
+
+    def _remove_expired(self, command: RemoveExpired, now_ms: int, out: Decision) -> None:
+        for group in self.groups.values():
+            facts, none_left = self.offsets.expired(group, now_ms)
+            out.facts += facts
+            if none_left and group.state is GroupState.EMPTY:
+                self._remove(group, out)
+        self._schedule_expiry(now_ms, out)
+
+    def _schedule_expiry(self, now_ms: int, out: Decision) -> None:
+        deadline_ms = now_ms + self._settings.offsets_retention_check_interval_ms
+        out.timers.append(SetTimer(_EXPIRY_KEY, deadline_ms, RemoveExpired()))
+
+    # Groups as administrators see them
+
+    def _describe(self, command: DescribeGroup, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        group = self._group(command.group_id)
+        stable = group.state is GroupState.STABLE
+        members = [
+            MemberDescription(
+                member.member_id,
+                member.instance_id,
+                member.client_id,
+                member.client_host,
+                member.metadata(group.protocol_name) if stable else b"",
+                member.assignment,
+            )
+            for member in group.members.values()
+        ]
+        protocol_name = group.protocol_name or "" if stable else ""
+        description = GroupDescription(
+            group.group_id, group.state.value, group.protocol_type or "", protocol_name, members
+        )
+        out.answers.append(Answer(ticket, description))
+
+    def _list(self, command: ListGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        right_type = not command.types or CLASSIC_TYPE.lower() in command.types
+        listed = [
+            ListedGroup(group.group_id, group.protocol_type or "", group.state.value, CLASSIC_TYPE)
+            for group in self.groups.values()
+            if right_type and (not command.states or group.state.value.lower() in command.states)
+        ]
+        out.answers.append(Answer(ticket, listed))
+
+    def _delete_groups(self, command: DeleteGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        errors = []
+        for group_id in command.group_ids:
+            group = self.groups.get(group_id)
+            if group is None:
+                errors.append(Error.GROUP_ID_NOT_FOUND)
+            elif group.state is not GroupState.EMPTY:
+                errors.append(Error.NON_EMPTY_GROUP)
+            else:
+                out.facts += self.offsets.delete_all(group_id)
+                self._remove(group, out)
+                errors.append(Error.NONE)
+        out.answers.append(Answer(ticket, errors))
+
+    def _remove(self, group: Group, out: Decision) -> None:
+        self._classic.cancel_timers(group, out)
+        out.facts.append(GroupRemoved(group.group_id))
+
+    def _group(self, group_id: str) -> Group:
+        group = self.groups.get(group_id)
+        if group is None:
+            raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
+        return group

@@ -1,0 +1,181 @@
+"""Committed offsets: kept, looked up, expired, and forgotten with their topic.
+
+Owns the offsets of one shard; called by `groups/machine.py` only. The group gives leave (who may commit, which topics
+are in use); what is stored and for how long is decided here, by the rules of Kafka 4.3.1.
+"""
+
+from collections.abc import Iterator
+
+from kafkapy.errors import Error, KafkaError
+from kafkapy.groups.commands import CommitOffsets, DeleteOffsets, FetchOffsets, PartitionCommit, TopicOffsets
+from kafkapy.groups.facts import NO_EXPIRY, CommittedOffset, OffsetRemoved, OffsetStored
+from kafkapy.groups.group import Group, GroupState, Member
+from kafkapy.groups.settings import GroupSettings
+from kafkapy.model import ZERO_UUID
+
+BROKER_RETENTION = -1
+
+_Offsets = dict[str, dict[int, CommittedOffset]]  # topic -> partition -> offset
+
+
+class GroupOffsets:
+    """All committed offsets of a shard: group -> topic -> partition."""
+
+    def __init__(self, settings: GroupSettings) -> None:
+        self._settings = settings
+        self._by_group: dict[str, _Offsets] = {}
+
+    # Facts
+
+    def store(self, fact: OffsetStored) -> None:
+        self._by_group.setdefault(fact.group_id, {}).setdefault(fact.topic, {})[fact.partition] = fact.committed
+
+    def remove(self, fact: OffsetRemoved) -> None:
+        topics = self._by_group.get(fact.group_id, {})
+        partitions = topics.get(fact.topic, {})
+        partitions.pop(fact.partition, None)
+        if not partitions:
+            topics.pop(fact.topic, None)
+        if not topics:
+            self._by_group.pop(fact.group_id, None)
+
+    # Decisions
+
+    def commit(self, command: CommitOffsets, now_ms: int) -> tuple[list[OffsetStored], list[list[Error]]]:
+        """The facts of a commit that its group has let through, and an error per topic and partition."""
+        expires = command.retention_ms != BROKER_RETENTION
+        facts: list[OffsetStored] = []
+        errors: list[list[Error]] = []
+        for topic in command.topics:
+            topic_errors: list[Error] = []
+            for asked in topic.partitions:
+                if self._is_too_large(asked.metadata):
+                    topic_errors.append(Error.OFFSET_METADATA_TOO_LARGE)
+                    continue
+                committed = (
+                    # The record that can carry an expiry has room for neither leader epoch nor topic id.
+                    CommittedOffset(asked.offset, -1, asked.metadata or "", now_ms, now_ms + command.retention_ms)
+                    if expires
+                    else _committed(asked, now_ms, topic.topic_id)
+                )
+                facts.append(OffsetStored(command.group_id, topic.topic, asked.partition, committed))
+                topic_errors.append(Error.NONE)
+            errors.append(topic_errors)
+        return facts, errors
+
+    def fetch(self, query: FetchOffsets) -> list[TopicOffsets]:
+        """What is committed. An offset that was committed to another topic of the same name counts as none."""
+        known = self._by_group.get(query.group_id, {})
+        if query.topics is None:
+            return [TopicOffsets(topic, list(partitions.items())) for topic, partitions in known.items()]
+        found = []
+        for topic in query.topics:
+            partitions = known.get(topic.topic, {})
+            answers: list[tuple[int, CommittedOffset | None]] = []
+            for partition in topic.partitions:
+                committed = partitions.get(partition)
+                if committed is not None and _other_topic(committed.topic_id, topic.topic_id):
+                    committed = None
+                answers.append((partition, committed))
+            found.append(TopicOffsets(topic.topic, answers))
+        return found
+
+    def delete(self, command: DeleteOffsets, group: Group) -> tuple[list[OffsetRemoved], list[Error]]:
+        """The facts of a deletion, and an error per topic: a topic in use keeps its offsets."""
+        known = self._by_group.get(command.group_id, {})
+        facts: list[OffsetRemoved] = []
+        errors: list[Error] = []
+        for topic, partitions in command.topics:
+            if group.is_subscribed_to(topic):
+                errors.append(Error.GROUP_SUBSCRIBED_TO_TOPIC)
+                continue
+            stored = known.get(topic, {})
+            facts += [OffsetRemoved(command.group_id, topic, p) for p in dict.fromkeys(partitions) if p in stored]
+            errors.append(Error.NONE)
+        return facts, errors
+
+    def delete_all(self, group_id: str) -> list[OffsetRemoved]:
+        """The facts of a group's end."""
+        return [OffsetRemoved(group_id, topic, partition) for topic, partition, _ in self._of(group_id)]
+
+    def forget_topic(self, topic: str, topic_id: bytes) -> list[OffsetRemoved]:
+        """The facts of a topic's end, in every group."""
+        return [
+            OffsetRemoved(group_id, topic, partition)
+            for group_id, topics in self._by_group.items()
+            for partition, committed in topics.get(topic, {}).items()
+            if committed.topic_id in (ZERO_UUID, topic_id)
+        ]
+
+    def expired(self, group: Group, now_ms: int) -> tuple[list[OffsetRemoved], bool]:
+        """The offsets that have outlived their retention, and whether none is left after them.
+
+        Time runs from when the group became empty; for groups without members ever, and for topics that a stable
+        consumer group does not read any more, from the commit. In any other state nothing expires (KIP-211).
+        """
+        if not self._by_group.get(group.group_id):
+            return [], True
+        since_empty = group.protocol_type is not None and group.state is GroupState.EMPTY
+        since_commit = group.protocol_type is None or (
+            group.uses_consumer_protocol and group.subscribed_topics is not None and group.state is GroupState.STABLE
+        )
+        if not since_empty and not since_commit:
+            return [], False
+        facts: list[OffsetRemoved] = []
+        all_expired = True
+        for topic, partition, committed in self._of(group.group_id):
+            start_ms = committed.commit_timestamp_ms
+            if since_empty and group.state_timestamp_ms != -1:
+                start_ms = group.state_timestamp_ms
+            if not group.is_subscribed_to(topic) and self._is_expired(committed, start_ms, now_ms):
+                facts.append(OffsetRemoved(group.group_id, topic, partition))
+            else:
+                all_expired = False
+        return facts, all_expired
+
+    def _is_expired(self, committed: CommittedOffset, start_ms: int, now_ms: int) -> bool:
+        if committed.expire_timestamp_ms != NO_EXPIRY:
+            return now_ms >= committed.expire_timestamp_ms
+        return now_ms - start_ms >= self._settings.offsets_retention_ms
+
+    def _is_too_large(self, metadata: str | None) -> bool:
+        if metadata is None:
+            return False
+        # Kafka counts Java's characters: UTF-16 code units.
+        return len(metadata.encode("utf-16-le", "surrogatepass")) // 2 > self._settings.offset_metadata_max_bytes
+
+    def _of(self, group_id: str) -> Iterator[tuple[str, int, CommittedOffset]]:
+        for topic, partitions in self._by_group.get(group_id, {}).items():
+            for partition, committed in partitions.items():
+                yield topic, partition, committed
+
+
+def validate_commit(group: Group, command: CommitOffsets) -> Member | None:
+    """Whether this member may commit now: the member, or None for one who commits outside of group membership.
+
+    Raises UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID, ILLEGAL_GENERATION, or REBALANCE_IN_PROGRESS between join and sync.
+    """
+    if command.generation < 0 and group.state is GroupState.EMPTY:
+        return None
+    if command.generation < 0 and not command.member_id and command.instance_id is None:
+        raise KafkaError(Error.UNKNOWN_MEMBER_ID)  # outsiders commit to a group without members only
+    member = group.validate_member(command.member_id, command.instance_id)
+    if command.generation != group.generation:
+        raise KafkaError(Error.ILLEGAL_GENERATION)
+    if group.state is GroupState.COMPLETING_REBALANCE:
+        raise KafkaError(Error.REBALANCE_IN_PROGRESS)
+    return member
+
+
+def validate_deletion(group: Group) -> None:
+    """Offsets of a group with members can be deleted only where its subscription is known. Raises NON_EMPTY_GROUP."""
+    if group.state is not GroupState.EMPTY and not group.uses_consumer_protocol:
+        raise KafkaError(Error.NON_EMPTY_GROUP)
+
+
+def _committed(asked: PartitionCommit, now_ms: int, topic_id: bytes) -> CommittedOffset:
+    return CommittedOffset(asked.offset, asked.leader_epoch, asked.metadata or "", now_ms, NO_EXPIRY, topic_id)
+
+
+def _other_topic(committed: bytes, asked: bytes) -> bool:
+    return committed != asked and ZERO_UUID not in (committed, asked)
