@@ -125,7 +125,11 @@ def write_uvarint(out: bytearray, value: int) -> None:
 
 
 def read_compact_length(buf: Buffer, offset: int) -> tuple[int, int]:
-    """The length-plus-one of a compact string, bytes or array that may not be null."""
+    """The length-plus-one of a compact string, bytes or array that is not null."""
+    low, high = buf[offset], buf[offset + 1]
+    if low >= 0x80 and 0 < high < 0x80:
+        # Two bytes, 128 to 16383: nearly every length that comes here, record batches above all.
+        return low - 0x80 | high << 7, offset + 2
     value, offset = read_uvarint(buf, offset)
     if value == 0:
         raise ProtocolError("a field that may not be null is null")
@@ -133,7 +137,7 @@ def read_compact_length(buf: Buffer, offset: int) -> tuple[int, int]:
 
 
 def read_compact_string_length(buf: Buffer, offset: int) -> tuple[int, int]:
-    """The length-plus-one of a compact string that may not be null."""
+    """The length-plus-one of a compact string that is not null."""
     value, offset = read_compact_length(buf, offset)
     if value > MAX_STRING_SIZE + 1:
         raise ProtocolError(f"a string of {value - 1} bytes is longer than {MAX_STRING_SIZE}")
