@@ -73,7 +73,9 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     if isinstance(ours, list) and isinstance(theirs, list):
         if len(ours) != len(theirs):
             return [f"{path}: kafkapy has {len(ours)} entries, kafka {len(theirs)}: {ours!r:.300} / {theirs!r:.300}"]
-        return [line for i, pair in enumerate(zip(ours, theirs, strict=True)) for line in differences(*pair, f"{path}[{i}]")]
+        return [
+            line for i, pair in enumerate(zip(ours, theirs, strict=True)) for line in differences(*pair, f"{path}[{i}]")
+        ]
     if ours != theirs or type(ours) is not type(theirs):
         return [f"{path}: kafkapy {ours!r:.200}, kafka {theirs!r:.200}"]
     return []

@@ -109,7 +109,11 @@ def decode_response(key: int, version: int, answer: bytes) -> dict[str, Any]:
     if key == 18 and body[:2] != b"\x00\x00":
         # kafka-python reads every error of this API in the layout of version 0, though only UNSUPPORTED_VERSION comes so.
         refused, end = ApiVersionsResponse.decode(decode_version, body)
-        return {"error_code": refused.error_code, "keys": [tuple(row_values(row)) for row in refused.api_keys], "left": len(body) - end}
+        return {
+            "error_code": refused.error_code,
+            "keys": [tuple(row_values(row)) for row in refused.api_keys],
+            "left": len(body) - end,
+        }
     message = response_class.decode(body, version=decode_version)
     message._header = None
     decoded = message.to_dict()

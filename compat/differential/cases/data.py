@@ -7,7 +7,7 @@ from registry import Scene, case
 
 from kafkapy.protocol.messages import request_class
 from kafkapy.records.builder import build_batch
-from kafkapy.records.compression import Compression
+from kafkapy.records.batch import Compression
 from kafkapy.records.record import Record
 
 Produce = request_class(0)
@@ -37,7 +37,17 @@ def produce(s: Scene, data, name=None, partition=0, acks=-1, version=None, note=
 
 
 def fetch(
-    s: Scene, offset=0, name=None, partition=0, wait=0, max_bytes=1 << 20, part_bytes=1 << 20, id_=None, version=None, note=True, **more
+    s: Scene,
+    offset=0,
+    name=None,
+    partition=0,
+    wait=0,
+    max_bytes=1 << 20,
+    part_bytes=1 << 20,
+    id_=None,
+    version=None,
+    note=True,
+    **more,
 ):
     version = s.version if version is None else version
     fields = {key: more.pop(key) for key in ("current_leader_epoch", "last_fetched_epoch") if key in more}
@@ -47,7 +57,9 @@ def fetch(
     else:
         topic = Fetch.FetchTopic(topic=name or s.topic(), partitions=[one])
     return s.ask(
-        Fetch(max_wait_ms=wait, min_bytes=more.pop("min_bytes", 1), max_bytes=max_bytes, topics=[topic], **more), version=version, note=note
+        Fetch(max_wait_ms=wait, min_bytes=more.pop("min_bytes", 1), max_bytes=max_bytes, topics=[topic], **more),
+        version=version,
+        note=note,
     )
 
 
@@ -161,7 +173,12 @@ def _(s):
 
 @case("Produce", "timestamps out of range", first=3)
 def _(s):
-    create(s, creatable(s.topic(), configs={"message.timestamp.before.max.ms": "1000", "message.timestamp.after.max.ms": "1000"}))
+    create(
+        s,
+        creatable(
+            s.topic(), configs={"message.timestamp.before.max.ms": "1000", "message.timestamp.after.max.ms": "1000"}
+        ),
+    )
     produce(s, batch(b"a", b"b", at=1000))
     produce(s, batch(b"a", b"b", at=NOW + 10**12))
 
@@ -223,7 +240,11 @@ def _(s):
             topic_data=[
                 Produce.TopicProduceData(
                     name=s.topic("x"),
-                    partition_data=[P(index=1, records=batch(b"a")), P(index=0, records=b"junk"), P(index=9, records=batch(b"a"))],
+                    partition_data=[
+                        P(index=1, records=batch(b"a")),
+                        P(index=0, records=b"junk"),
+                        P(index=9, records=batch(b"a")),
+                    ],
                 ),
                 Produce.TopicProduceData(name=s.topic("missing"), partition_data=[P(index=0, records=batch(b"a"))]),
                 Produce.TopicProduceData(name=s.topic("y"), partition_data=[P(index=0, records=batch(b"a"))]),
@@ -241,7 +262,9 @@ def _(s):
 def _(s):
     create(s, creatable(s.topic()))
     name = {"topic_id": topic_id(s, s.topic())} if s.version >= 13 else {"name": s.topic()}
-    topic = Produce.TopicProduceData(partition_data=[Produce.PartitionProduceData(index=0, records=batch(b"a"))], **name)
+    topic = Produce.TopicProduceData(
+        partition_data=[Produce.PartitionProduceData(index=0, records=batch(b"a"))], **name
+    )
     s.probe.send_only(Produce(acks=0, timeout_ms=5000, topic_data=[topic]), s.version)
     produce(s, batch(b"b"))
 
@@ -318,7 +341,16 @@ def _(s):
         if s.version >= 13
         else Fetch.ForgottenTopic(topic=s.topic(), partitions=[0])
     )
-    s.ask(Fetch(max_wait_ms=0, min_bytes=1, max_bytes=1 << 20, session_id=session, session_epoch=4, forgotten_topics_data=[forgotten]))
+    s.ask(
+        Fetch(
+            max_wait_ms=0,
+            min_bytes=1,
+            max_bytes=1 << 20,
+            session_id=session,
+            session_epoch=4,
+            forgotten_topics_data=[forgotten],
+        )
+    )
     s.ask(Fetch(max_wait_ms=0, min_bytes=1, max_bytes=1 << 20, session_id=session, session_epoch=-1))
     s.ask(Fetch(max_wait_ms=0, min_bytes=1, max_bytes=1 << 20, session_id=session, session_epoch=1))
     s.ask(Fetch(max_wait_ms=0, min_bytes=1, max_bytes=1 << 20, session_id=123456, session_epoch=1))
@@ -373,7 +405,13 @@ def list_offsets(s: Scene, *stamps, name=None, partition=0, isolation=0, epoch=-
         fields = {"isolation_level": isolation} if s.version >= 2 else {}
         if s.version >= 10:
             fields["timeout_ms"] = 5000
-        s.ask(ListOffsets(replica_id=replica, topics=[ListOffsets.ListOffsetsTopic(name=name or s.topic(), partitions=[one])], **fields))
+        s.ask(
+            ListOffsets(
+                replica_id=replica,
+                topics=[ListOffsets.ListOffsetsTopic(name=name or s.topic(), partitions=[one])],
+                **fields,
+            )
+        )
 
 
 @case("ListOffsets", "latest, earliest, and the special ones", first=1)

@@ -25,7 +25,17 @@ def find(s: Scene, group, version=1, note=False):
     return answer
 
 
-def join(s: Scene, group, member="", version=None, protocols=(("range", SUBSCRIPTION),), kind="consumer", timeout=10000, note=True, **fields):
+def join(
+    s: Scene,
+    group,
+    member="",
+    version=None,
+    protocols=(("range", SUBSCRIPTION),),
+    kind="consumer",
+    timeout=10000,
+    note=True,
+    **fields,
+):
     version = s.version if version is None else version
     if version < 5:
         fields.pop("group_instance_id", None)
@@ -59,7 +69,9 @@ def sync(s: Scene, group, member, generation, assignments=(), version=None, note
             group_id=group,
             generation_id=generation,
             member_id=member,
-            assignments=[Sync.SyncGroupRequestAssignment(member_id=name, assignment=data) for name, data in assignments],
+            assignments=[
+                Sync.SyncGroupRequestAssignment(member_id=name, assignment=data) for name, data in assignments
+            ],
             **fields,
         ),
         version=version,
@@ -128,7 +140,8 @@ def _(s):
     second = join(s, s.topic("g"), group_instance_id="static-1")
     join(s, s.topic("g"), member, group_instance_id="static-1")
     s.ask(
-        Heartbeat(group_id=s.topic("g"), generation_id=generation, member_id=member, group_instance_id="static-1"), version=3
+        Heartbeat(group_id=s.topic("g"), generation_id=generation, member_id=member, group_instance_id="static-1"),
+        version=3,
     )
     s.ask(
         Heartbeat(
@@ -180,7 +193,12 @@ def _(s):
 def _(s):
     member, generation = stable(s, s.topic("g"))
     if s.version < 3:
-        for group, name in ((s.topic("g"), "nobody"), (s.topic("g"), member), (s.topic("g"), member), (s.topic("missing"), "x")):
+        for group, name in (
+            (s.topic("g"), "nobody"),
+            (s.topic("g"), member),
+            (s.topic("g"), member),
+            (s.topic("missing"), "x"),
+        ):
             s.ask(Leave(group_id=group, member_id=name))
     else:
         M = Leave.MemberIdentity
@@ -221,24 +239,46 @@ def _(s):
         ask(types_filter=["nosuch"])
 
 
-def commit(s: Scene, group, offset, name=None, partition=0, generation=-1, member="", metadata="", version=None, note=True, epoch=-1, **fields):
+def commit(
+    s: Scene,
+    group,
+    offset,
+    name=None,
+    partition=0,
+    generation=-1,
+    member="",
+    metadata="",
+    version=None,
+    note=True,
+    epoch=-1,
+    **fields,
+):
     version = s.version if version is None else version
     one = Commit.OffsetCommitRequestPartition(
-        partition_index=partition, committed_offset=offset, committed_metadata=metadata, committed_leader_epoch=epoch if version >= 6 else -1
+        partition_index=partition,
+        committed_offset=offset,
+        committed_metadata=metadata,
+        committed_leader_epoch=epoch if version >= 6 else -1,
     )
     if version >= 10:
         topic = Commit.OffsetCommitRequestTopic(topic_id=topic_id(s, name or s.topic()), partitions=[one])
     else:
         topic = Commit.OffsetCommitRequestTopic(name=name or s.topic(), partitions=[one])
     return s.ask(
-        Commit(group_id=group, generation_id_or_member_epoch=generation, member_id=member, topics=[topic], **fields), version=version, note=note
+        Commit(group_id=group, generation_id_or_member_epoch=generation, member_id=member, topics=[topic], **fields),
+        version=version,
+        note=note,
     )
 
 
 def offsets(s: Scene, group, names, version=None, stable_only=False, partitions=(0,)):
     version = s.version if version is None else version
     if version < 8:
-        topics = None if names is None else [OffsetFetch.OffsetFetchRequestTopic(name=n, partition_indexes=list(partitions)) for n in names]
+        topics = (
+            None
+            if names is None
+            else [OffsetFetch.OffsetFetchRequestTopic(name=n, partition_indexes=list(partitions)) for n in names]
+        )
         fields = {"require_stable": stable_only} if version >= 7 else {}
         return s.ask(OffsetFetch(group_id=group, topics=topics, **fields), version=version)
     T = OffsetFetch.OffsetFetchRequestTopics
@@ -274,7 +314,11 @@ def _(s):
         commit(s, s.topic("g"), 5, name=s.topic("missing"))
     else:
         one = Commit.OffsetCommitRequestPartition(partition_index=0, committed_offset=5)
-        s.ask(Commit(group_id=s.topic("g"), topics=[Commit.OffsetCommitRequestTopic(topic_id=UNKNOWN_ID, partitions=[one])]))
+        s.ask(
+            Commit(
+                group_id=s.topic("g"), topics=[Commit.OffsetCommitRequestTopic(topic_id=UNKNOWN_ID, partitions=[one])]
+            )
+        )
     commit(s, s.topic("g"), 5, partition=9)
     commit(s, s.topic("g"), 5, metadata="m" * 4097)
     commit(s, s.topic("g"), 5, metadata="m" * 4096)
@@ -330,14 +374,18 @@ def _(s):
 
     def drop(group, name, *partitions):
         P = Request.OffsetDeleteRequestPartition
-        topic = Request.OffsetDeleteRequestTopic(name=name, partitions=[P(partition_index=index) for index in partitions])
+        topic = Request.OffsetDeleteRequestTopic(
+            name=name, partitions=[P(partition_index=index) for index in partitions]
+        )
         s.ask(Request(group_id=group, topics=[topic]))
 
     drop(s.topic("g"), s.topic(), 0, 1, 9)
     drop(s.topic("missing"), s.topic(), 0)
     drop(s.topic("g"), s.topic("missing"), 0)
     drop("", s.topic(), 0)
-    subscription = b"\x00\x00\x00\x00\x00\x01" + len(s.topic()).to_bytes(2, "big") + s.topic().encode() + b"\xff\xff\xff\xff"
+    subscription = (
+        b"\x00\x00\x00\x00\x00\x01" + len(s.topic()).to_bytes(2, "big") + s.topic().encode() + b"\xff\xff\xff\xff"
+    )
     stable(s, s.topic("sub"), protocols=(("range", subscription),))
     drop(s.topic("sub"), s.topic(), 0)
 

@@ -24,13 +24,32 @@ def creatable(name, partitions=1, replicas=1, assignments=None, configs=None):
 
 
 def create(s: Scene, *topics, note=False, **fields):
-    return s.ask(CreateTopics(topics=list(topics), timeout_ms=10000, **fields), version=7, note=note)
+    answer = s.ask(CreateTopics(topics=list(topics), timeout_ms=10000, **fields), version=7, note=note)
+    settle(s, [topic.name for topic in topics])
+    return answer
+
+
+def settle(s: Scene, names):
+    """Wait until the topics are served: Kafka answers CreateTopics before its own broker has heard of them."""
+    Metadata = request_class(3)
+    asked = Metadata(
+        topics=[Metadata.MetadataRequestTopic(name=name) for name in names], allow_auto_topic_creation=False
+    )
+    for _ in range(200):
+        answer = s.ask(asked, version=9, note=False)
+        if all(
+            topic["error_code"] == 0 and all(p["error_code"] == 0 for p in topic["partitions"])
+            for topic in answer["topics"]
+        ):
+            return
 
 
 def topic_id(s: Scene, name: str) -> bytes:
     Metadata = request_class(3)
     answer = s.ask(
-        Metadata(topics=[Metadata.MetadataRequestTopic(name=name)], allow_auto_topic_creation=False), version=12, note=False
+        Metadata(topics=[Metadata.MetadataRequestTopic(name=name)], allow_auto_topic_creation=False),
+        version=12,
+        note=False,
     )
     return uuid.UUID(answer["topics"][0]["topic_id"]).bytes
 
@@ -100,7 +119,14 @@ def _(s):
     Metadata = request_class(3)
     create(s, creatable(s.topic()))
     known = topic_id(s, s.topic())
-    s.ask(Metadata(topics=[Metadata.MetadataRequestTopic(name=s.topic()), Metadata.MetadataRequestTopic(topic_id=known, name=None)]))
+    s.ask(
+        Metadata(
+            topics=[
+                Metadata.MetadataRequestTopic(name=s.topic()),
+                Metadata.MetadataRequestTopic(topic_id=known, name=None),
+            ]
+        )
+    )
 
 
 @case("Metadata", "null name and zero id", first=10)
@@ -181,7 +207,9 @@ def _(s):
             ([(-1, [1])], -1, -1),
         ]
     ):
-        s.ask(CreateTopics(topics=[creatable(s.topic(f"m{number}"), partitions, replicas, assignments)], timeout_ms=5000))
+        s.ask(
+            CreateTopics(topics=[creatable(s.topic(f"m{number}"), partitions, replicas, assignments)], timeout_ms=5000)
+        )
 
 
 @case("CreateTopics", "configs, good and bad")
@@ -256,7 +284,10 @@ def _(s):
     s.ask(DeleteTopics(topics=[DeleteTopics.DeleteTopicState(name=s.topic(), topic_id=known)], timeout_ms=5000))
     s.ask(
         DeleteTopics(
-            topics=[DeleteTopics.DeleteTopicState(name=s.topic()), DeleteTopics.DeleteTopicState(name=None, topic_id=known)],
+            topics=[
+                DeleteTopics.DeleteTopicState(name=s.topic()),
+                DeleteTopics.DeleteTopicState(name=None, topic_id=known),
+            ],
             timeout_ms=5000,
         )
     )
@@ -367,7 +398,8 @@ def _(s):
         result["configs"] = [
             config
             for config in result["configs"]
-            if config["name"] not in {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters", "log.dir"}
+            if config["name"]
+            not in {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters", "log.dir"}
         ]
 
 
@@ -403,7 +435,11 @@ def _(s):
     both = [Request.TopicRequest(name=s.topic("b")), Request.TopicRequest(name=s.topic("a"))]
     s.ask(Request(topics=both))
     s.ask(Request(topics=both, response_partition_limit=2))
-    s.ask(Request(topics=both, response_partition_limit=2, cursor=Request.Cursor(topic_name=s.topic("a"), partition_index=2)))
+    s.ask(
+        Request(
+            topics=both, response_partition_limit=2, cursor=Request.Cursor(topic_name=s.topic("a"), partition_index=2)
+        )
+    )
     s.ask(Request(topics=[Request.TopicRequest(name=s.topic("missing"))]))
     s.ask(Request(topics=both, cursor=Request.Cursor(topic_name=s.topic("a"), partition_index=-1)))
     s.ask(Request(topics=both, response_partition_limit=0))

@@ -15,7 +15,9 @@ def kept(answer, *names):
 @case("ApiVersions", "error and layout")
 def _(s):
     Request = request_class(18)
-    request = Request(client_software_name="differential", client_software_version="1.0") if s.version >= 3 else Request()
+    request = (
+        Request(client_software_name="differential", client_software_version="1.0") if s.version >= 3 else Request()
+    )
     answer = s.ask(request, note=False)
     served = {entry["api_key"]: entry for entry in answer["api_keys"]}
     s.probe.trace.append({"error": answer["error_code"], "layout": answer.get("layout"), "fields": sorted(answer)})

@@ -1,0 +1,99 @@
+"""Single records inside a batch: read for lookups by time, for compacted topics, for replaying a coordinator's log.
+
+The hot path never comes here. A record is: length, attributes, timestamp delta, offset delta, key, value, headers,
+with zigzag varints throughout (KIP-82, KIP-98).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kafkapy.records.batch import HEADER_SIZE, BatchHeader, Buffer, CorruptBatch, read_header
+from kafkapy.records.compression import DEFAULT_MAX_SIZE_BYTES, decompress
+
+Headers = list[tuple[str, bytes | None]]
+
+_SMALLEST_RECORD_BYTES = 7
+
+
+class Record(NamedTuple):
+    """One record with its absolute offset and timestamp (milliseconds since the epoch)."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def read_records(batch: Buffer, max_size_bytes: int = DEFAULT_MAX_SIZE_BYTES) -> list[Record]:
+    """All records of the one batch at the start of `batch`; CorruptBatch when they do not parse."""
+    return list(iterate_records(batch, max_size_bytes))
+
+
+def iterate_records(batch: Buffer, max_size_bytes: int = DEFAULT_MAX_SIZE_BYTES) -> Iterator[Record]:
+    """The records of one batch, parsed one by one."""
+    header = read_header(batch)
+    body = memoryview(batch)[HEADER_SIZE : header.size_bytes]
+    plain = bytes(body) if header.codec == 0 else decompress(header.compression, body, max_size_bytes)
+    if header.record_count < 0 or header.record_count * _SMALLEST_RECORD_BYTES > len(plain):
+        raise CorruptBatch(f"{header.record_count} records do not fit into {len(plain)} bytes")
+    position = 0
+    for _ in range(header.record_count):
+        record, position = _read_record(plain, position, header)
+        yield record
+    if position != len(plain):
+        raise CorruptBatch(f"{len(plain) - position} bytes left over after the last record")
+
+
+def _read_record(buf: bytes, position: int, header: BatchHeader) -> tuple[Record, int]:
+    length, position = _varint(buf, position)
+    end = position + length
+    if length < 0 or end > len(buf):
+        raise CorruptBatch(f"a record of {length} bytes does not fit")
+    position += 1  # attributes: none are defined
+    timestamp_delta, position = _varint(buf, position)
+    offset_delta, position = _varint(buf, position)
+    key, position = _nullable_bytes(buf, position, end)
+    value, position = _nullable_bytes(buf, position, end)
+    count, position = _varint(buf, position)
+    if not 0 <= count <= end - position:
+        raise CorruptBatch(f"a record with {count} headers")
+    headers: Headers = []
+    for _ in range(count):
+        name, position = _nullable_bytes(buf, position, end)
+        if name is None:
+            raise CorruptBatch("a header without a key")
+        content, position = _nullable_bytes(buf, position, end)
+        try:
+            headers.append((name.decode(), content))
+        except UnicodeDecodeError:
+            raise CorruptBatch("a header key that is not UTF-8") from None
+    if position != end:
+        raise CorruptBatch(f"a record's fields end {end - position} bytes before its length")
+    timestamp = header.max_timestamp if header.is_log_append_time else header.base_timestamp + timestamp_delta
+    return Record(header.base_offset + offset_delta, timestamp, key, value, headers), end
+
+
+def _nullable_bytes(buf: bytes, position: int, end: int) -> tuple[bytes | None, int]:
+    length, position = _varint(buf, position)
+    if length < 0:
+        if length != -1:
+            raise CorruptBatch(f"a field of {length} bytes")
+        return None, position
+    if position + length > end:
+        raise CorruptBatch(f"a field of {length} bytes does not fit")
+    return buf[position : position + length], position + length
+
+
+def _varint(buf: bytes, position: int) -> tuple[int, int]:
+    """A zigzag varint of up to 64 bits, and the position after it."""
+    value = shift = 0
+    while True:
+        if position >= len(buf) or shift > 63:
+            raise CorruptBatch("a varint is cut off or too long")
+        byte = buf[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), position
+        shift += 7
