@@ -180,6 +180,11 @@ def crc_matches(buf: Buffer, position: int, header: BatchHeader) -> bool:
     return bool(crc32c(body) == header.crc)
 
 
+def checksum(data: Buffer) -> int:
+    """CRC-32C, which Kafka uses for batches and for its checkpoint files."""
+    return int(crc32c(data))
+
+
 def stamp(base_offset: int, batch_length: int, leader_epoch: int) -> bytes:
     """The first 16 bytes of a batch: what the broker decides, and the length."""
     return _STAMP.pack(base_offset, batch_length, leader_epoch)

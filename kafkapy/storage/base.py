@@ -195,5 +195,8 @@ class Logs(Protocol):
     async def trim(self, log: LogId, offset: int) -> int:
         """Drop what lies before `offset` and return the new log start offset."""
 
+    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+        """Forget idempotent producers that have been silent for `expiration_ms` (producer.id.expiration.ms)."""
+
     def watch(self, logs: Sequence[LogId]) -> Watch:
         """Watch these logs. Open the watch before the last look, or a wake can be missed."""

@@ -1,0 +1,202 @@
+"""The memory store: the smallest honest implementation of the seam. What it keeps dies with the process.
+
+The reference for the other stores, and what `kafkapy start --memory` and most tests run on.
+"""
+
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from kafkapy.clock import Clock
+from kafkapy.errors import Error
+from kafkapy.model import IsolationLevel, LogId
+from kafkapy.records.batch import STAMP_SIZE, BatchHeader, stamp
+from kafkapy.storage.aborted import AbortedRow, overlapping
+from kafkapy.storage.base import (
+    AbortedTransaction,
+    Bounds,
+    EpochEnd,
+    FoundTime,
+    LogSettings,
+    Outcome,
+    Read,
+    Slice,
+    Watch,
+    Write,
+)
+from kafkapy.storage.sequencing import Accepted, Head, Refused, Repeated
+from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
+from kafkapy.storage.watching import Watchers
+
+
+class _Stored(NamedTuple):
+    header: BatchHeader
+    data: bytes
+
+
+class _Log:
+    """One log: its batches in order, and their base offsets for the look-up."""
+
+    def __init__(self) -> None:
+        self.head = Head()
+        self.start = 0
+        self.batches: list[_Stored] = []
+        self.bases: list[int] = []
+        self.aborted: list[AbortedRow] = []
+
+    def append(self, write: Write, accepted: Accepted) -> None:
+        offset, position = accepted.base_offset, 0
+        for header in write.headers:
+            body = write.data[position + STAMP_SIZE : position + header.size_bytes]
+            stamped = header._replace(base_offset=offset, leader_epoch=write.leader_epoch)
+            self.batches.append(_Stored(stamped, stamp(offset, header.batch_length, write.leader_epoch) + bytes(body)))
+            self.bases.append(offset)
+            offset += header.last_offset_delta + 1
+            position += header.size_bytes
+        self.head.take(accepted)
+        self.aborted += accepted.aborted
+
+    def index_of(self, offset: int) -> int:
+        """The index of the batch that holds `offset`, or of the first one after it."""
+        index = max(bisect_right(self.bases, offset) - 1, 0)
+        if index < len(self.batches) and self.batches[index].header.last_offset < offset:
+            index += 1
+        return index
+
+    def bounds(self) -> Bounds:
+        end = self.head.end_offset
+        return Bounds(self.start, end, max(self.head.last_stable_offset, self.start), end)
+
+
+class MemoryLogs:
+    """The seam's `Logs` over dictionaries."""
+
+    def __init__(self) -> None:
+        self._logs: dict[LogId, _Log] = {}
+        self._watchers = Watchers()
+
+    async def create(self, log: LogId, settings: LogSettings) -> None:
+        self._logs.setdefault(log, _Log())
+
+    async def configure(self, log: LogId, settings: LogSettings) -> None:
+        """Nothing in memory depends on the settings."""
+
+    async def delete(self, log: LogId) -> None:
+        if self._logs.pop(log, None) is not None:
+            self._watchers.notify(log)
+
+    def logs(self) -> Sequence[LogId]:
+        return list(self._logs)
+
+    async def append(self, writes: Sequence[Write]) -> list[Outcome]:
+        return [self._append(write) for write in writes]
+
+    def _append(self, write: Write) -> Outcome:
+        log = self._logs.get(write.log)
+        if log is None:
+            return Outcome(error=Error.UNKNOWN_TOPIC_OR_PARTITION)
+        if write.expect_end is not None and write.expect_end != log.head.end_offset:
+            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
+        verdict = log.head.judge(write.headers, write.data, write.origin)
+        if isinstance(verdict, Refused):
+            return Outcome(log_start_offset=log.start, error=verdict.error, message=verdict.message)
+        if isinstance(verdict, Repeated):
+            return Outcome(verdict.first_offset, verdict.last_offset + 1, log.start, duplicate=True)
+        log.append(write, verdict)
+        self._watchers.notify(write.log)
+        return Outcome(verdict.base_offset, verdict.end_offset, log.start)
+
+    async def read(self, reads: Sequence[Read], max_bytes: int) -> list[Slice]:
+        slices = []
+        left, found = max_bytes, False
+        for read in reads:
+            piece = self._read(read, left, whole_first=not found)
+            found = found or len(piece.records) > 0
+            left -= len(piece.records)
+            slices.append(piece)
+        return slices
+
+    def _read(self, read: Read, left: int, *, whole_first: bool) -> Slice:
+        log = self._logs.get(read.log)
+        if log is None:
+            return Slice(error=Error.UNKNOWN_TOPIC_OR_PARTITION)
+        bounds = log.bounds()
+        committed = read.isolation is IsolationLevel.READ_COMMITTED
+        around = Slice(
+            high_watermark=bounds.high_watermark,
+            last_stable_offset=bounds.last_stable_offset,
+            log_start_offset=bounds.log_start_offset,
+            aborted=[] if committed else None,
+        )
+        if not bounds.log_start_offset <= read.offset <= bounds.end_offset:
+            return around._replace(error=Error.OFFSET_OUT_OF_RANGE)
+        limit = bounds.last_stable_offset if committed else bounds.high_watermark
+        budget = min(read.max_bytes, left)
+        pieces: list[bytes] = []
+        size, reached = 0, read.offset
+        for header, data in log.batches[log.index_of(read.offset) :]:
+            if header.base_offset >= limit:
+                break
+            if size + len(data) > budget and not (whole_first and not pieces):
+                break
+            pieces.append(data)
+            size += len(data)
+            reached = header.next_offset
+        if not pieces:
+            return around
+        aborted = None
+        if committed:
+            rows = overlapping(log.aborted, read.offset, reached)
+            aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
+        return around._replace(records=pieces[0] if len(pieces) == 1 else b"".join(pieces), aborted=aborted)
+
+    def bounds(self, log: LogId) -> Bounds | None:
+        found = self._logs.get(log)
+        return found.bounds() if found else None
+
+    async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
+        found = self._logs[log]
+        for header, data in found.batches[found.index_of(found.start) :]:
+            if header.max_timestamp >= timestamp:
+                record = first_at_or_after(data, header, timestamp, found.start)
+                if record is not None:
+                    return record
+        return None
+
+    async def find_max_time(self, log: LogId) -> FoundTime | None:
+        found = self._logs[log]
+        batches = found.batches[found.index_of(found.start) :]
+        if not batches:
+            return None
+        header, data = max(batches, key=lambda stored: stored.header.max_timestamp)
+        return first_with_max_timestamp(data, header)
+
+    async def epoch_end(self, log: LogId, leader_epoch: int) -> EpochEnd | None:
+        found = self._logs[log]
+        epoch = -1
+        for header, _ in found.batches:
+            if header.leader_epoch > leader_epoch:
+                return EpochEnd(epoch, header.base_offset) if epoch >= 0 else None
+            epoch = header.leader_epoch
+        return EpochEnd(epoch, found.head.end_offset) if epoch >= 0 else None
+
+    async def trim(self, log: LogId, offset: int) -> int:
+        found = self._logs[log]
+        found.start = max(found.start, min(offset, found.head.end_offset))
+        keep = found.index_of(found.start)
+        del found.batches[:keep], found.bases[:keep]
+        return found.start
+
+    def watch(self, logs: Sequence[LogId]) -> Watch:
+        return self._watchers.watch(logs)
+
+    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+        for log in self._logs.values():
+            log.head.expire(now_ms, expiration_ms)
+
+
+@asynccontextmanager
+async def open_memory(clock: Clock) -> AsyncIterator[MemoryLogs]:
+    """A store that lives as long as the block."""
+    yield MemoryLogs()
