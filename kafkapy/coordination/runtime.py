@@ -26,7 +26,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import BatchHeader, read_header, walk
 from kafkapy.records.builder import build_batch
-from kafkapy.records.control import is_commit_marker
+from kafkapy.records.control import read_end_marker
 from kafkapy.records.record import Record, read_records
 from kafkapy.storage.base import Logs, Origin, Read, Write
 
@@ -179,7 +179,7 @@ class Shard:
             raise waiter.value
         return waiter.value
 
-    async def run(self, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load, say so (`started`), and serve until cancelled.
 
         Raises what a machine or a journal raised when an invariant broke, in whichever task it happened.
@@ -326,15 +326,18 @@ class _Replay:
         self._open: dict[int, list[Record]] = {}
 
     def take(self, batch: memoryview, header: BatchHeader) -> None:
-        records = read_records(batch)
+        if header.record_count == 0:
+            return  # what compaction left of a batch
         if header.is_control:
-            decided = self._open.pop(header.producer_id, [])
-            if is_commit_marker(records[0]):
-                self._apply(decided)
+            marker = read_end_marker(batch)
+            if marker is not None:
+                decided = self._open.pop(header.producer_id, [])
+                if marker.committed:
+                    self._apply(decided)
         elif header.is_transactional:
-            self._open.setdefault(header.producer_id, []).extend(records)
+            self._open.setdefault(header.producer_id, []).extend(read_records(batch))
         else:
-            self._apply(records)
+            self._apply(read_records(batch))
 
     def _apply(self, records: list[Record]) -> None:
         for record in records:

@@ -64,7 +64,7 @@ class GroupService:
         self._scopes: dict[LogId, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` once every shard with a past is on its way."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
