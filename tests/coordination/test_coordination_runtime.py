@@ -1,0 +1,355 @@
+"""The shard runtime over the reference store: order, durability, failure, timers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from kafkapy.coordination.runtime import Shard, Timers
+from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, SetTimer
+from kafkapy.errors import Error, KafkaError
+from kafkapy.model import LogId
+from kafkapy.records.batch import read_header
+from kafkapy.records.builder import build_batch
+from kafkapy.records.control import EndMarker, build_end_marker
+from kafkapy.records.record import Record
+from kafkapy.storage.base import LogSettings, Origin, Outcome, Write
+from kafkapy.storage.memory import open_memory
+
+LOG = LogId("__numbers", 0, bytes(16))
+
+
+class TrioClock:
+    """Wall time that follows trio's clock, which the tests let jump."""
+
+    def now_ms(self) -> int:
+        return 1_700_000_000_000 + round(trio.current_time() * 1000)
+
+    def monotonic(self) -> float:
+        return trio.current_time()
+
+
+class Sum:
+    """Adds up numbers. A command is (verb, number)."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.waiting: list[int] = []
+
+    def decide(self, command: tuple[str, Any], ticket: int, now_ms: int) -> Decision:
+        verb, number = command
+        match verb:
+            case "add":
+                return Decision([number], [Answer(ticket, self.total + number)])
+            case "total":
+                return Decision(answers=[Answer(ticket, self.total)])
+            case "refuse":
+                raise KafkaError(Error.INVALID_REQUEST, f"no {number}")
+            case "wait":
+                self.waiting.append(ticket)
+                return Decision()
+            case "release":
+                waiting, self.waiting = self.waiting, []
+                return Decision([number], [Answer(t, self.total + number) for t in (*waiting, ticket)])
+            case "later":
+                self.waiting.append(ticket)
+                return Decision(timers=[SetTimer("later", now_ms + number, ("release", 0))])
+            case "never":
+                return Decision(answers=[Answer(ticket, None)], timers=[CancelTimer("later")])
+            case "break":
+                raise AssertionError("an invariant is broken")
+        raise AssertionError(verb)
+
+    def apply(self, fact: int) -> None:
+        self.total += fact
+
+    def loaded(self, now_ms: int) -> Decision:
+        return Decision()
+
+
+class SumJournal:
+    def encode(self, fact: int) -> list[Entry]:
+        return [Entry(b"n", str(fact).encode())]
+
+    def decode(self, entry: Entry) -> int | None:
+        return int(entry.value) if entry.key == b"n" and entry.value is not None else None
+
+
+class Door:
+    """A store whose appends can be held up, counted, and refused."""
+
+    def __init__(self, logs: Any) -> None:
+        self._logs = logs
+        self.open = trio.Event()
+        self.open.set()
+        self.refuse_with: Error | None = None
+        self.writes: list[Write] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logs, name)
+
+    async def append(self, writes: list[Write]) -> list[Outcome]:
+        self.writes += writes
+        await self.open.wait()
+        if self.refuse_with is not None:
+            return [Outcome(error=self.refuse_with) for _ in writes]
+        outcomes: list[Outcome] = await self._logs.append(writes)
+        return outcomes
+
+
+@pytest.fixture
+async def logs():
+    async with open_memory(TrioClock()) as store:
+        await store.create(LOG, LogSettings())
+        yield Door(store)
+
+
+@pytest.fixture
+def make_shard(logs, nursery) -> Callable[..., Any]:
+    async def make(**options: Any) -> Shard:
+        shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock(), **options)
+        await nursery.start(shard.run)
+        return shard
+
+    return make
+
+
+async def gather(nursery: trio.Nursery, shard: Shard, *commands: Any) -> list[Any]:
+    """Send commands from a task each, in order; their answers fill in as they come."""
+    answers: list[Any] = [None] * len(commands)
+
+    async def ask(position: int, command: Any) -> None:
+        try:
+            answers[position] = await shard.execute(command)
+        except KafkaError as refusal:
+            answers[position] = refusal.error
+
+    for position, command in enumerate(commands):
+        nursery.start_soon(ask, position, command)
+        await wait_all_tasks_blocked()
+    return answers
+
+
+async def test_answers_and_refusals_reach_their_caller(make_shard):
+    shard = await make_shard()
+    assert await shard.execute(("add", 2)) == 2
+    assert await shard.execute(("add", 3)) == 5
+    with pytest.raises(KafkaError, match="no way"):
+        await shard.execute(("refuse", "way"))
+
+
+async def test_a_question_on_an_idle_shard_is_answered_without_yielding(make_shard):
+    shard = await make_shard()
+    await shard.execute(("add", 2))
+    await wait_all_tasks_blocked()
+    asking = shard.execute(("total", 0))
+    with pytest.raises(StopIteration) as done:
+        asking.send(None)
+    assert done.value.value == 2
+
+
+async def test_no_answer_leaves_before_its_facts_are_written(make_shard, logs, nursery):
+    shard = await make_shard()
+    logs.open = trio.Event()
+    answers = await gather(nursery, shard, ("add", 2), ("total", 0))
+    assert answers == [None, None]
+    logs.open.set()
+    await wait_all_tasks_blocked()
+    assert answers == [2, 2]
+
+
+async def test_what_is_decided_during_a_write_shares_the_next(make_shard, logs, nursery):
+    shard = await make_shard()
+    logs.open = trio.Event()
+    answers = await gather(nursery, shard, *(("add", 1) for _ in range(50)))
+    logs.open.set()
+    await wait_all_tasks_blocked()
+    assert answers == list(range(1, 51))
+    assert len(logs.writes) == 2
+
+
+async def test_a_restart_brings_everything_back(make_shard):
+    shard = await make_shard()
+    for number in range(1, 101):
+        await shard.execute(("add", number))
+    assert (await make_shard()).machine.total == 5050
+
+
+async def test_a_log_of_many_pieces_is_replayed_whole(make_shard, logs, monkeypatch):
+    monkeypatch.setattr("kafkapy.coordination.runtime.LOAD_SIZE_BYTES", 100)
+    shard = await make_shard()
+    for number in range(1, 101):
+        await shard.execute(("add", number))
+    assert (await make_shard()).machine.total == 5050
+
+
+async def test_records_of_other_kinds_are_passed_over(make_shard, logs):
+    batch = build_batch([Record(0, 1, b"other", b"?", []), Record(1, 1, b"n", b"7", []), Record(2, 1, b"n", None, [])])
+    await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)])
+    assert (await make_shard()).machine.total == 7
+
+
+async def test_records_of_a_transaction_count_from_its_commit_on(make_shard, logs):
+    async def append(batch: bytes) -> None:
+        [outcome] = await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)])
+        assert outcome.error is Error.NONE
+
+    for producer_id, number in ((1, b"1"), (2, b"20"), (3, b"300")):
+        await append(
+            build_batch(
+                [Record(0, 1, b"n", number, [])],
+                producer_id=producer_id,
+                producer_epoch=0,
+                base_sequence=0,
+                transactional=True,
+            )
+        )
+    for producer_id, committed in ((1, True), (2, False)):
+        await append(build_end_marker(EndMarker(committed, 0), producer_id=producer_id, producer_epoch=0, timestamp=1))
+    assert (await make_shard()).machine.total == 1
+
+
+async def test_commands_are_refused_while_loading(logs):
+    shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock())
+    assert not shard.loaded
+    with pytest.raises(KafkaError) as refusal:
+        await shard.execute(("total", 0))
+    assert refusal.value.error is Error.COORDINATOR_LOAD_IN_PROGRESS
+
+
+async def test_a_caller_that_gives_up_changes_nothing(make_shard, logs, nursery):
+    shard = await make_shard()
+    logs.open = trio.Event()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await shard.execute(("add", 3))
+    assert scope.cancelled_caught
+    logs.open.set()
+    assert await shard.execute(("total", 0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (Error.KAFKA_STORAGE_ERROR, Error.NOT_COORDINATOR),
+        (Error.NOT_LEADER_OR_FOLLOWER, Error.NOT_COORDINATOR),
+        (Error.NOT_ENOUGH_REPLICAS, Error.COORDINATOR_NOT_AVAILABLE),
+    ],
+)
+async def test_a_refused_write_is_as_if_it_had_never_been_asked_for(make_shard, logs, nursery, cause, told):
+    shard = await make_shard()
+    await shard.execute(("add", 1))
+    waiting = await gather(nursery, shard, ("wait", 0))
+    logs.open = trio.Event()
+    answers = await gather(nursery, shard, ("add", 10), ("add", 100), ("total", 0))
+    logs.refuse_with = cause
+    logs.open.set()
+    await wait_all_tasks_blocked()
+    assert [*answers, *waiting] == [told] * 4
+    logs.refuse_with = None
+    assert await shard.execute(("total", 0)) == 1
+    assert await shard.execute(("add", 1)) == 2
+
+
+async def test_a_shard_that_lost_its_log_to_another_sees_what_the_other_wrote(make_shard):
+    deposed = await make_shard()
+    await deposed.execute(("add", 1))
+    await (await make_shard()).execute(("add", 10))
+    with pytest.raises(KafkaError) as refusal:
+        await deposed.execute(("add", 100))
+    assert refusal.value.error is Error.NOT_COORDINATOR
+    await wait_all_tasks_blocked()
+    assert await deposed.execute(("total", 0)) == 11
+
+
+async def test_the_view_never_shows_what_is_not_written(make_shard, logs, nursery):
+    shard = await make_shard(view=lambda machine: machine.total)
+    await shard.execute(("add", 1))
+    logs.open = trio.Event()
+    await gather(nursery, shard, ("add", 10), ("add", 100))
+    assert (shard.machine.total, shard.view) == (111, 1)
+    logs.open.set()
+    await wait_all_tasks_blocked()
+    assert shard.view == 111
+    assert (await make_shard(view=lambda machine: machine.total)).view == 111
+
+
+async def test_timers_fire_when_they_are_due(make_shard, nursery, autojump_clock):
+    shard = await make_shard()
+    await shard.execute(("later", 5_000))
+    assert trio.current_time() == pytest.approx(5.0, abs=0.01)
+
+
+async def test_a_timer_can_be_moved_and_cancelled(make_shard, nursery, autojump_clock):
+    shard = await make_shard()
+    nursery.start_soon(shard.execute, ("later", 5_000))
+    await trio.sleep(3)
+    nursery.start_soon(shard.execute, ("later", 5_000))
+    await trio.sleep(4)
+    assert len(shard.machine.waiting) == 2
+    await shard.execute(("never", 0))
+    await trio.sleep(60)
+    assert len(shard.machine.waiting) == 2
+    await shard.execute(("release", 0))
+
+
+async def test_an_earlier_timer_wakes_a_sleeping_shard(make_shard, nursery, autojump_clock):
+    shard = await make_shard()
+    nursery.start_soon(shard.execute, ("later", 60_000))
+    await wait_all_tasks_blocked()
+    await shard.execute(("later", 1_000))
+    assert trio.current_time() == pytest.approx(1.0, abs=0.01)
+
+
+async def test_a_broken_invariant_ends_the_shard(logs):
+    with pytest.raises(BaseExceptionGroup) as ended:
+        async with trio.open_nursery() as nursery:
+            shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock())
+            await nursery.start(shard.run)
+            with pytest.raises(AssertionError):
+                await shard.execute(("break", 0))
+            await trio.sleep_forever()
+    assert ended.group_contains(AssertionError, match="invariant")
+
+
+async def test_callers_are_told_when_the_shard_stops(logs, nursery):
+    async with trio.open_nursery() as rooms:
+        shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock())
+        await rooms.start(shard.run)
+        answers = await gather(nursery, shard, ("wait", 0))
+        rooms.cancel_scope.cancel()
+    await wait_all_tasks_blocked()
+    assert answers == [Error.COORDINATOR_NOT_AVAILABLE]
+
+
+async def test_a_missing_log_is_an_error(logs):
+    nowhere = Shard("numbers", LogId("nowhere", 0, bytes(16)), Sum, SumJournal(), logs, TrioClock())
+    with pytest.raises(KafkaError) as refusal:
+        await nowhere.run()
+    assert refusal.value.error is Error.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_timers_come_in_the_order_of_their_deadlines():
+    timers = Timers()
+    timers.set("a", 3.0, "A")
+    timers.set("b", 1.0, "B")
+    timers.set("c", 2.0, "C")
+    timers.set("b", 4.0, "B later")
+    timers.set("a", 0.5, "A sooner")
+    timers.cancel("c")
+    assert timers.pop_due(0.4) is None
+    assert timers.next_deadline() == 0.5
+    assert [timers.pop_due(9.0), timers.pop_due(9.0), timers.pop_due(9.0)] == ["A sooner", "B later", None]
+    assert timers.next_deadline() == float("inf")
+
+
+def test_a_deadline_that_moves_with_every_heartbeat_costs_no_memory():
+    timers = Timers()
+    for second in range(10_000):
+        timers.set("session", second + 10.0, second)
+        timers.set("session", second + 10.0, second)
+    assert len(timers._heap) == 1
+    assert timers.pop_due(9_999.0) is None
+    assert timers.pop_due(10_009.0) == 9_999
