@@ -4,8 +4,8 @@
     python benchmarks/codecs.py [--rounds N]
 
 Each round times both sides of each case one after the other, in an order that alternates, so that a slow moment of the
-machine meets both. The figure is the median over the rounds of theirs / ours: above 1, ours is faster. Encoding includes
-joining our buffers into one, which the broker never does.
+machine meets both. The figure is the median over the rounds of theirs / ours: above 1, ours is faster. Encoding
+includes joining our buffers into one, which the broker never does.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-    """What a busy client and its broker exchange: 10 topics of 10 partitions, and 1 kB of records where there are any."""
+    """What a busy client and its broker exchange: 10 topics of 10 partitions, and 1 kB of records for each."""
     produce, fetch, metadata, commit = (request_class(key) for key in (0, 1, 3, 8))
     produced, fetched, described, committed = (response_class(key) for key in (0, 1, 3, 8))
     numbers = range(10)

@@ -11,7 +11,7 @@ def annotation(message: MessageSpec, field: Field) -> str:
     kind = f"{message.name}.{field.base}" if field.struct else PYTHON_TYPES.get(field.base, "int")
     if field.is_array:
         kind = f"list[{kind}]"
-    may_be_null = field.nullable.low <= field.nullable.high or field.default is None or field.is_optional_struct
+    may_be_null = field.may_be_null or field.default is None or field.is_optional_struct
     return f"{kind} | None" if may_be_null else kind
 
 
@@ -31,7 +31,7 @@ def parameter(message: MessageSpec, field: Field) -> str:
 def initial_value(message: MessageSpec, field: Field) -> str:
     if field.is_array and field.default is not None:
         return f"[] if {field.attr} is FRESH else {field.attr}"
-    if field.is_struct and not field.is_optional_struct and field.default is not None:
+    if field.is_struct and not (field.is_optional_struct or field.may_be_null):
         assert field.struct is not None
         return f"{message.name}.{field.struct.name}() if {field.attr} is None else {field.attr}"
     return field.attr

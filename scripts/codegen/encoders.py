@@ -67,22 +67,22 @@ class EncoderBuilder:
             self.tags(variable, struct)
 
     def refuse_value(self, target: str, field: Field) -> None:
-        with self.out.block(f"if {self.differs(target, field)}:"):
+        with self.out.condition(" or ", self.differs(target, field)):
             self.out.add(f'reject_value("{field.attr}")')
 
-    def differs(self, target: str, field: Field) -> str:
-        """An expression: the field is not at its default."""
-        maybe_null = field.nullable.low <= field.nullable.high
+    def differs(self, target: str, field: Field) -> list[str]:
+        """Expressions, of which one is true: the field is not at its default."""
         if field.default is None or field.is_optional_struct:
-            return f"{target} is not None"
+            return [f"{target} is not None"]
+        null = [f"{target} is None"] if field.may_be_null else []
         if field.is_struct:
             assert field.struct is not None
-            return f"{target} != {class_alias(self.message, field.struct)}()"
+            return [*null, f"{target} != {class_alias(self.message, field.struct)}()"]
         if field.is_array or (field.default in (b"", "") and field.base in ("string", "bytes")):
-            return f"{target} is None or {target}" if maybe_null else target
+            return [*null, target]
         if field.base == "bool":
-            return f"not {target}" if field.default else target
-        return f"{target} != {literal(field.default)}"
+            return [f"not {target}" if field.default else target]
+        return [*null, f"{target} != {literal(field.default)}"]
 
     def tags(self, variable: str, struct: StructSpec) -> None:
         tagged = sorted((f for f in struct.fields if f.is_tagged(self.version)), key=lambda f: f.tag)
@@ -96,9 +96,8 @@ class EncoderBuilder:
         function = EncoderBuilder(self.module, self.message, self.version, "part").build_tags(
             f"{name}_tags", struct, tagged
         )
-        conditions = [self.differs(f"{variable}.{field.attr}", field) for field in tagged]
-        self.out.condition("if ", " or ", conditions)
-        with self.out.indented():
+        conditions = [text for field in tagged for text in self.differs(f"{variable}.{field.attr}", field)]
+        with self.out.condition(" or ", conditions):
             self.out.add(f"{function}({variable}, {self.sink})")
         with self.out.block("else:"):
             self.out.add(f"{self.sink}.append(0)")
@@ -109,11 +108,12 @@ class EncoderBuilder:
         out.add("parts: list[tuple[int, bytearray]] = []")
         for field in tagged:
             target = f"owner.{field.attr}"
-            different = self.differs(target, field)
+            joint, conditions = " or ", self.differs(target, field)
             if field.is_optional_struct and field.default is not None:
                 # Kafka leaves out a struct that equals its default.
-                different = f"{target} is not None and {target} != {class_alias(self.message, field.struct)}()"
-            with out.block(f"if {different}:"):
+                joint = " and "
+                conditions.append(f"{target} != {class_alias(self.message, field.struct)}()")
+            with out.condition(joint, conditions):
                 out.add("part = bytearray()")
                 self.field(target, field, present=field.default is None or field.is_optional_struct)
                 self.flush()
@@ -134,7 +134,7 @@ class EncoderBuilder:
         if field.is_struct and not nullable and not field.is_optional_struct and field.default is not None:
             self.inline_struct(target, field)
             return
-        sometimes_null = field.default is None or field.nullable.low <= field.nullable.high
+        sometimes_null = field.default is None or field.may_be_null
         if nullable and not present:
             self.flush()
             with self.out.block(f"if {target} is None:"):

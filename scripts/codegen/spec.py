@@ -83,8 +83,16 @@ class Field:
 
     @property
     def is_optional_struct(self) -> bool:
-        """A tagged struct: absent is None, for a default struct per element would be built only to be thrown away."""
-        return self.is_struct and self.tag >= 0
+        """A tagged struct: absent is None, for a default struct per element would be built only to be thrown away.
+
+        Where Kafka has a null besides, absent is the default struct, as Kafka reads it.
+        """
+        return self.is_struct and self.tag >= 0 and not self.may_be_null
+
+    @property
+    def may_be_null(self) -> bool:
+        """Some version has a null for it."""
+        return self.nullable.low <= self.nullable.high
 
     @property
     def is_fixed(self) -> bool:

@@ -30,16 +30,19 @@ class Lines:
         yield
         self._depth -= 1
 
-    def condition(self, word: str, joint: str, parts: Sequence[str]) -> None:
-        """`if a or b:`, one part a line where one line is too short."""
-        line = word + joint.join(parts) + ":"
+    @contextmanager
+    def condition(self, joint: str, parts: Sequence[str]) -> Iterator[None]:
+        """A block under `if a or b:`, one part a line where one line is too short."""
+        line = f"if {joint.join(parts)}:"
         if len(line) + 4 * self._depth <= WIDTH:
             self.add(line)
-            return
-        self.add(f"{word}(")
-        for index, part in enumerate(parts):
-            self.add("    " + (joint.lstrip() if index else "") + part)
-        self.add("):")
+        else:
+            self.add("if (")
+            for index, part in enumerate(parts):
+                self.add("    " + (joint.lstrip() if index else "") + part)
+            self.add("):")
+        with self.indented():
+            yield
 
     def assign(self, targets: Sequence[str], value: str) -> None:
         """Unpack the tuple `value` into `targets`."""

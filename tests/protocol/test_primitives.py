@@ -1,5 +1,6 @@
 import pytest
 
+from kafkapy.protocol.journal.consumer_group_member_metadata import ConsumerGroupMemberMetadataValue
 from kafkapy.protocol.messages.api_versions import ApiVersionsResponse
 from kafkapy.protocol.messages.create_partitions import CreatePartitionsRequest
 from kafkapy.protocol.messages.fetch import FetchRequest, FetchResponse
@@ -152,6 +153,16 @@ def test_a_tagged_struct_is_none_when_it_is_absent_and_left_out_when_it_is_defau
     assert encoded[0] == encoded[1] != encoded[2]
     found = [FetchResponse.decode(12, data)[0].responses[0].partitions[0].current_leader for data in encoded]
     assert found == [None, None, FetchResponse.LeaderIdAndEpoch(leader_id=1)]
+
+
+def test_a_tagged_struct_that_may_be_null_says_so_on_the_wire() -> None:
+    """Kafka writes a null for a member that never was a classic one; to leave it out would mean a default struct."""
+    value = ConsumerGroupMemberMetadataValue(subscribed_topic_regex=None, classic_member_metadata=None)
+    (encoded,) = value.encode(0, bytearray())
+    assert encoded.endswith(b"\x01\x00\x01\x00")
+    assert ConsumerGroupMemberMetadataValue.decode(0, encoded)[0] == value
+    absent, _ = ConsumerGroupMemberMetadataValue.decode(0, encoded[:-4] + b"\x00")
+    assert absent.classic_member_metadata == ConsumerGroupMemberMetadataValue.ClassicMemberMetadata()
 
 
 def test_messages_are_compared_and_shown_by_value() -> None:

@@ -56,11 +56,11 @@ class ConsumerGroupCurrentMemberAssignmentValue(Message):
             *,
             topic_id: bytes = ZERO_UUID,
             partitions: list[int] = FRESH,
-            assignment_epochs: list[int] | None = None,
+            assignment_epochs: list[int] | None = FRESH,
         ) -> None:
             self.topic_id = topic_id
             self.partitions = [] if partitions is FRESH else partitions
-            self.assignment_epochs = assignment_epochs
+            self.assignment_epochs = [] if assignment_epochs is FRESH else assignment_epochs
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ def _decode_consumer_group_current_member_assignment_value_v0(
     message.assigned_partitions = assigned_partitions = []
     for _ in range(n - 1):
         topic_partitions = new(_ConsumerGroupCurrentMemberAssignmentValue_TopicPartitions)
-        topic_partitions.assignment_epochs = None
+        topic_partitions.assignment_epochs = []
         topic_partitions.topic_id, n = _unpack_16sB(buf, offset)
         offset += 17
         if not 0 < n < 128:
@@ -191,7 +191,7 @@ def _decode_consumer_group_current_member_assignment_value_v0(
     message.partitions_pending_revocation = partitions_pending_revocation = []
     for _ in range(n - 1):
         topic_partitions = new(_ConsumerGroupCurrentMemberAssignmentValue_TopicPartitions)
-        topic_partitions.assignment_epochs = None
+        topic_partitions.assignment_epochs = []
         topic_partitions.topic_id, n = _unpack_16sB(buf, offset)
         offset += 17
         if not 0 < n < 128:
@@ -218,14 +218,17 @@ def _encode_consumer_group_current_member_assignment_value_topic_partitions_tags
     owner: ConsumerGroupCurrentMemberAssignmentValue.TopicPartitions, out: bytearray
 ) -> None:
     parts: list[tuple[int, bytearray]] = []
-    if owner.assignment_epochs is not None:
+    if owner.assignment_epochs is None or owner.assignment_epochs:
         part = bytearray()
-        n = len(owner.assignment_epochs) + 1
-        if n < 128:
-            part.append(n)
+        if owner.assignment_epochs is None:
+            part.append(0)
         else:
-            write_uvarint(part, n)
-        part += pack(f">{len(owner.assignment_epochs)}i", *owner.assignment_epochs)
+            n = len(owner.assignment_epochs) + 1
+            if n < 128:
+                part.append(n)
+            else:
+                write_uvarint(part, n)
+            part += pack(f">{len(owner.assignment_epochs)}i", *owner.assignment_epochs)
         parts.append((0, part))
     write_tags(out, parts)
 
@@ -248,7 +251,7 @@ def _encode_consumer_group_current_member_assignment_value_v0(
         else:
             write_uvarint(out, n)
         out += pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
-        if topic_partitions.assignment_epochs is not None:
+        if topic_partitions.assignment_epochs is None or topic_partitions.assignment_epochs:
             _encode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(topic_partitions, out)
         else:
             out.append(0)
@@ -265,7 +268,7 @@ def _encode_consumer_group_current_member_assignment_value_v0(
         else:
             write_uvarint(out, n)
         out += pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
-        if topic_partitions.assignment_epochs is not None:
+        if topic_partitions.assignment_epochs is None or topic_partitions.assignment_epochs:
             _encode_consumer_group_current_member_assignment_value_topic_partitions_tags_v0(topic_partitions, out)
         else:
             out.append(0)

@@ -204,7 +204,7 @@ def _decode_consumer_group_member_metadata_value_v0(
 ) -> tuple[ConsumerGroupMemberMetadataValue, int]:
     size = len(buf)
     message = new(ConsumerGroupMemberMetadataValue)
-    message.classic_member_metadata = None
+    message.classic_member_metadata = _ConsumerGroupMemberMetadataValue_ClassicMemberMetadata()
     n = buf[offset]
     offset += 1
     if n == 0:
@@ -286,31 +286,37 @@ def _encode_consumer_group_member_metadata_value_tags_v0(
     owner: ConsumerGroupMemberMetadataValue, out: bytearray
 ) -> None:
     parts: list[tuple[int, bytearray]] = []
-    if owner.classic_member_metadata is not None:
+    if (
+        owner.classic_member_metadata is None
+        or owner.classic_member_metadata != _ConsumerGroupMemberMetadataValue_ClassicMemberMetadata()
+    ):
         part = bytearray()
-        classic_member_metadata = owner.classic_member_metadata
-        part += _pack_Bi(1, classic_member_metadata.session_timeout_ms)
-        n = len(classic_member_metadata.supported_protocols) + 1
-        if n < 128:
-            part.append(n)
+        if owner.classic_member_metadata is None:
+            part.append(0)
         else:
-            write_uvarint(part, n)
-        for classic_protocol in classic_member_metadata.supported_protocols:
-            raw = classic_protocol.name.encode()
-            n = len(raw) + 1
-            if n < 128:
-                part.append(n)
-            else:
-                write_compact_string_length(part, n)
-            part += raw
-            n = len(classic_protocol.metadata) + 1
+            classic_member_metadata = owner.classic_member_metadata
+            part += _pack_Bi(1, classic_member_metadata.session_timeout_ms)
+            n = len(classic_member_metadata.supported_protocols) + 1
             if n < 128:
                 part.append(n)
             else:
                 write_uvarint(part, n)
-            part += classic_protocol.metadata
+            for classic_protocol in classic_member_metadata.supported_protocols:
+                raw = classic_protocol.name.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    part.append(n)
+                else:
+                    write_compact_string_length(part, n)
+                part += raw
+                n = len(classic_protocol.metadata) + 1
+                if n < 128:
+                    part.append(n)
+                else:
+                    write_uvarint(part, n)
+                part += classic_protocol.metadata
+                part.append(0)
             part.append(0)
-        part.append(0)
         parts.append((0, part))
     write_tags(out, parts)
 
@@ -387,7 +393,10 @@ def _encode_consumer_group_member_metadata_value_v0(
         else:
             write_compact_string_length(out, n)
         out += raw
-    if message.classic_member_metadata is not None:
+    if (
+        message.classic_member_metadata is None
+        or message.classic_member_metadata != _ConsumerGroupMemberMetadataValue_ClassicMemberMetadata()
+    ):
         _encode_consumer_group_member_metadata_value_tags_v0(message, out)
     else:
         out.append(0)

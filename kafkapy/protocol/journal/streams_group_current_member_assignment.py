@@ -61,11 +61,11 @@ class StreamsGroupCurrentMemberAssignmentValue(Message):
             *,
             subtopology_id: str = "",
             partitions: list[int] = FRESH,
-            assignment_epochs: list[int] | None = None,
+            assignment_epochs: list[int] | None = FRESH,
         ) -> None:
             self.subtopology_id = subtopology_id
             self.partitions = [] if partitions is FRESH else partitions
-            self.assignment_epochs = assignment_epochs
+            self.assignment_epochs = [] if assignment_epochs is FRESH else assignment_epochs
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ def _decode_streams_group_current_member_assignment_value_v0(
     message.active_tasks = active_tasks = []
     for _ in range(n - 1):
         task_ids = new(_StreamsGroupCurrentMemberAssignmentValue_TaskIds)
-        task_ids.assignment_epochs = None
+        task_ids.assignment_epochs = []
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -211,7 +211,7 @@ def _decode_streams_group_current_member_assignment_value_v0(
     message.standby_tasks = standby_tasks = []
     for _ in range(n - 1):
         task_ids = new(_StreamsGroupCurrentMemberAssignmentValue_TaskIds)
-        task_ids.assignment_epochs = None
+        task_ids.assignment_epochs = []
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -240,7 +240,7 @@ def _decode_streams_group_current_member_assignment_value_v0(
     message.warmup_tasks = warmup_tasks = []
     for _ in range(n - 1):
         task_ids = new(_StreamsGroupCurrentMemberAssignmentValue_TaskIds)
-        task_ids.assignment_epochs = None
+        task_ids.assignment_epochs = []
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -269,7 +269,7 @@ def _decode_streams_group_current_member_assignment_value_v0(
     message.active_tasks_pending_revocation = active_tasks_pending_revocation = []
     for _ in range(n - 1):
         task_ids = new(_StreamsGroupCurrentMemberAssignmentValue_TaskIds)
-        task_ids.assignment_epochs = None
+        task_ids.assignment_epochs = []
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -298,7 +298,7 @@ def _decode_streams_group_current_member_assignment_value_v0(
     message.standby_tasks_pending_revocation = standby_tasks_pending_revocation = []
     for _ in range(n - 1):
         task_ids = new(_StreamsGroupCurrentMemberAssignmentValue_TaskIds)
-        task_ids.assignment_epochs = None
+        task_ids.assignment_epochs = []
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -327,7 +327,7 @@ def _decode_streams_group_current_member_assignment_value_v0(
     message.warmup_tasks_pending_revocation = warmup_tasks_pending_revocation = []
     for _ in range(n - 1):
         task_ids = new(_StreamsGroupCurrentMemberAssignmentValue_TaskIds)
-        task_ids.assignment_epochs = None
+        task_ids.assignment_epochs = []
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -359,14 +359,17 @@ def _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(
     owner: StreamsGroupCurrentMemberAssignmentValue.TaskIds, out: bytearray
 ) -> None:
     parts: list[tuple[int, bytearray]] = []
-    if owner.assignment_epochs is not None:
+    if owner.assignment_epochs is None or owner.assignment_epochs:
         part = bytearray()
-        n = len(owner.assignment_epochs) + 1
-        if n < 128:
-            part.append(n)
+        if owner.assignment_epochs is None:
+            part.append(0)
         else:
-            write_uvarint(part, n)
-        part += pack(f">{len(owner.assignment_epochs)}i", *owner.assignment_epochs)
+            n = len(owner.assignment_epochs) + 1
+            if n < 128:
+                part.append(n)
+            else:
+                write_uvarint(part, n)
+            part += pack(f">{len(owner.assignment_epochs)}i", *owner.assignment_epochs)
         parts.append((0, part))
     write_tags(out, parts)
 
@@ -395,7 +398,7 @@ def _encode_streams_group_current_member_assignment_value_v0(
         else:
             write_uvarint(out, n)
         out += pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
-        if task_ids.assignment_epochs is not None:
+        if task_ids.assignment_epochs is None or task_ids.assignment_epochs:
             _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(task_ids, out)
         else:
             out.append(0)
@@ -418,7 +421,7 @@ def _encode_streams_group_current_member_assignment_value_v0(
         else:
             write_uvarint(out, n)
         out += pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
-        if task_ids.assignment_epochs is not None:
+        if task_ids.assignment_epochs is None or task_ids.assignment_epochs:
             _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(task_ids, out)
         else:
             out.append(0)
@@ -441,7 +444,7 @@ def _encode_streams_group_current_member_assignment_value_v0(
         else:
             write_uvarint(out, n)
         out += pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
-        if task_ids.assignment_epochs is not None:
+        if task_ids.assignment_epochs is None or task_ids.assignment_epochs:
             _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(task_ids, out)
         else:
             out.append(0)
@@ -464,7 +467,7 @@ def _encode_streams_group_current_member_assignment_value_v0(
         else:
             write_uvarint(out, n)
         out += pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
-        if task_ids.assignment_epochs is not None:
+        if task_ids.assignment_epochs is None or task_ids.assignment_epochs:
             _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(task_ids, out)
         else:
             out.append(0)
@@ -487,7 +490,7 @@ def _encode_streams_group_current_member_assignment_value_v0(
         else:
             write_uvarint(out, n)
         out += pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
-        if task_ids.assignment_epochs is not None:
+        if task_ids.assignment_epochs is None or task_ids.assignment_epochs:
             _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(task_ids, out)
         else:
             out.append(0)
@@ -510,7 +513,7 @@ def _encode_streams_group_current_member_assignment_value_v0(
         else:
             write_uvarint(out, n)
         out += pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
-        if task_ids.assignment_epochs is not None:
+        if task_ids.assignment_epochs is None or task_ids.assignment_epochs:
             _encode_streams_group_current_member_assignment_value_task_ids_tags_v0(task_ids, out)
         else:
             out.append(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from struct import Struct as Layout
 
 from kafkapy.protocol.primitives import (
+    FRESH,
     Buffer,
     Message,
     Struct,
@@ -54,12 +55,12 @@ class StreamsGroupMetadataValue(Message):
         epoch: int = 0,
         metadata_hash: int = 0,
         validated_topology_epoch: int = -1,
-        last_assignment_configs: list[StreamsGroupMetadataValue.LastAssignmentConfig] | None = None,
+        last_assignment_configs: list[StreamsGroupMetadataValue.LastAssignmentConfig] | None = FRESH,
     ) -> None:
         self.epoch = epoch
         self.metadata_hash = metadata_hash
         self.validated_topology_epoch = validated_topology_epoch
-        self.last_assignment_configs = last_assignment_configs
+        self.last_assignment_configs = [] if last_assignment_configs is FRESH else last_assignment_configs
 
 
 _StreamsGroupMetadataValue_LastAssignmentConfig = StreamsGroupMetadataValue.LastAssignmentConfig
@@ -147,7 +148,7 @@ def _decode_streams_group_metadata_value_tags_v0(owner: StreamsGroupMetadataValu
 def _decode_streams_group_metadata_value_v0(buf: bytes, offset: int) -> tuple[StreamsGroupMetadataValue, int]:
     message = new(StreamsGroupMetadataValue)
     message.validated_topology_epoch = -1
-    message.last_assignment_configs = None
+    message.last_assignment_configs = []
     message.epoch, message.metadata_hash, tags = _unpack_iqB(buf, offset)
     offset += 13
     if tags:
@@ -162,29 +163,32 @@ def _encode_streams_group_metadata_value_tags_v0(owner: StreamsGroupMetadataValu
         part = bytearray()
         part += _pack_i(owner.validated_topology_epoch)
         parts.append((0, part))
-    if owner.last_assignment_configs is not None:
+    if owner.last_assignment_configs is None or owner.last_assignment_configs:
         part = bytearray()
-        n = len(owner.last_assignment_configs) + 1
-        if n < 128:
-            part.append(n)
-        else:
-            write_uvarint(part, n)
-        for last_assignment_config in owner.last_assignment_configs:
-            raw = last_assignment_config.key.encode()
-            n = len(raw) + 1
-            if n < 128:
-                part.append(n)
-            else:
-                write_compact_string_length(part, n)
-            part += raw
-            raw = last_assignment_config.value.encode()
-            n = len(raw) + 1
-            if n < 128:
-                part.append(n)
-            else:
-                write_compact_string_length(part, n)
-            part += raw
+        if owner.last_assignment_configs is None:
             part.append(0)
+        else:
+            n = len(owner.last_assignment_configs) + 1
+            if n < 128:
+                part.append(n)
+            else:
+                write_uvarint(part, n)
+            for last_assignment_config in owner.last_assignment_configs:
+                raw = last_assignment_config.key.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    part.append(n)
+                else:
+                    write_compact_string_length(part, n)
+                part += raw
+                raw = last_assignment_config.value.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    part.append(n)
+                else:
+                    write_compact_string_length(part, n)
+                part += raw
+                part.append(0)
         parts.append((1, part))
     write_tags(out, parts)
 
@@ -192,7 +196,11 @@ def _encode_streams_group_metadata_value_tags_v0(owner: StreamsGroupMetadataValu
 # Version 0.
 def _encode_streams_group_metadata_value_v0(message: StreamsGroupMetadataValue, out: bytearray) -> list[Buffer]:
     out += _pack_iq(message.epoch, message.metadata_hash)
-    if message.validated_topology_epoch != -1 or message.last_assignment_configs is not None:
+    if (
+        message.validated_topology_epoch != -1
+        or message.last_assignment_configs is None
+        or message.last_assignment_configs
+    ):
         _encode_streams_group_metadata_value_tags_v0(message, out)
     else:
         out.append(0)
