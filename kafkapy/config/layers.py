@@ -1,0 +1,305 @@
+"""Which value a setting has, and where it comes from.
+
+Static layers, strongest first: command line, environment, file, kafkapy's development profile; then Kafka's defaults.
+To a client the first four are one (STATIC_BROKER_CONFIG). Above them lie the dynamic layers: this broker's, and all
+brokers'. A topic's own settings lie above the broker's.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kafkapy.config.broker import BROKER
+from kafkapy.config.client_metrics import CLIENT_METRICS
+from kafkapy.config.group import GROUP
+from kafkapy.config.setting import ConfigError, Setting, Source, Type, text_of
+from kafkapy.config.topic import TOPIC
+
+DEVELOPMENT_PROFILE = {
+    "node.id": "1",
+    "listeners": "PLAINTEXT://127.0.0.1:9092",
+    "group.initial.rebalance.delay.ms": "0",
+}
+"""What kafkapy sets where Kafka's default does not suit one node on a developer's machine."""
+
+_ONE_NODE = (
+    "default.replication.factor",
+    "offsets.topic.replication.factor",
+    "transaction.state.log.replication.factor",
+    "transaction.state.log.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "share.coordinator.state.topic.min.isr",
+)
+"""Counts of replicas that a single node cannot reach."""
+
+_KRAFT = re.compile(r"process\.roles|controller\..*|metadata\..*|early\.start\.listeners|.*quorum.*")
+"""Kafka's own arrangement of nodes: accepted, and of no consequence here."""
+
+_FOREIGN = re.compile(
+    r"listener\.name\..*|.*\.class\.name|zookeeper\..*|sasl\..*|ssl\..*|confluent\..*|rsm\.config\..*|rlmm\.config\..*"
+)
+"""Families of keys that Kafka passes on to plugins without knowing them."""
+
+_SYNONYMS = (
+    ("log.retention.ms", "log.retention.minutes", "log.retention.hours"),
+    ("log.roll.ms", "log.roll.hours"),
+    ("log.roll.jitter.ms", "log.roll.jitter.hours"),
+    ("log.flush.interval.ms", "log.flush.scheduler.interval.ms"),
+)
+"""Settings that say the same; the earlier ones win."""
+
+_MILLISECONDS = {"hours": 3_600_000, "minutes": 60_000, "ms": 1}
+
+
+class Synonym(NamedTuple):
+    """A setting that gives a value, as DescribeConfigs lists them."""
+
+    name: str
+    value: str | None
+    source: Source
+
+
+class DescribedConfig(NamedTuple):
+    """One setting as DescribeConfigs answers it."""
+
+    name: str
+    value: str | None
+    source: Source
+    read_only: bool
+    sensitive: bool
+    synonyms: Sequence[Synonym]
+    type: Type
+    documentation: str
+
+
+class BrokerConfig:
+    """The broker's settings. Immutable; `config[name]` is the parsed value."""
+
+    def __init__(
+        self,
+        static: Mapping[str, str],
+        dynamic_broker: Mapping[str, str] | None = None,
+        dynamic_default: Mapping[str, str] | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.static = dict(static)
+        self.dynamic_broker = dict(dynamic_broker or {})
+        # A fresh Kafka cluster keeps min.insync.replicas as a cluster-wide dynamic default (KIP-966).
+        self.dynamic_default = dict(dynamic_default or {"min.insync.replicas": static.get("min.insync.replicas", "1")})
+        self.warnings = list(warnings)
+        self._values: dict[str, Any] = {}
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        file: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        flags: Mapping[str, str] | None = None,
+        profile: Mapping[str, str] = DEVELOPMENT_PROFILE,
+    ) -> "BrokerConfig":
+        """Merge the static layers and check every value; ConfigError at the first that is not valid."""
+        given = {**(file or {}), **(environment or {}), **(flags or {})}
+        warnings = _complaints(given)
+        static = {**profile, **given}
+        if "broker.id" in given and "node.id" not in given:
+            static["node.id"] = given["broker.id"]
+        static.setdefault("broker.id", static["node.id"])
+        for name in _ONE_NODE:
+            if int(static.get(name) or BROKER[name].default or 1) > 1:
+                if name in given:
+                    warnings.append(f"{name}={given[name]} is more than one node can hold; using 1")
+                static[name] = "1"
+        for name, text in static.items():
+            if name in BROKER:
+                BROKER[name].parse(text)
+        return cls(static, warnings=warnings)
+
+    def with_dynamic(self, *, broker: Mapping[str, str], default: Mapping[str, str]) -> "BrokerConfig":
+        """The same static layers under other dynamic ones."""
+        return BrokerConfig(self.static, broker, default, self.warnings)
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            value = self._values[name] = self._value(name)
+            return value
+
+    def is_set(self, name: str) -> bool:
+        """Whether a value was given, in whatever layer; the development profile counts."""
+        return any(name in layer for layer in (self.dynamic_broker, self.dynamic_default, self.static))
+
+    def milliseconds(self, name: str) -> int | None:
+        """A duration that has coarser synonyms (log.roll.ms and log.roll.hours), by their precedence."""
+        for synonym in _family(name):
+            if self.is_set(synonym) and self[synonym] is not None:
+                return int(self[synonym]) * _MILLISECONDS[synonym.rpartition(".")[2]]
+        for synonym in _family(name):
+            if self[synonym] is not None:
+                return int(self[synonym]) * _MILLISECONDS[synonym.rpartition(".")[2]]
+        return None
+
+    def synonyms(self, name: str) -> list[Synonym]:
+        """The values that could apply, strongest first, beginning with the setting's own name."""
+        found = []
+        for layer, source in (
+            (self.dynamic_broker, Source.DYNAMIC_BROKER_CONFIG),
+            (self.dynamic_default, Source.DYNAMIC_DEFAULT_BROKER_CONFIG),
+            (self.static, Source.STATIC_BROKER_CONFIG),
+        ):
+            found += [
+                Synonym(other, _shown(BROKER[other], layer[other]), source) for other in _family(name) if other in layer
+            ]
+        found += [
+            Synonym(other, default, Source.DEFAULT_CONFIG)
+            for other in _family(name)
+            if (default := BROKER[other].default) is not None
+        ]
+        while found and found[0].name != name:
+            del found[0]
+        return found
+
+    def describe(self, node_defaults_only: bool = False) -> list[DescribedConfig]:
+        """Every setting as the BROKER resource answers it; with `node_defaults_only` as the default broker's does."""
+        described = []
+        for setting in BROKER.values():
+            if setting.internal:
+                continue
+            synonyms = self.synonyms(setting.name)
+            if node_defaults_only:
+                synonyms = [entry for entry in synonyms if entry.source is Source.DYNAMIC_DEFAULT_BROKER_CONFIG]
+                if not synonyms:
+                    continue
+            described.append(_described(setting, text_of(self[setting.name]), synonyms, read_only=not setting.dynamic))
+        return described
+
+    def _value(self, name: str) -> Any:
+        for layer in (self.dynamic_broker, self.dynamic_default, self.static):
+            if name in layer:
+                return BROKER[name].parse(layer[name])
+        return BROKER[name].default_value
+
+
+class TopicConfig:
+    """One topic's settings: its own, else the broker's. Immutable; `config[name]` is the parsed value."""
+
+    def __init__(self, overrides: Mapping[str, str], broker: BrokerConfig) -> None:
+        self.overrides = overrides
+        self._broker = broker
+        self._values: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            value = self._values[name] = self._value(name)
+            return value
+
+    def _value(self, name: str) -> Any:
+        setting = TOPIC[name]
+        if name in self.overrides:
+            return setting.parse(self.overrides[name])
+        if setting.synonym is None:
+            return setting.default_value
+        if name in ("segment.ms", "segment.jitter.ms", "retention.ms", "flush.ms"):
+            duration = self._broker.milliseconds(setting.synonym)
+            return setting.default_value if duration is None else duration
+        return self._broker[setting.synonym]
+
+    def describe(self) -> list[DescribedConfig]:
+        """Every setting as the TOPIC resource answers it."""
+        described = []
+        for setting in TOPIC.values():
+            if setting.internal and setting.name not in self.overrides:
+                continue
+            synonyms = self._broker.synonyms(setting.synonym) if setting.synonym else []
+            if setting.name in self.overrides:
+                own = Synonym(setting.name, self.overrides[setting.name], Source.DYNAMIC_TOPIC_CONFIG)
+                synonyms = [own, *synonyms]
+            described.append(_described(setting, text_of(self[setting.name]), synonyms, read_only=False))
+        return described
+
+
+def validate_topic_overrides(overrides: Mapping[str, str]) -> None:
+    """Check a topic's own settings by themselves and together; ConfigError for the first problem."""
+    for name, text in overrides.items():
+        if name not in TOPIC:
+            raise ConfigError(f"Unknown topic config name: {name}")
+        TOPIC[name].parse(text)
+    config = TopicConfig(overrides, BrokerConfig({}))
+    if "min.compaction.lag.ms" in overrides or "max.compaction.lag.ms" in overrides:
+        low, high = config["min.compaction.lag.ms"], config["max.compaction.lag.ms"]
+        if low > high:
+            raise ConfigError(
+                f"conflict topic config setting min.compaction.lag.ms ({low}) > max.compaction.lag.ms ({high})"
+            )
+    if "remote.storage.enable" in overrides and config["remote.storage.enable"]:
+        raise ConfigError("remote.storage.enable cannot be set: tiered storage is switched off in the broker")
+
+
+def describe_group(overrides: Mapping[str, str], broker: BrokerConfig) -> list[DescribedConfig]:
+    """Every setting as the GROUP resource answers it."""
+    return [_layered(setting, overrides, broker, Source.DYNAMIC_GROUP_CONFIG) for setting in GROUP.values()]
+
+
+def describe_client_metrics(overrides: Mapping[str, str]) -> list[DescribedConfig]:
+    """Every setting as the CLIENT_METRICS resource answers it."""
+    return [
+        _layered(setting, overrides, None, Source.DYNAMIC_CLIENT_METRICS_CONFIG) for setting in CLIENT_METRICS.values()
+    ]
+
+
+def _layered(
+    setting: Setting, overrides: Mapping[str, str], broker: BrokerConfig | None, own_source: Source
+) -> DescribedConfig:
+    synonyms: list[Synonym] = []
+    if setting.name in overrides:
+        synonyms.append(Synonym(setting.name, overrides[setting.name], own_source))
+    if broker and setting.synonym and setting.synonym in BROKER:
+        synonyms += broker.synonyms(setting.synonym)
+    elif setting.synonym and setting.default is not None:
+        synonyms.append(Synonym(setting.synonym, setting.default, Source.DEFAULT_CONFIG))
+    value = synonyms[0].value if synonyms else setting.default
+    return _described(setting, value, synonyms, read_only=False)
+
+
+def _described(setting: Setting, value: str | None, synonyms: Sequence[Synonym], *, read_only: bool) -> DescribedConfig:
+    return DescribedConfig(
+        name=setting.name,
+        value=_shown(setting, value),
+        source=synonyms[0].source if synonyms else Source.DEFAULT_CONFIG,
+        read_only=read_only,
+        sensitive=setting.sensitive,
+        synonyms=synonyms,
+        type=setting.type,
+        documentation=setting.doc,
+    )
+
+
+def _shown(setting: Setting, text: str | None) -> str | None:
+    return None if setting.sensitive else text
+
+
+def _family(name: str) -> tuple[str, ...]:
+    """The setting and those that say the same, strongest first."""
+    for family in _SYNONYMS:
+        if name in family:
+            return family
+    return (name,)
+
+
+def _complaints(given: Mapping[str, str]) -> list[str]:
+    """What an operator should hear about the settings that were given."""
+    complaints = []
+    for name in given:
+        if _KRAFT.fullmatch(name) or _FOREIGN.fullmatch(name):
+            continue
+        if name not in BROKER:
+            near = difflib.get_close_matches(name, BROKER, n=1, cutoff=0.75)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            complaints.append(f"unknown setting {name}{hint}")
+        elif not BROKER[name].used:
+            complaints.append(f"{name} is accepted, but nothing in kafkapy reads it yet")
+    return complaints
