@@ -279,7 +279,7 @@ class DecoderBuilder:
                 continue
             if field.is_fixed:
                 total += size_of([FIXED[field.base]])
-            elif field.is_struct:
+            elif field.struct is not None and not field.is_array:
                 nullable = field.nullable.has(self.version)
                 total += 1 if nullable else self.smallest_struct(field.struct)
             else:

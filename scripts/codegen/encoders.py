@@ -109,7 +109,7 @@ class EncoderBuilder:
         for field in tagged:
             target = f"owner.{field.attr}"
             joint, conditions = " or ", self.differs(target, field)
-            if field.is_optional_struct and field.default is not None:
+            if field.struct is not None and field.is_optional_struct:
                 # Kafka leaves out a struct that equals its default.
                 joint = " and "
                 conditions.append(f"{target} != {class_alias(self.message, field.struct)}()")

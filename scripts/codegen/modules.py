@@ -59,7 +59,7 @@ class Codecs:
     def lines(self) -> Iterator[str]:
         """The body of the module, from the aliases of nested classes to the tables."""
         functions = "\n\n".join(self.module.source())
-        aliases = []
+        aliases: list[str] = []
         for message in self.messages:
             for struct in message.root.structs():
                 alias = class_alias(message, struct)
