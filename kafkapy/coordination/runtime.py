@@ -294,7 +294,7 @@ class Shard:
                 replay.take(memoryview(piece.records)[position : position + header.size_bytes], header)
                 offset = header.next_offset
             await trio.lowlevel.checkpoint()
-        self._end_offset = max(offset, bounds.end_offset)
+        self._end_offset = offset
         self.view = self._take_view(self.machine)
         self._loaded.set()
         now_ms = self._clock.now_ms()

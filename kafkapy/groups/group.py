@@ -314,7 +314,6 @@ class Group:
         self.protocol_name = self.select_protocol() if self.members else None
         self.subscribed_topics = self.find_subscribed_topics()
         self.transition(GroupState.COMPLETING_REBALANCE if self.members else GroupState.EMPTY, now_ms)
-        self.pending_syncs.clear()
 
     def joined_members(self) -> list[JoinedMember]:
         """Everything the leader needs for its assignment."""

@@ -117,7 +117,7 @@ class GroupOffsets:
             return [], True
         since_empty = group.protocol_type is not None and group.state is GroupState.EMPTY
         since_commit = group.protocol_type is None or (
-            group.uses_consumer_protocol and group.subscribed_topics is not None and group.state is GroupState.STABLE
+            group.uses_consumer_protocol and group.state is GroupState.STABLE
         )
         if not since_empty and not since_commit:
             return [], False

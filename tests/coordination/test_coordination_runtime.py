@@ -78,7 +78,7 @@ class SumJournal:
 
 
 class Door:
-    """A store whose appends can be held up, counted, and refused."""
+    """A store whose appends can be held up, counted, and refused (once)."""
 
     def __init__(self, logs: Any) -> None:
         self._logs = logs
@@ -94,7 +94,8 @@ class Door:
         self.writes += writes
         await self.open.wait()
         if self.refuse_with is not None:
-            return [Outcome(error=self.refuse_with) for _ in writes]
+            error, self.refuse_with = self.refuse_with, None
+            return [Outcome(error=error) for _ in writes]
         outcomes: list[Outcome] = await self._logs.append(writes)
         return outcomes
 
@@ -248,9 +249,9 @@ async def test_a_refused_write_is_as_if_it_had_never_been_asked_for(make_shard, 
     logs.open.set()
     await wait_all_tasks_blocked()
     assert [*answers, *waiting] == [told] * 4
-    logs.refuse_with = None
     assert await shard.execute(("total", 0)) == 1
     assert await shard.execute(("add", 1)) == 2
+    assert (await make_shard()).machine.total == 2
 
 
 async def test_a_shard_that_lost_its_log_to_another_sees_what_the_other_wrote(make_shard):

@@ -103,6 +103,11 @@ def test_members_commit_in_their_generation(coordinator):
     assert coordinator.committed() == {("t", 0): 1}
 
 
+def test_a_generation_means_nothing_to_an_empty_group(coordinator):
+    coordinator.commit(1)
+    assert coordinator.commit(2, generation=0, member_id="m") is Error.UNKNOWN_MEMBER_ID
+
+
 def test_a_commit_between_join_and_sync_is_told_of_the_rebalance(coordinator):
     ticket = coordinator.enter()
     coordinator.advance(0)
@@ -155,6 +160,13 @@ def test_offsets_of_a_topic_in_use_are_kept(coordinator):
     errors = coordinator.ask(DeleteOffsets("g", [("used", [0]), ("left", [0])]))
     assert errors == [Error.GROUP_SUBSCRIBED_TO_TOPIC, Error.NONE]
     assert coordinator.committed() == {("used", 0): 1}
+
+
+def test_what_a_group_reads_is_known_after_a_restart(coordinator):
+    [only] = coordinator.stable(1, protocols=(("range", subscription("used")),))
+    coordinator.commit(1, member=only, topic="left")
+    errors = coordinator.restarted().ask(DeleteOffsets("g", [("used", [0]), ("left", [0])]))
+    assert errors == [Error.GROUP_SUBSCRIBED_TO_TOPIC, Error.NONE]
 
 
 def test_where_the_subscription_is_unreadable_every_topic_may_be_in_use(coordinator):
@@ -277,6 +289,20 @@ def test_metadata_is_shown_of_stable_groups_only(coordinator):
     group = coordinator.ask(DescribeGroup("g"))
     assert (group.state, group.protocol_name) == ("PreparingRebalance", "")
     assert {member.metadata for member in group.members} == {b""}
+
+
+def test_an_assignment_is_shown_until_the_next_one_is_begun(coordinator):
+    leader, follower = coordinator.stable(2)
+
+    def shown():
+        return [member.assignment for member in coordinator.ask(DescribeGroup("g")).members]
+
+    coordinator.join(leader.member_id, protocols=(("range", b"new"),))
+    assert shown() == [b"0", b"1"]
+    coordinator.join(follower.member_id)
+    assert shown() == [b"0", b"1"]
+    coordinator.join(leader.member_id, protocols=(("range", b"newer"),))
+    assert shown() == [b"", b""]
 
 
 def test_a_group_that_is_not_there_is_not_found(coordinator):

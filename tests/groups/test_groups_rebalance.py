@@ -224,6 +224,17 @@ def test_who_leaves_while_waiting_is_answered(coordinator):
     assert coordinator.joined(coordinator.join(follower.member_id)).leader_id == follower.member_id
 
 
+def test_who_leaves_while_waiting_for_the_assignment_is_answered(coordinator):
+    tickets = [coordinator.enter() for _ in range(3)]
+    coordinator.advance(0)
+    leader, leaver, other = (coordinator.joined(ticket) for ticket in tickets)
+    waiting = [coordinator.sync(leaver), coordinator.sync(other)]
+    coordinator.leave(leaver.member_id)
+    told = [coordinator.answers[ticket].error for ticket in waiting]
+    assert told == [Error.UNKNOWN_MEMBER_ID, Error.REBALANCE_IN_PROGRESS]
+    assert coordinator.heartbeat(leader) is Error.REBALANCE_IN_PROGRESS
+
+
 def test_cooperative_consumers_rebalance_twice_without_losing_anyone(coordinator):
     """The protocol's two rounds: revoke in the first, hand over in the second."""
     [first] = coordinator.stable(1, protocols=(("cooperative-sticky", b"owns 0,1"),))

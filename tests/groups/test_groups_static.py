@@ -114,6 +114,17 @@ def test_a_static_member_that_is_away_keeps_its_place_in_a_rebalance(coordinator
     assert {member.member_id for member in answer.members} == {leader.member_id, follower.member_id}
 
 
+def test_a_member_that_returns_before_its_first_sync_must_still_sync(coordinator):
+    tickets = [coordinator.join(instance=name, rebalance_ms=20_000, session_ms=60_000) for name in ("a", "b")]
+    coordinator.advance(0)
+    leader, follower = (coordinator.joined(ticket) for ticket in tickets)
+    coordinator.sync(leader, {leader.member_id: b"0", follower.member_id: b"1"}, instance="a")
+    back = coordinator.joined(coordinator.join(instance="b", rebalance_ms=20_000, session_ms=60_000))
+    assert back.error is Error.NONE
+    coordinator.advance(20_000)
+    assert coordinator.heartbeat(back, instance="b") is Error.UNKNOWN_MEMBER_ID
+
+
 def test_when_no_static_member_comes_the_rebalance_goes_another_round(coordinator):
     leader, follower = static_pair(coordinator, session_ms=100_000, rebalance_ms=20_000)
     dynamic = coordinator.enter(rebalance_ms=20_000)
