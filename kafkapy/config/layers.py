@@ -161,14 +161,14 @@ class BrokerConfig:
             del found[0]
         return found
 
-    def describe(self, node_defaults_only: bool = False) -> list[DescribedConfig]:
-        """Every setting as the BROKER resource answers it; with `node_defaults_only` as the default broker's does."""
+    def describe(self, cluster_defaults: bool = False) -> list[DescribedConfig]:
+        """Every setting as the BROKER resource answers it; with `cluster_defaults` only what is set for all brokers."""
         described = []
         for setting in BROKER.values():
             if setting.internal:
                 continue
             synonyms = self.synonyms(setting.name)
-            if node_defaults_only:
+            if cluster_defaults:
                 synonyms = [entry for entry in synonyms if entry.source is Source.DYNAMIC_DEFAULT_BROKER_CONFIG]
                 if not synonyms:
                     continue

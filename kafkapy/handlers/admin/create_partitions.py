@@ -1,0 +1,44 @@
+"""CreatePartitions (key 37), versions 0 to 3.
+
+Topics only grow. Every topic that was asked for is listed in the answer; one that stands twice is refused. When the
+answer leaves, the new partitions can be written and read.
+"""
+
+from collections import Counter
+
+from kafkapy.cluster.machine import NewPartitions
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
+
+Result = CreatePartitionsResponse.CreatePartitionsTopicResult
+
+
+async def handle(request: CreatePartitionsRequest, ctx: Context) -> CreatePartitionsResponse:
+    counts = Counter(topic.name for topic in request.topics)
+    twice = KafkaError(Error.INVALID_REQUEST, "Duplicate topic name.")
+    results = [_result(name, twice) for name, count in counts.items() if count > 1]
+    wanted: list[NewPartitions] = []
+    for topic in request.topics:
+        if counts[topic.name] > 1:
+            continue
+        try:
+            ctx.require(Operation.ALTER, ResourceType.TOPIC, topic.name)
+        except KafkaError as refusal:
+            results.append(_result(topic.name, refusal))
+            continue
+        assignments = None
+        if topic.assignments is not None:
+            assignments = [assignment.broker_ids for assignment in topic.assignments]
+        wanted.append(NewPartitions(topic.name, topic.count, assignments))
+    if wanted:
+        grown = await ctx.rooms.cluster.create_partitions(wanted, validate_only=request.validate_only)
+        for topic_wanted, outcome in zip(wanted, grown, strict=True):
+            results.append(_result(topic_wanted.name, outcome if isinstance(outcome, KafkaError) else None))
+    return CreatePartitionsResponse(results=results)
+
+
+def _result(name: str, refusal: KafkaError | None) -> Result:
+    if refusal is None:
+        return Result(name=name)
+    return Result(name=name, error_code=refusal.error, error_message=refusal.message or refusal.error.text)

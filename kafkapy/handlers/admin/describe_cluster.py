@@ -1,0 +1,39 @@
+"""DescribeCluster (key 60), versions 0 to 2.
+
+The cluster's id, controller and brokers. There is no separate controller to talk to, so a question for controllers
+(version 1 on) is one for the wrong endpoint; and no broker is ever fenced.
+"""
+
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
+from kafkapy.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
+
+_BROKERS = 1
+_CONTROLLERS = 2
+
+
+async def handle(request: DescribeClusterRequest, ctx: Context) -> DescribeClusterResponse:
+    ctx.require(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME)
+    if request.endpoint_type == _CONTROLLERS:
+        raise KafkaError(
+            Error.MISMATCHED_ENDPOINT_TYPE,
+            "The request was sent to an endpoint of type BROKER, but we wanted CONTROLLER",
+        )
+    if request.endpoint_type != _BROKERS:
+        raise KafkaError(Error.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {request.endpoint_type}")
+    image = ctx.rooms.cluster.image
+    endpoint = ctx.rooms.advertised(ctx.session)
+    response = DescribeClusterResponse(
+        endpoint_type=_BROKERS,
+        cluster_id=image.cluster_id,
+        controller_id=image.controller_id,
+        brokers=[
+            DescribeClusterResponse.DescribeClusterBroker(
+                broker_id=broker.node_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
+            )
+            for broker in image.brokers
+        ],
+    )
+    if request.include_cluster_authorized_operations:
+        response.cluster_authorized_operations = ctx.authorized_operations(ResourceType.CLUSTER, CLUSTER_NAME)
+    return response

@@ -1,0 +1,132 @@
+"""DescribeConfigs (key 32), versions 1 to 4.
+
+Every setting of a topic, of this broker, of the brokers' common defaults (the empty name), of a group or of a client
+metrics subscription: its value, where that comes from, and the values it hides. `configuration_keys` chooses settings;
+null means all. Settings of topics can be given at creation only so far, those of groups and subscriptions not at all,
+so what is described there are the defaults. The loggers of this broker are Python's, at their present levels.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from kafkapy.cluster.topic_names import validate_topic_name
+from kafkapy.config.layers import DescribedConfig, describe_client_metrics, describe_group
+from kafkapy.config.setting import Source, Type
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
+from kafkapy.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
+
+Result = DescribeConfigsResponse.DescribeConfigsResult
+
+_TOPIC = 2
+_BROKER = 4
+_BROKER_LOGGER = 8
+_CLIENT_METRICS = 16
+_GROUP = 32
+
+_LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL", "NOTSET": "TRACE"}
+
+
+async def handle(request: DescribeConfigsRequest, ctx: Context) -> DescribeConfigsResponse:
+    for resource in request.resources:
+        if resource.resource_type not in (_TOPIC, _BROKER, _BROKER_LOGGER, _CLIENT_METRICS, _GROUP):
+            raise KafkaError(
+                Error.INVALID_REQUEST,
+                f"Unexpected resource type {resource.resource_type} for resource {resource.resource_name}",
+            )
+    return DescribeConfigsResponse(results=[_describe(resource, request, ctx) for resource in request.resources])
+
+
+def _describe(
+    resource: DescribeConfigsRequest.DescribeConfigsResource, request: DescribeConfigsRequest, ctx: Context
+) -> Result:
+    result = Result(resource_type=resource.resource_type, resource_name=resource.resource_name)
+    try:
+        described = _settings(resource.resource_type, resource.resource_name, ctx)
+    except KafkaError as refusal:
+        result.error_code = refusal.error
+        # Kafka leaves the message out for a topic that does not exist.
+        unknown = refusal.error is Error.UNKNOWN_TOPIC_OR_PARTITION
+        result.error_message = None if unknown else refusal.message or refusal.error.text
+        return result
+    wanted = resource.configuration_keys
+    result.configs = [
+        DescribeConfigsResponse.DescribeConfigsResourceResult(
+            name=config.name,
+            value=config.value,
+            read_only=config.read_only,
+            config_source=config.source,
+            is_sensitive=config.sensitive,
+            config_type=config.type,
+            documentation=config.documentation if request.include_documentation else None,
+            synonyms=[
+                DescribeConfigsResponse.DescribeConfigsSynonym(
+                    name=synonym.name, value=synonym.value, source=synonym.source
+                )
+                for synonym in config.synonyms
+            ]
+            if request.include_synonyms
+            else [],
+        )
+        for config in described
+        if wanted is None or config.name in wanted
+    ]
+    return result
+
+
+def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[DescribedConfig]:
+    config = ctx.rooms.config
+    if resource_type == _TOPIC:
+        ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, name)
+        validate_topic_name(name)
+        topic = ctx.rooms.cluster.image.topic(name)
+        if topic is None:
+            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        return topic.config.describe()
+    if resource_type == _GROUP:
+        ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.GROUP, name)
+        if not name:
+            raise KafkaError(Error.INVALID_REQUEST, "Group name must not be empty")
+        return describe_group({}, config)
+    ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.CLUSTER, CLUSTER_NAME)
+    if resource_type == _CLIENT_METRICS:
+        if not name:
+            raise KafkaError(Error.INVALID_REQUEST, "Client metrics subscription name must not be empty")
+        return describe_client_metrics({})
+    if resource_type == _BROKER and not name:
+        return config.describe(cluster_defaults=True)
+    if not name:
+        raise KafkaError(Error.INVALID_REQUEST, "Broker id must not be empty")
+    _check_broker_id(name, ctx.rooms.node_id)
+    return config.describe() if resource_type == _BROKER else _loggers()
+
+
+def _check_broker_id(name: str, node_id: int) -> None:
+    try:
+        broker_id = int(name)
+    except ValueError:
+        raise KafkaError(Error.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}") from None
+    if broker_id != node_id:
+        raise KafkaError(Error.INVALID_REQUEST, f"Unexpected broker id, expected {node_id} but received {name}")
+
+
+def _loggers() -> list[DescribedConfig]:
+    named = sorted(name for name in logging.root.manager.loggerDict if name.startswith("kafkapy"))
+    return [
+        DescribedConfig(
+            name=name,
+            value=_level(logger),
+            source=Source.DYNAMIC_BROKER_LOGGER_CONFIG,
+            read_only=False,
+            sensitive=False,
+            synonyms=[],
+            type=Type.STRING,
+            documentation="",
+        )
+        for name, logger in [("root", logging.root), *((name, logging.getLogger(name)) for name in named)]
+    ]
+
+
+def _level(logger: logging.Logger) -> str:
+    name = logging.getLevelName(logger.getEffectiveLevel())
+    return _LEVELS.get(name, name)
