@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+"""kill -9 the broker again and again under load: nothing acknowledged may be lost, nothing may be there twice.
+
+    compat/endurance/kill.py --rounds 200
+
+Runs in the project's environment (kafkapy and its `test` extra). The broker flushes on every append and rolls small
+segments. Beside the kills run, for as long as the rounds last:
+
+- one idempotent producer that lives through all of them, and a new one each round, with another codec each time
+  (librdkafka, acks=all, endless retries);
+- one committer, which moves a group's offset forward one at a time.
+
+Checked every 25 rounds and at the end, by reading everything with kafka-python: every acknowledged record is there
+once, at the offset that was acknowledged; no record is there twice; each producer's records lie in the order of
+sending; the committed offset is never behind what was acknowledged. After each start: the broker's log shows no error.
+At the end: the broker stops cleanly and `kafkapy check` finds nothing. Exit code 0 only if all of that holds.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from brokers import WORK, ApacheKafka, Broker, Kafkapy, Trouble
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka import KafkaConsumer
+from kafka import TopicPartition as Where
+
+TOPIC = "kill"
+GROUP = "kill"
+PARTITION_COUNT = 4
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+SETTINGS = {
+    "log.flush.interval.messages": "1",
+    "log.segment.bytes": str(1 << 20),
+    "offsets.topic.num.partitions": "4",
+}
+CHECK_EVERY = 25
+
+
+class Failed(Exception):
+    """A promise was broken; the text says which."""
+
+
+class Writer:
+    """An idempotent producer with a number, and what it sent and got acknowledged, by id."""
+
+    def __init__(self, number: int, bootstrap: str, codec: str) -> None:
+        self.number = number
+        self.sent_count = 0
+        self.acknowledged: dict[int, tuple[int, int]] = {}
+        self.failures: list[str] = []
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "compression.type": codec,
+                "linger.ms": 2,
+                "message.timeout.ms": 0,
+                "reconnect.backoff.max.ms": 100,
+                "retry.backoff.ms": 20,
+                "log_level": 2,
+            }
+        )
+
+    def send(self, padding: bytes) -> None:
+        identity = self.sent_count
+        self.sent_count += 1
+
+        def delivered(error: object, message: Message) -> None:
+            if error is None:
+                self.acknowledged[identity] = (message.partition(), message.offset())
+            else:
+                self.failures.append(f"producer {self.number}, record {identity}: {error}")
+
+        value = b"%d %d " % (self.number, identity) + padding
+        self._producer.produce(TOPIC, value, partition=identity % PARTITION_COUNT, on_delivery=delivered)
+
+    def poll(self) -> None:
+        self._producer.poll(0)
+
+    def finish(self) -> None:
+        left = self._producer.flush(60)
+        if left or self.failures:
+            raise Failed(f"{left} records of producer {self.number} unacknowledged; {self.failures[:3]}")
+
+
+class Load(threading.Thread):
+    """The long-lived producer and the one of this round, sending all the time."""
+
+    def __init__(self, bootstrap: str, rng: random.Random) -> None:
+        super().__init__(daemon=True)
+        self.bootstrap = bootstrap
+        self.writers = [Writer(0, bootstrap, "none")]
+        self.rng = rng
+        self.stopping = threading.Event()
+
+    def next_round(self) -> None:
+        """Another short-lived producer; the one before has its records acknowledged first."""
+        previous = self.writers[-1]
+        self.writers.append(Writer(len(self.writers), self.bootstrap, self.rng.choice(CODECS)))
+        if previous.number != 0:
+            previous.finish()
+
+    @property
+    def acknowledged_count(self) -> int:
+        return sum(len(writer.acknowledged) for writer in self.writers)
+
+    def run(self) -> None:
+        rng = random.Random(self.rng.random())
+        while not self.stopping.wait(0.01):
+            for writer in {0: self.writers[0], 1: self.writers[-1]}.values():
+                # bounded: while the broker is away the sent ones wait in the producer
+                if writer.sent_count - len(writer.acknowledged) < 2000:
+                    for _ in range(rng.randrange(1, 12)):
+                        writer.send(rng.randbytes(rng.choice((10, 100, 3000))))
+                writer.poll()
+
+
+class Committer(threading.Thread):
+    """Commits the offsets 1, 2, 3 … of a group, each when the one before is acknowledged or refused."""
+
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__(daemon=True)
+        self.acknowledged = 0
+        self.attempted = 0
+        self.stopping = threading.Event()
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": GROUP,
+                "enable.auto.commit": False,
+                "reconnect.backoff.max.ms": 100,
+                "log_level": 2,
+            }
+        )
+
+    def run(self) -> None:
+        while not self.stopping.wait(0.01):
+            self.attempted += 1
+            try:
+                self._consumer.commit(offsets=[TopicPartition(TOPIC, 0, self.attempted)], asynchronous=False)
+                self.acknowledged = self.attempted
+            except KafkaException:
+                pass  # the broker is away; whether it took this one is open
+        self._consumer.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=None, help="default: a new one each time; printed")
+    parser.add_argument("--against", choices=("kafkapy", "kafka"), default="kafkapy")
+    options = parser.parse_args()
+    seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    folder = WORK / "kill"
+    shutil.rmtree(folder, ignore_errors=True)
+    broker: Broker
+    if options.against == "kafka":
+        broker = ApacheKafka(folder / "data", settings=SETTINGS)
+    else:
+        broker = Kafkapy(folder / "data", settings=SETTINGS, log_format="json")
+    print(f"{options.rounds} rounds of kill -9 against {broker.name}, seed {seed}; in {broker.directory}", flush=True)
+    with broker:
+        try:
+            rounds(broker, options.rounds, random.Random(seed))
+        except (Failed, Trouble) as failure:
+            print(f"\nFAILED: {failure}", flush=True)
+            return 1
+    print("PASSED", flush=True)
+    return 0
+
+
+def rounds(broker: Broker, count: int, rng: random.Random) -> None:
+    broker.start()
+    make_topic(broker.bootstrap)
+    load, committer = Load(broker.bootstrap, rng), Committer(broker.bootstrap)
+    load.start()
+    committer.start()
+    starts: list[float] = []
+    for number in range(1, count + 1):
+        load.next_round()
+        wait_for(lambda before=load.acknowledged_count: load.acknowledged_count > before, "an acknowledged record")
+        time.sleep(rng.uniform(0, 0.8))
+        broker.kill()
+        if rng.random() < 0.2:  # and once more, somewhere in its recovery
+            broker.launch()
+            time.sleep(rng.uniform(0, 0.5 if isinstance(broker, Kafkapy) else 6))
+            broker.kill()
+        begin = time.monotonic()
+        broker.start()
+        starts.append(time.monotonic() - begin)
+        no_complaints(broker)
+        print(
+            f"\rround {number}: {load.acknowledged_count} records and {committer.acknowledged} commits acknowledged, "
+            f"start {starts[-1]:.2f} s ",
+            end="",
+            flush=True,
+        )
+        if number % CHECK_EVERY == 0 and number < count:
+            verify(broker.bootstrap, load, committer)
+    load.stopping.set()
+    load.join()
+    committer.stopping.set()
+    committer.join()
+    for writer in load.writers:
+        writer.finish()
+    print(f"\nstarts: median {sorted(starts)[len(starts) // 2]:.2f} s, longest {max(starts):.2f} s", flush=True)
+    verify(broker.bootstrap, load, committer)
+    code = broker.stop()
+    if isinstance(broker, Kafkapy):
+        if code != 0:
+            raise Failed(f"exit code {code} at the end")
+        no_complaints(broker)
+        if wrong := broker.check():
+            raise Failed(f"kafkapy check: {wrong}")
+        print("clean stop; kafkapy check finds nothing", flush=True)
+
+
+def make_topic(bootstrap: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(TOPIC, PARTITION_COUNT, 1)])[TOPIC].result(30)
+
+
+def wait_for(condition: Callable[[], bool], what: str, patience_s: float = 30) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failed(f"waited {patience_s:g} s for {what}")
+        time.sleep(0.005)
+
+
+def no_complaints(broker: Broker) -> None:
+    if isinstance(broker, Kafkapy) and (complaints := broker.complaints()):
+        raise Failed(f"the broker's log: {json.dumps(complaints[:5])}")
+
+
+def verify(bootstrap: str, load: Load, committer: Committer) -> None:
+    """Compare what can be read with what was promised up to now."""
+    promised = {writer.number: dict(writer.acknowledged) for writer in list(load.writers)}
+    committed_at_least = committer.acknowledged
+    there = read_all(bootstrap)
+    seen: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
+    for partition, records in there.items():
+        last: dict[int, int] = defaultdict(lambda: -1)
+        for offset, (writer, identity) in enumerate(records):
+            if identity in seen[writer]:
+                raise Failed(f"record {identity} of producer {writer} is there twice: {partition}@{offset}")
+            if identity < last[writer]:
+                raise Failed(f"record {identity} of producer {writer} comes after {last[writer]}: {partition}@{offset}")
+            last[writer] = identity
+            seen[writer][identity] = (partition, offset)
+    for writer, acknowledged in promised.items():
+        for identity, where in acknowledged.items():
+            found = seen[writer].get(identity)
+            if found != where:
+                raise Failed(f"record {identity} of producer {writer} was acknowledged at {where}, found at {found}")
+    committed = read_committed(bootstrap)
+    if not committed_at_least <= committed <= committer.attempted:
+        raise Failed(f"commit {committed_at_least} was acknowledged, {committed} is what the broker has")
+    total = sum(len(records) for records in there.values())
+    promised_count = sum(len(acknowledged) for acknowledged in promised.values())
+    print(
+        f"\nverified: {promised_count} acknowledged records among {total}, none lost, none doubled, in order; "
+        f"commit {committed} ≥ {committed_at_least}",
+        flush=True,
+    )
+
+
+def read_all(bootstrap: str) -> dict[int, list[tuple[int, int]]]:
+    """Per partition, in offset order and without gaps: (producer, id)."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="none")
+    try:
+        partitions = [Where(TOPIC, number) for number in range(PARTITION_COUNT)]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        consumer.seek_to_beginning()
+        there: dict[int, list[tuple[int, int]]] = {number: [] for number in range(PARTITION_COUNT)}
+        deadline = time.monotonic() + 300
+        while any(len(there[where.partition]) < end for where, end in ends.items()):
+            if time.monotonic() > deadline:
+                raise Failed(f"could not read up to {ends} within 300 s; got {[len(got) for got in there.values()]}")
+            for where, records in consumer.poll(timeout_ms=1000, max_records=5000).items():
+                for record in records:
+                    if record.offset != len(there[where.partition]):
+                        raise Failed(f"{where}: offset {record.offset} follows {len(there[where.partition]) - 1}")
+                    writer, identity, _ = record.value.split(b" ", 2)
+                    there[where.partition].append((int(writer), int(identity)))
+        return there
+    finally:
+        consumer.close()
+
+
+def read_committed(bootstrap: str) -> int:
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=GROUP, enable_auto_commit=False)
+    try:
+        return consumer.committed(Where(TOPIC, 0)) or 0
+    finally:
+        consumer.close()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
