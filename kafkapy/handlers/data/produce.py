@@ -1,0 +1,95 @@
+"""Produce (key 0), versions 3 to 13.
+
+Topics come by name, by id in version 13. Each partition is answered by itself. With acks=0 there is no answer; an error
+then closes the connection, as in Kafka, so that the producer notices. Transactional batches are refused
+(INVALID_TXN_STATE) until there are transactions. A single node has nobody to wait for, so acks=1 and acks=all differ
+only in min.insync.replicas, and the timeout never passes.
+"""
+
+from kafkapy.cluster.image import PartitionInfo, TopicInfo
+from kafkapy.errors import CloseConnection, Error, KafkaError
+from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.log.appending import Result, Target, append
+from kafkapy.model import ZERO_UUID
+from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
+
+PartitionResponse = ProduceResponse.PartitionProduceResponse
+TopicResponse = ProduceResponse.TopicProduceResponse
+
+_IDS_FROM_VERSION = 13
+
+
+async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | None:
+    responses: list[TopicResponse] = []
+    targets: list[Target] = []
+    waiting: list[tuple[TopicResponse, int]] = []
+    bad_acks = request.acks not in (-1, 0, 1)
+    for topic_data in request.topic_data:
+        topic, refusal = _resolve(topic_data, ctx)
+        response = TopicResponse(name=topic_data.name, topic_id=topic_data.topic_id)
+        responses.append(response)
+        for partition_data in topic_data.partition_data:
+            index = partition_data.index
+            partition = _partition(topic, index)
+            if refusal is None and partition is None:
+                refusal_here = KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+            elif refusal is None and bad_acks:
+                refusal_here = KafkaError(Error.INVALID_REQUIRED_ACKS)
+            else:
+                refusal_here = refusal
+            if refusal_here is not None or topic is None or partition is None:
+                error = refusal_here.error if refusal_here else Error.UNKNOWN_TOPIC_OR_PARTITION
+                response.partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
+                continue
+            target = Target(
+                partition.log, topic.config, partition.leader_epoch, len(partition.isr), partition_data.records
+            )
+            targets.append(target)
+            waiting.append((response, index))
+    if targets:
+        results = await append(ctx.rooms.logs, ctx.rooms.clock, targets, acks=request.acks, api_version=ctx.api_version)
+        for (response, index), result in zip(waiting, results, strict=True):
+            response.partition_responses.append(_packed(index, result))
+    if request.acks == 0:
+        failed = next((p for t in responses for p in t.partition_responses if p.error_code), None)
+        if failed is not None:
+            raise CloseConnection(f"produce with acks=0 failed: {Error(failed.error_code).name}")
+        return None
+    return ProduceResponse(responses=responses)
+
+
+def _resolve(topic_data: ProduceRequest.TopicProduceData, ctx: Context) -> tuple[TopicInfo | None, KafkaError | None]:
+    image = ctx.rooms.cluster.image
+    if ctx.api_version >= _IDS_FROM_VERSION:
+        topic = image.topic_by_id(topic_data.topic_id)
+        if topic is None:
+            unknown = Error.UNKNOWN_TOPIC_OR_PARTITION if topic_data.topic_id == ZERO_UUID else Error.UNKNOWN_TOPIC_ID
+            return None, KafkaError(unknown)
+    else:
+        topic = image.topic(topic_data.name)
+    try:
+        ctx.require(Operation.WRITE, ResourceType.TOPIC, topic.name if topic else topic_data.name)
+    except KafkaError as refusal:
+        return None, refusal
+    return topic, None
+
+
+def _partition(topic: TopicInfo | None, index: int) -> PartitionInfo | None:
+    return topic.partitions[index] if topic is not None and 0 <= index < len(topic.partitions) else None
+
+
+def _packed(index: int, result: Result) -> PartitionResponse:
+    response = PartitionResponse(
+        index=index,
+        error_code=result.error,
+        base_offset=result.base_offset,
+        log_append_time_ms=result.log_append_time_ms,
+        log_start_offset=result.log_start_offset,
+        error_message=result.message,
+    )
+    if result.record_errors:
+        response.record_errors = [
+            ProduceResponse.BatchIndexAndErrorMessage(batch_index=e.index, batch_index_error_message=e.message)
+            for e in result.record_errors
+        ]
+    return response
