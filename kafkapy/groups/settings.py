@@ -1,8 +1,13 @@
 """The broker settings that group coordination reads, as plain numbers: a machine knows no configuration."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+
+class Settings(Protocol):
+    """Parsed values by setting name."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class GroupSettings:
     offsets_retention_check_interval_ms: int = 600_000
 
     @classmethod
-    def of(cls, config: "Mapping[str, Any]") -> "GroupSettings":
+    def of(cls, config: Settings) -> "GroupSettings":
         """Read them from a broker configuration."""
         return cls(
             min_session_timeout_ms=config["group.min.session.timeout.ms"],

@@ -46,9 +46,9 @@ _LEVELS: Final = {
 
 
 class RecordError(NamedTuple):
-    """One record that was refused (KIP-467): its place in the batch, and why."""
+    """One record that was refused (KIP-467): its position in the batch, and why."""
 
-    index: int
+    position: int
     message: str
 
 

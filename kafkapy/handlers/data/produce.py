@@ -31,14 +31,14 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
         for partition_data in topic_data.partition_data:
             index = partition_data.index
             partition = _partition(topic, index)
-            if refusal is None and partition is None:
-                refusal_here = KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-            elif refusal is None and bad_acks:
-                refusal_here = KafkaError(Error.INVALID_REQUIRED_ACKS)
-            else:
-                refusal_here = refusal
-            if refusal_here is not None or topic is None or partition is None:
-                error = refusal_here.error if refusal_here else Error.UNKNOWN_TOPIC_OR_PARTITION
+            error = Error.NONE
+            if refusal is not None:
+                error = refusal.error
+            elif partition is None:
+                error = Error.UNKNOWN_TOPIC_OR_PARTITION
+            elif bad_acks:
+                error = Error.INVALID_REQUIRED_ACKS
+            if error is not Error.NONE or topic is None or partition is None:
                 response.partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
                 continue
             target = Target(
@@ -53,7 +53,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
     if request.acks == 0:
         failed = next((p for t in responses for p in t.partition_responses if p.error_code), None)
         if failed is not None:
-            raise CloseConnection(f"produce with acks=0 failed: {Error(failed.error_code).name}")
+            raise CloseConnection(f"produce with acks=0 failed with error {failed.error_code}")
         return None
     return ProduceResponse(responses=responses)
 
@@ -89,7 +89,7 @@ def _packed(index: int, result: Result) -> PartitionResponse:
     )
     if result.record_errors:
         response.record_errors = [
-            ProduceResponse.BatchIndexAndErrorMessage(batch_index=e.index, batch_index_error_message=e.message)
+            ProduceResponse.BatchIndexAndErrorMessage(batch_index=e.position, batch_index_error_message=e.message)
             for e in result.record_errors
         ]
     return response

@@ -1,0 +1,178 @@
+"""Fetch (key 1), versions 4 to 18.
+
+Reads partitions in request order within the limits; the first batch of the first partition that has any is returned
+whole, however large (KIP-74). Less than `min_bytes` waits up to `max_wait_ms`. Sessions (KIP-227) make requests and
+answers incremental from version 7 on; topics are named by id from version 13 on. Batches go out as they lie in the log.
+There is one replica of everything, so no other replica is ever preferred, and a request that comes as a replica's is
+refused for each partition (NOT_LEADER_OR_FOLLOWER).
+"""
+
+from collections.abc import Sequence
+
+from kafkapy.cluster.image import PartitionInfo, TopicInfo
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.log.fetch_session import NO_SESSION, News, PartitionKey, Wanted
+from kafkapy.log.fetching import Result, Target, fetch
+from kafkapy.model import IsolationLevel
+from kafkapy.protocol.messages.fetch import FetchRequest, FetchResponse
+
+PartitionData = FetchResponse.PartitionData
+TopicResponse = FetchResponse.FetchableTopicResponse
+
+_IDS_FROM_VERSION = 13
+_ZSTD_FROM_VERSION = 10
+_REPLICA_STATE_FROM_VERSION = 15
+
+
+async def handle(request: FetchRequest, ctx: Context) -> FetchResponse:
+    try:
+        context = ctx.rooms.fetch_sessions.open(
+            session_id=request.session_id,
+            epoch=request.session_epoch,
+            wanted=_wanted(request),
+            forgotten=[
+                PartitionKey(topic.topic, topic.topic_id, partition)
+                for topic in request.forgotten_topics_data
+                for partition in topic.partitions
+            ],
+            api_version=ctx.api_version,
+            now_ms=ctx.rooms.clock.now_ms(),
+        )
+    except KafkaError as refusal:
+        return FetchResponse(error_code=refusal.error, session_id=NO_SESSION)
+    outcomes = await _outcomes(request, context.wanted, ctx)
+    told = context.select((key, _news(result)) for key, result in outcomes)
+    committed = request.isolation_level == IsolationLevel.READ_COMMITTED
+    response = FetchResponse(session_id=context.session_id)
+    last: TopicResponse | None = None
+    for key, result in outcomes:
+        if told is not None and key not in told:
+            continue
+        if last is None or last.topic_id != key.topic_id or last.topic != key.topic:
+            last = TopicResponse(topic=key.topic, topic_id=key.topic_id)
+            response.responses.append(last)
+        last.partitions.append(_packed(key.partition, result, committed=committed))
+    return response
+
+
+def _wanted(request: FetchRequest) -> list[Wanted]:
+    return [
+        Wanted(
+            PartitionKey(topic.topic, topic.topic_id, partition.partition),
+            partition.fetch_offset,
+            partition.partition_max_bytes,
+            partition.current_leader_epoch,
+            partition.last_fetched_epoch,
+            partition.log_start_offset,
+        )
+        for topic in request.topics
+        for partition in topic.partitions
+    ]
+
+
+async def _outcomes(request: FetchRequest, wanted: Sequence[Wanted], ctx: Context) -> list[tuple[PartitionKey, Result]]:
+    """What each wanted partition gets, in order."""
+    outcomes: list[tuple[PartitionKey, Result]] = []
+    targets: list[Target] = []
+    places: list[int] = []
+    for one in wanted:
+        target = _target(one, request, ctx)
+        if isinstance(target, Target):
+            places.append(len(outcomes))
+            targets.append(target)
+            outcomes.append((one.key, Result()))
+        else:
+            outcomes.append((one.key, Result(target)))
+    if targets:
+        max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
+        results = await fetch(
+            ctx.rooms.logs,
+            targets,
+            isolation=IsolationLevel.READ_COMMITTED
+            if request.isolation_level == 1
+            else IsolationLevel.READ_UNCOMMITTED,
+            max_bytes=max_bytes,
+            min_bytes=min(request.min_bytes, max_bytes),
+            # An error of any partition is news that must not wait.
+            max_wait_ms=request.max_wait_ms if len(targets) == len(outcomes) else 0,
+        )
+        for place, result in zip(places, results, strict=True):
+            outcomes[place] = (outcomes[place][0], result)
+    return outcomes
+
+
+def _target(wanted: Wanted, request: FetchRequest, ctx: Context) -> Target | Error:
+    image = ctx.rooms.cluster.image
+    key = wanted.key
+    topic: TopicInfo | None
+    if ctx.api_version >= _IDS_FROM_VERSION:
+        topic = image.topic_by_id(key.topic_id)
+        if topic is None:
+            return Error.UNKNOWN_TOPIC_ID
+    else:
+        topic = image.topic(key.topic)
+    try:
+        ctx.require(Operation.READ, ResourceType.TOPIC, topic.name if topic else key.topic)
+    except KafkaError as refusal:
+        return refusal.error
+    partition = _partition(topic, key.partition)
+    if topic is None or partition is None:
+        return Error.UNKNOWN_TOPIC_OR_PARTITION
+    if _replica_id(request, ctx.api_version) >= 0:
+        return Error.NOT_LEADER_OR_FOLLOWER
+    if ctx.api_version < _ZSTD_FROM_VERSION and topic.config["compression.type"] == "zstd":
+        return Error.UNSUPPORTED_COMPRESSION_TYPE
+    return Target(
+        partition.log,
+        partition.leader_epoch,
+        wanted.fetch_offset,
+        wanted.max_bytes,
+        wanted.current_leader_epoch,
+        wanted.last_fetched_epoch,
+    )
+
+
+def _partition(topic: TopicInfo | None, index: int) -> PartitionInfo | None:
+    return topic.partitions[index] if topic is not None and 0 <= index < len(topic.partitions) else None
+
+
+def _replica_id(request: FetchRequest, api_version: int) -> int:
+    if api_version < _REPLICA_STATE_FROM_VERSION:
+        return request.replica_id
+    return request.replica_state.replica_id if request.replica_state is not None else -1
+
+
+def _news(result: Result) -> News:
+    return News(
+        has_records=len(result.records) > 0,
+        high_watermark=result.high_watermark,
+        log_start_offset=result.log_start_offset,
+        error=result.error,
+        diverges=result.diverging is not None,
+    )
+
+
+def _packed(index: int, result: Result, *, committed: bool) -> PartitionData:
+    data = PartitionData(
+        partition_index=index,
+        error_code=result.error,
+        high_watermark=result.high_watermark,
+        last_stable_offset=result.last_stable_offset,
+        log_start_offset=result.log_start_offset,
+        records=result.records,
+    )
+    if result.error is Error.NONE:
+        data.aborted_transactions = (
+            [
+                FetchResponse.AbortedTransaction(producer_id=row.producer_id, first_offset=row.first_offset)
+                for row in result.aborted or ()
+            ]
+            if committed
+            else None
+        )
+    if result.diverging is not None:
+        data.diverging_epoch = FetchResponse.EpochEndOffset(
+            epoch=result.diverging.leader_epoch, end_offset=result.diverging.end_offset
+        )
+    return data
