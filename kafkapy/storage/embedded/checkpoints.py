@@ -1,0 +1,81 @@
+"""The small text files of a data directory, in Kafka's formats."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from kafkapy.model import TopicPartition, format_uuid, parse_uuid
+from kafkapy.storage.embedded.files import Disk
+
+RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
+LOG_STARTS: Final = "log-start-offset-checkpoint"
+HIGH_WATERMARKS: Final = "replication-offset-checkpoint"
+META_PROPERTIES: Final = "meta.properties"
+PARTITION_METADATA: Final = "partition.metadata"
+LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
+CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
+LOCK: Final = ".lock"
+
+
+def read_offsets(disk: Disk, path: Path) -> dict[TopicPartition, int]:
+    """An offset checkpoint: version 0, a count, then `topic partition offset` lines. Empty when damaged or missing:
+    every checkpoint only spares work."""
+    lines = (disk.read_file(path) or b"").decode("utf-8", "replace").splitlines()
+    offsets: dict[TopicPartition, int] = {}
+    try:
+        if lines and lines[0] == "0":
+            for line in lines[2 : 2 + int(lines[1])]:
+                topic, partition, offset = line.split(" ")
+                offsets[TopicPartition(topic, int(partition))] = int(offset)
+    except (ValueError, IndexError):
+        return {}
+    return offsets
+
+
+def write_offsets(disk: Disk, path: Path, offsets: Mapping[TopicPartition, int]) -> None:
+    """Write an offset checkpoint."""
+    lines = [f"{key.topic} {key.partition} {offset}" for key, offset in offsets.items()]
+    disk.write_file(path, "\n".join(["0", str(len(lines)), *lines, ""]).encode())
+
+
+def read_epochs(disk: Disk, folder: Path) -> list[tuple[int, int]]:
+    """A partition's leader epochs with their start offsets, oldest first; empty when damaged or missing."""
+    lines = (disk.read_file(folder / LEADER_EPOCHS) or b"").decode("utf-8", "replace").splitlines()
+    try:
+        if lines and lines[0] == "0":
+            rows = [line.split(" ") for line in lines[2 : 2 + int(lines[1])]]
+            return [(int(epoch), int(offset)) for epoch, offset in rows]
+    except (ValueError, IndexError):
+        return []
+    return []
+
+
+def write_epochs(disk: Disk, folder: Path, epochs: list[tuple[int, int]]) -> None:
+    """Write a partition's leader epochs."""
+    lines = [f"{epoch} {offset}" for epoch, offset in epochs]
+    disk.write_file(folder / LEADER_EPOCHS, "\n".join(["0", str(len(lines)), *lines, ""]).encode())
+
+
+def read_topic_id(disk: Disk, folder: Path) -> bytes | None:
+    """The topic id in a partition's folder; None when it is missing or damaged, as a power cut may leave it."""
+    for line in (disk.read_file(folder / PARTITION_METADATA) or b"").decode("utf-8", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "topic_id":
+            try:
+                return parse_uuid(value.strip())
+            except ValueError:
+                return None
+    return None
+
+
+def write_topic_id(disk: Disk, folder: Path, topic_id: bytes) -> None:
+    """Write the topic id into a partition's folder."""
+    disk.write_file(folder / PARTITION_METADATA, f"version: 0\ntopic_id: {format_uuid(topic_id)}".encode())
+
+
+def parse_folder_name(name: str) -> TopicPartition | None:
+    """The partition whose log a folder holds; None when the name is not of that form."""
+    topic, dash, partition = name.rpartition("-")
+    if not dash or not topic or not partition.isdigit():
+        return None
+    return TopicPartition(topic, int(partition))

@@ -1,0 +1,150 @@
+"""The only door to the disk.
+
+Everything that the embedded store does to files goes through a `Disk`, so that tests can hand it one that tears writes,
+loses what was not synced, or is full. Open files are kept in a pool of bounded size: ten thousand partitions do not
+need ten thousand descriptors.
+
+Work that may block for long (syncing, cold reads) opens its file by itself, in a worker thread: then nothing that the
+event loop closes can be pulled from under it. A sync through another descriptor of the same file covers all its data.
+"""
+
+import contextlib
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+Buffer = bytes | bytearray | memoryview
+
+MAX_OPEN_FILES: Final = 512
+"""Leaves room for connections under the usual limit of 1,024 descriptors."""
+
+
+class Disk:
+    """The machine's file system."""
+
+    def __init__(self, max_open_files: int = MAX_OPEN_FILES) -> None:
+        self._max_open_files = max_open_files
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._reads_without_waiting = hasattr(os, "RWF_NOWAIT")
+
+    # -- log files: appended to and read at positions
+
+    def append(self, path: str, buffers: Sequence[Buffer], position: int) -> None:
+        """Write the buffers at `position`, which is the file's end; OSError when not all could be written."""
+        descriptor = self._descriptor(path)
+        size = sum(map(len, buffers))
+        written = os.pwritev(descriptor, buffers, position)
+        if written != size:
+            raise OSError(f"only {written} of {size} bytes were written to {path}")
+
+    def read(self, path: str, position: int, size: int) -> bytes:
+        """Up to `size` bytes at `position`; waits for the disk if it must."""
+        return os.pread(self._descriptor(path), size, position)
+
+    def read_cached(self, path: str, position: int, size: int) -> memoryview | None:
+        """The same if the bytes are in memory already; None when the disk would have to be waited for."""
+        if not self._reads_without_waiting:
+            return None
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self._descriptor(path), [buffer], position, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._reads_without_waiting = False  # this file system cannot tell
+            return None
+        return memoryview(buffer) if count == size else None
+
+    def read_waiting(self, path: str, position: int, size: int) -> bytes:
+        """The same through a descriptor of its own: for worker threads."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, size, position)
+        finally:
+            os.close(descriptor)
+
+    def truncate(self, path: str, size: int) -> None:
+        """Cut the file at `size`."""
+        os.ftruncate(self._descriptor(path), size)
+
+    def size(self, path: str) -> int:
+        """The file's size; 0 when there is none."""
+        try:
+            return os.stat(path).st_size
+        except FileNotFoundError:
+            return 0
+
+    def sync(self, paths: Sequence[str]) -> None:
+        """Have the files' data on the medium before returning; for worker threads. OSError when that fails."""
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):  # deleted in the meantime: nothing left to keep
+                descriptor = os.open(path, os.O_RDWR)
+                try:
+                    os.fdatasync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    # -- small files: read and replaced as a whole
+
+    def read_file(self, path: Path) -> bytes | None:
+        """The whole file; None when there is none."""
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write_file(self, path: Path, data: bytes) -> None:
+        """Replace the file in one step: a reader, or a crash, finds the old content or the new one."""
+        part = path.with_name(path.name + ".tmp")
+        part.write_bytes(data)
+        os.replace(part, path)
+
+    # -- folders
+
+    def make_folder(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+
+    def names(self, folder: Path) -> list[str]:
+        """What the folder holds."""
+        return os.listdir(folder)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self.forget(str(source))
+        os.rename(source, target)
+
+    def remove(self, path: str) -> None:
+        """Remove a file if it is there."""
+        self.forget(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder with all it holds; for worker threads."""
+        shutil.rmtree(path, ignore_errors=True)
+
+    # -- descriptors
+
+    def forget(self, prefix: str) -> None:
+        """Close what is open at or below this path."""
+        for path in [path for path in self._open if path == prefix or path.startswith(prefix + os.sep)]:
+            os.close(self._open.pop(path))
+
+    def close(self) -> None:
+        """Close everything."""
+        while self._open:
+            _, descriptor = self._open.popitem()
+            os.close(descriptor)
+
+    def _descriptor(self, path: str) -> int:
+        descriptor = self._open.get(path)
+        if descriptor is not None:
+            self._open.move_to_end(path)
+            return descriptor
+        if len(self._open) >= self._max_open_files:
+            _, oldest = self._open.popitem(last=False)
+            os.close(oldest)
+        descriptor = self._open[path] = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        return descriptor

@@ -1,0 +1,120 @@
+"""The two sparse indexes of a segment, in Kafka's format.
+
+Offset index (`.index`): rows of 4 + 4 bytes, the last offset of a batch relative to the segment's base, and the batch's
+position in the log file. Time index (`.timeindex`): rows of 8 + 4 bytes, the largest timestamp so far and the relative
+offset of the batch that brought it. One row about every `index.interval.bytes`.
+
+Invariants
+ 1. Relative offsets and positions rise from row to row; so do timestamps.
+ 2. A row's position is the beginning of a batch.
+
+Indexes live in memory while a segment is in use. They are written when it is sealed and at a clean stop; after a crash
+they are rebuilt from the log, so they never need a sync.
+"""
+
+import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_OFFSET_ROW = struct.Struct(">ii")
+_TIME_ROW = struct.Struct(">qi")
+OFFSET_ROW_SIZE = _OFFSET_ROW.size
+TIME_ROW_SIZE = _TIME_ROW.size
+
+
+class TimeRow(NamedTuple):
+    """A row of the time index."""
+
+    timestamp: int
+    relative_offset: int
+
+
+class OffsetIndex:
+    """Where to begin looking for an offset."""
+
+    __slots__ = ("_offsets", "_positions")
+
+    def __init__(self) -> None:
+        self._offsets: list[int] = []
+        self._positions: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def add(self, relative_offset: int, position: int) -> None:
+        self._offsets.append(relative_offset)
+        self._positions.append(position)
+
+    def position_before(self, relative_offset: int) -> int:
+        """The position of a batch that begins at or before the one with this offset; 0 when no row lies before."""
+        # A row names its batch's last offset, so the row below the wanted offset is the safe one; an equal one is too.
+        row = bisect_right(self._offsets, relative_offset) - 1
+        return self._positions[row] if row >= 0 else 0
+
+    def last_position(self) -> int:
+        return self._positions[-1] if self._positions else 0
+
+    def rows(self) -> Iterator[tuple[int, int]]:
+        return zip(self._offsets, self._positions, strict=True)
+
+    def encode(self) -> bytes:
+        return b"".join(_OFFSET_ROW.pack(*row) for row in self.rows())
+
+    @classmethod
+    def decode(cls, data: bytes, end_position: int) -> "OffsetIndex":
+        """ValueError when the rows break an invariant or point beyond the log file."""
+        index = cls()
+        last = (-1, -1)
+        for row in _OFFSET_ROW.iter_unpack(data[: len(data) // OFFSET_ROW_SIZE * OFFSET_ROW_SIZE]):
+            if row == (0, 0) and last != (-1, -1):
+                break  # Kafka maps its index files with room to spare: the rest is empty
+            if row[0] <= last[0] or row[1] <= last[1] or row[1] >= end_position:
+                raise ValueError(f"offset index row {row} after {last}, in a log of {end_position} bytes")
+            index.add(*row)
+            last = row
+        return index
+
+
+class TimeIndex:
+    """Where to begin looking for a timestamp."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows: list[TimeRow] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, timestamp: int, relative_offset: int) -> None:
+        """Add a row, unless it brings nothing new."""
+        if not self._rows or timestamp > self._rows[-1].timestamp:
+            self._rows.append(TimeRow(timestamp, relative_offset))
+
+    def offset_before(self, timestamp: int) -> int:
+        """A relative offset with no record this late before it; 0 when no row lies before."""
+        row = bisect_left(self._rows, (timestamp, -1)) - 1
+        return self._rows[row].relative_offset if row >= 0 else 0
+
+    def last(self) -> TimeRow | None:
+        return self._rows[-1] if self._rows else None
+
+    def rows(self) -> Iterator[TimeRow]:
+        return iter(self._rows)
+
+    def encode(self) -> bytes:
+        return b"".join(_TIME_ROW.pack(*row) for row in self._rows)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "TimeIndex":
+        """ValueError when timestamps do not rise."""
+        index = cls()
+        for row in _TIME_ROW.iter_unpack(data[: len(data) // TIME_ROW_SIZE * TIME_ROW_SIZE]):
+            if row == (0, 0):
+                break
+            last = index.last()
+            if last is not None and (row[0] <= last.timestamp or row[1] < last.relative_offset):
+                raise ValueError(f"time index row {row} after {tuple(last)}")
+            index._rows.append(TimeRow(*row))
+        return index

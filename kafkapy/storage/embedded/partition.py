@@ -1,0 +1,272 @@
+"""One partition's log on disk: its segments, its head, and what it knows about epochs and aborted transactions.
+
+Every method that changes something is synchronous: what must be atomic has no await in it. A write goes to the page
+cache here; when it must be on the medium, the store syncs.
+
+Invariants
+ 1. Segments follow each other without overlap; only the last one is written to.
+ 2. In memory stands what is on disk: a write that failed changes nothing, the segment is cut back.
+ 3. `high_watermark` never passes what the topic's flush settings have made durable, nor the end offset.
+ 4. A log whose sync failed takes no more writes: what the kernel dropped, a second sync would not bring back.
+"""
+
+from bisect import bisect_right
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from kafkapy.errors import Error
+from kafkapy.model import IsolationLevel, LogId
+from kafkapy.records.batch import STAMP_SIZE, BatchHeader, stamp
+from kafkapy.storage.aborted import AbortedRow, encode_rows, overlapping
+from kafkapy.storage.base import (
+    AbortedTransaction,
+    Bounds,
+    Buffer,
+    EpochEnd,
+    FoundTime,
+    LogSettings,
+    Read,
+    Slice,
+    Write,
+)
+from kafkapy.storage.embedded.checkpoints import write_epochs
+from kafkapy.storage.embedded.files import Disk
+from kafkapy.storage.embedded.index import OFFSET_ROW_SIZE, TIME_ROW_SIZE
+from kafkapy.storage.embedded.segment import Segment, offset_name
+from kafkapy.storage.sequencing import Accepted, Head, encode_snapshot
+from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
+
+_MAX_RELATIVE_OFFSET = 2**31 - 1
+
+
+class _Place(NamedTuple):
+    """Where a batch lies."""
+
+    segment: Segment
+    position: int
+    size: int
+
+
+class Partition:
+    """The log of one partition. Made by `recovery.load`, which fills in what the disk holds."""
+
+    def __init__(self, disk: Disk, folder: Path, log: LogId, settings: LogSettings, start_offset: int) -> None:
+        self._disk = disk
+        self.folder = folder
+        self.log = log
+        self.settings = settings
+        self.start_offset = start_offset
+        self.segments: list[Segment] = []
+        self.head = Head(start_offset)
+        self.epochs: list[tuple[int, int]] = []
+        self.aborted: list[AbortedRow] = []
+        self.high_watermark = start_offset
+        self.recovery_point = start_offset
+        self.unflushed_count = 0
+        self.unflushed_since_ms = 0
+        self.sealed_unsynced: list[Segment] = []
+        self.failed = False
+        self._bases: list[int] = []
+        self._last_batch: tuple[int, _Place] | None = None
+
+    @property
+    def active(self) -> Segment:
+        return self.segments[-1]
+
+    def add_segment(self, segment: Segment) -> None:
+        self.segments.append(segment)
+        self._bases.append(segment.base_offset)
+
+    def bounds(self) -> Bounds:
+        stable = min(self.head.last_stable_offset, self.high_watermark)
+        return Bounds(self.start_offset, self.high_watermark, max(stable, self.start_offset), self.head.end_offset)
+
+    # -- writing
+
+    def append(self, write: Write, accepted: Accepted, now_ms: int) -> None:
+        """Write the batches into the page cache; OSError leaves the log as it was."""
+        offset, position = accepted.base_offset, 0
+        data = memoryview(write.data)
+        began = (self.active, self.active.size) if self.segments else None
+        try:
+            for header in write.headers:
+                end = position + header.size_bytes
+                self._append_batch(data[position:end], header, offset, write.leader_epoch, now_ms)
+                offset += header.last_offset_delta + 1
+                position = end
+        except OSError:
+            if began is not None and position:
+                self._undo(*began)
+            raise
+        if not self.unflushed_count:
+            self.unflushed_since_ms = now_ms
+        self.unflushed_count += accepted.end_offset - accepted.base_offset
+        self.head.take(accepted)
+        if accepted.aborted:
+            self._add_aborted(accepted.aborted)
+
+    def _append_batch(self, data: memoryview, header: BatchHeader, offset: int, leader_epoch: int, now_ms: int) -> None:
+        if not self.epochs or leader_epoch > self.epochs[-1][0]:
+            self.epochs.append((leader_epoch, offset))
+            write_epochs(self._disk, self.folder, self.epochs)
+        segment = self._segment_for(header, offset, now_ms)
+        position = segment.size
+        prefix = stamp(offset, header.batch_length, leader_epoch)
+        placed = header._replace(base_offset=offset, leader_epoch=leader_epoch)
+        buffers: list[Buffer] = [prefix, data[STAMP_SIZE:]]
+        segment.append(buffers, placed, self.settings.index_interval_bytes)
+        self._last_batch = (offset, _Place(segment, position, header.size_bytes))
+
+    def _undo(self, segment: Segment, size: int) -> None:
+        """Several batches in one write, and a later one failed: take the earlier ones back."""
+        while self.active is not segment:
+            self._bases.pop()
+            self.segments.pop().remove()
+        segment.size = size
+        self._disk.truncate(segment.path, size)
+        self._last_batch = None
+
+    def _segment_for(self, header: BatchHeader, offset: int, now_ms: int) -> Segment:
+        if not self.segments:
+            self.add_segment(Segment(self._disk, self.folder, offset))
+        elif self._is_full(header, offset, now_ms):
+            self.roll(offset)
+        return self.active
+
+    def _is_full(self, header: BatchHeader, offset: int, now_ms: int) -> bool:
+        segment, settings = self.active, self.settings
+        if not segment.size:
+            return False
+        if segment.size + header.size_bytes > settings.segment_bytes:
+            return True
+        if offset + header.last_offset_delta - segment.base_offset > _MAX_RELATIVE_OFFSET:
+            return True
+        first = segment.first_timestamp
+        # A segment ages by its records' times, as in Kafka; records without a time age by the clock.
+        reached = header.max_timestamp if first is not None and first >= 0 else now_ms
+        if first is not None and first >= 0 and reached - first > settings.segment_ms - settings.segment_jitter_ms:
+            return True
+        return (
+            len(segment.offset_index) * OFFSET_ROW_SIZE >= settings.segment_index_bytes
+            or len(segment.time_index) * TIME_ROW_SIZE >= settings.segment_index_bytes
+        )
+
+    def roll(self, offset: int) -> None:
+        """Seal the active segment and begin one at `offset`."""
+        self.active.save_indexes()
+        self.save_snapshot(offset)
+        self.sealed_unsynced.append(self.active)
+        self.add_segment(Segment(self._disk, self.folder, offset))
+
+    def save_snapshot(self, offset: int) -> None:
+        """Write the producers' state as of `offset`."""
+        self._disk.write_file(self.folder / f"{offset_name(offset)}.snapshot", encode_snapshot(self.head.producers))
+
+    def _add_aborted(self, rows: list[AbortedRow]) -> None:
+        self.aborted += rows
+        of_segment = [row for row in self.aborted if row.last_offset >= self.active.base_offset]
+        path = self.folder / f"{offset_name(self.active.base_offset)}.txnindex"
+        self._disk.write_file(path, encode_rows(of_segment))
+
+    def unsynced_paths(self) -> list[str]:
+        """The log files that hold something not yet synced."""
+        return [segment.path for segment in (*self.sealed_unsynced, *self.segments[-1:]) if segment.size]
+
+    def synced(self, end_offset: int) -> None:
+        """Everything before `end_offset` is on the medium."""
+        self.recovery_point = max(self.recovery_point, end_offset)
+        self.sealed_unsynced = [s for s in self.sealed_unsynced if s.base_offset >= end_offset]
+        if end_offset == self.head.end_offset:
+            self.unflushed_count = 0
+
+    def trim(self, offset: int) -> None:
+        """Move the start of the log forward; segments that lie before it go."""
+        self.start_offset = max(self.start_offset, min(offset, self.high_watermark))
+        while len(self.segments) > 1 and self.segments[1].base_offset <= self.start_offset:
+            self.segments[0].remove()
+            del self.segments[0], self._bases[0]
+        self.aborted = [row for row in self.aborted if row.last_offset >= self.start_offset]
+
+    # -- reading
+
+    async def read(self, read: Read, left: int, *, whole_first: bool) -> Slice:
+        """Bytes from the batch that holds the offset; see `Logs.read`."""
+        bounds = self.bounds()
+        committed = read.isolation is IsolationLevel.READ_COMMITTED
+        around = Slice(
+            high_watermark=bounds.high_watermark,
+            last_stable_offset=bounds.last_stable_offset,
+            log_start_offset=bounds.log_start_offset,
+            aborted=[] if committed else None,
+        )
+        if not bounds.log_start_offset <= read.offset <= bounds.end_offset:
+            return around._replace(error=Error.OFFSET_OUT_OF_RANGE)
+        limit = bounds.last_stable_offset if committed else bounds.high_watermark
+        if read.offset >= limit:
+            return around
+        place = self._find(read.offset)
+        if place is None:
+            return around
+        segment, position, first_size = place
+        size = min(read.max_bytes, left)
+        if size < first_size:
+            if not whole_first:
+                return around
+            size = first_size
+        size = min(size, self._end_position(segment, limit) - position)
+        records: Buffer | None = self._disk.read_cached(segment.path, position, size)
+        if records is None:
+            records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
+        if committed and self.aborted:
+            rows = overlapping(self.aborted, read.offset, limit)
+            around = around._replace(aborted=[AbortedTransaction(row.producer_id, row.first_offset) for row in rows])
+        return around._replace(records=records)
+
+    def _find(self, offset: int) -> _Place | None:
+        """The batch that holds `offset`, or the first one after it."""
+        if self._last_batch is not None and self._last_batch[0] == offset:
+            return self._last_batch[1]  # a reader at the tail: no search
+        for segment in self.segments[max(bisect_right(self._bases, offset) - 1, 0) :]:
+            found = segment.find(offset)
+            if found is not None:
+                return _Place(segment, found[0], found[1].size_bytes)
+        return None
+
+    def _end_position(self, segment: Segment, limit: int) -> int:
+        """Where in this segment the readable part ends."""
+        if limit >= self.head.end_offset:
+            return segment.size
+        found = segment.find(limit)
+        return segment.size if found is None else found[0]
+
+    def find_time(self, timestamp: int) -> FoundTime | None:
+        for segment in self.segments:
+            if segment.max_timestamp < timestamp:
+                continue
+            begin = segment.offset_index.position_before(segment.time_index.offset_before(timestamp) - 1)
+            for position, header in segment.scan(begin):
+                if header.max_timestamp >= timestamp and header.last_offset >= self.start_offset:
+                    batch = segment.read_batch(position, header)
+                    found = first_at_or_after(batch, header, timestamp, self.start_offset)
+                    if found is not None:
+                        return found
+        return None
+
+    def find_max_time(self) -> FoundTime | None:
+        written = [segment for segment in self.segments if segment.size]
+        if not written:
+            return None
+        segment = max(written, key=lambda segment: segment.max_timestamp)
+        for position, header in segment.scan():
+            if header.max_timestamp == segment.max_timestamp and header.last_offset >= self.start_offset:
+                return first_with_max_timestamp(segment.read_batch(position, header), header)
+        return None
+
+    def epoch_end(self, leader_epoch: int) -> EpochEnd | None:
+        row = bisect_right(self.epochs, leader_epoch, key=lambda known: known[0]) - 1
+        if row < 0:
+            return None
+        end = self.epochs[row + 1][1] if row + 1 < len(self.epochs) else self.head.end_offset
+        return EpochEnd(self.epochs[row][0], end)

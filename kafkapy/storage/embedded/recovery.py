@@ -1,0 +1,190 @@
+"""Brings a partition's log back from disk.
+
+After a clean stop the index files and the producer snapshot are trusted, and only the last batches are looked at. After
+a crash everything from the recovery point on is read again: a batch that is torn, fails its CRC or does not follow the
+one before it ends the log there; indexes and producer state are rebuilt. Source: the rules of Kafka's log recovery.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from kafkapy.model import LogId
+from kafkapy.records.batch import HEADER_SIZE, BatchHeader, CorruptBatch, crc_matches, read_header
+from kafkapy.storage.aborted import decode_rows
+from kafkapy.storage.base import LogSettings
+from kafkapy.storage.embedded.checkpoints import read_epochs, write_epochs
+from kafkapy.storage.embedded.files import Disk
+from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
+from kafkapy.storage.embedded.partition import Partition
+from kafkapy.storage.embedded.segment import Segment, offset_name
+from kafkapy.storage.sequencing import decode_snapshot
+
+_log = logging.getLogger(__name__)
+
+_VERIFY_SIZE_BYTES: Final = 1 << 20
+
+
+def load(
+    disk: Disk,
+    folder: Path,
+    log: LogId,
+    settings: LogSettings,
+    *,
+    names: list[str],
+    start_offset: int,
+    recovery_point: int,
+    clean: bool,
+) -> Partition:
+    """The partition in `folder`, whose entries are `names`."""
+    bases = sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
+    partition = Partition(disk, folder, log, settings, max(start_offset, bases[0] if bases else 0))
+    if not bases:
+        return partition
+    intact = True
+    for base, following in zip(bases, [*bases[1:], None], strict=True):
+        segment = Segment(disk, folder, base)
+        if not intact:
+            _log.warning("%s: removed the segment at offset %d, which follows a damaged one", log, base)
+            segment.remove()
+            continue
+        size = disk.size(segment.path)
+        trusted = clean or (following is not None and following <= recovery_point)
+        if trusted and _load_indexes(disk, segment, size, settings):
+            partition.add_segment(segment)
+            continue
+        end = size if trusted else _verified_end(disk, segment, size)
+        if end < size:
+            _log.warning("%s: cut %d bytes of a torn tail at offset %d", log, size - end, base)
+            disk.truncate(segment.path, end)
+            intact = following is None
+        _rebuild_indexes(segment, end, settings)
+        partition.add_segment(segment)
+    _load_state(disk, partition, names, clean=clean)
+    partition.recovery_point = partition.head.end_offset if clean else min(recovery_point, partition.head.end_offset)
+    partition.high_watermark = partition.head.end_offset
+    partition.unflushed_count = partition.head.end_offset - partition.recovery_point
+    partition.start_offset = min(partition.start_offset, partition.head.end_offset)
+    return partition
+
+
+def _load_indexes(disk: Disk, segment: Segment, size: int, settings: LogSettings) -> bool:
+    """Take the index files if they are whole; then look at what came after their last row."""
+    name = offset_name(segment.base_offset)
+    offsets = disk.read_file(segment.folder / f"{name}.index")
+    times = disk.read_file(segment.folder / f"{name}.timeindex")
+    if offsets is None or times is None or (size and not times):
+        return False
+    try:
+        segment.offset_index = OffsetIndex.decode(offsets, size)
+        segment.time_index = TimeIndex.decode(times)
+    except ValueError as damage:
+        _log.warning("%s: rebuilding the indexes of %s: %s", segment.folder.name, name, damage)
+        segment.offset_index, segment.time_index = OffsetIndex(), TimeIndex()
+        return False
+    if (last := segment.time_index.last()) is not None:
+        segment.max_timestamp = last.timestamp
+        segment.max_timestamp_offset = segment.base_offset + last.relative_offset
+    segment.size = size
+    if size:
+        segment.first_timestamp = read_header(disk.read(segment.path, 0, HEADER_SIZE)).max_timestamp
+    return True
+
+
+def _rebuild_indexes(segment: Segment, end: int, settings: LogSettings) -> None:
+    for position, header in segment.scan(0, end):
+        segment.note(position, header, settings.index_interval_bytes)
+    segment.size = end
+
+
+def _verified_end(disk: Disk, segment: Segment, size: int) -> int:
+    """The position up to which the segment holds whole, sound batches in order."""
+    position, expected = 0, segment.base_offset
+    chunk, start = b"", 0
+    while size - position >= HEADER_SIZE:
+        if position - start + HEADER_SIZE > len(chunk):
+            chunk, start = disk.read(segment.path, position, _VERIFY_SIZE_BYTES), position
+        try:
+            header = read_header(chunk, position - start)
+        except CorruptBatch:
+            return position
+        if header.size_bytes > size - position or header.base_offset < expected or header.last_offset_delta < 0:
+            return position
+        if position - start + header.size_bytes > len(chunk):
+            wanted = max(_VERIFY_SIZE_BYTES, header.size_bytes)
+            chunk, start = disk.read(segment.path, position, wanted), position
+        if not crc_matches(chunk, position - start, header):
+            return position
+        position += header.size_bytes
+        expected = header.next_offset
+    return position
+
+
+def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bool) -> None:
+    """The end offset, producers, epochs and aborted transactions."""
+    end = _end_offset(partition)
+    partition.epochs = [row for row in read_epochs(disk, partition.folder) if row[1] <= end]
+    partition.head.end_offset = end
+    for segment in partition.segments:
+        data = disk.read_file(partition.folder / f"{offset_name(segment.base_offset)}.txnindex")
+        try:
+            rows = decode_rows(data or b"")
+        except ValueError as damage:
+            _log.warning("%s: ignoring a transaction index: %s", partition.log, damage)
+            rows = []
+        partition.aborted += [row for row in rows if row.last_offset < end]
+    begin = _restore_snapshot(disk, partition, names, end)
+    if not partition.epochs and begin > partition.segments[0].base_offset:
+        begin = partition.segments[0].base_offset  # the epochs must be learned from the batches
+        partition.head.restore({}, begin)
+    known_epochs = len(partition.epochs)
+    known_aborted = {row.last_offset for row in partition.aborted}
+    for segment, position, header in _batches_from(partition, begin, end):
+        if not partition.epochs or header.leader_epoch > partition.epochs[-1][0]:
+            partition.epochs.append((header.leader_epoch, header.base_offset))
+        batch = segment.read_batch(position, header) if header.is_control else b""
+        row = partition.head.replay(header, batch)
+        if row is not None and row.last_offset not in known_aborted:
+            partition.aborted.append(row)
+    partition.head.end_offset = end
+    if len(partition.epochs) != known_epochs:
+        write_epochs(disk, partition.folder, partition.epochs)
+
+
+def _end_offset(partition: Partition) -> int:
+    segment = partition.active
+    end = max(segment.base_offset, partition.start_offset)
+    for _, header in segment.scan(segment.offset_index.last_position()):
+        end = header.next_offset
+    return end
+
+
+def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], end: int) -> int:
+    """Begin from the newest usable producer snapshot; the offset from which batches must be replayed."""
+    offsets = sorted((int(n[:-9]) for n in names if n.endswith(".snapshot") and n[:-9].isdigit()), reverse=True)
+    for offset in offsets:
+        path = partition.folder / f"{offset_name(offset)}.snapshot"
+        if offset > end:
+            disk.remove(str(path))  # from a tail that is gone
+            continue
+        try:
+            partition.head.restore(decode_snapshot(disk.read_file(path) or b""), offset)
+        except ValueError as damage:
+            _log.warning("%s: ignoring a producer snapshot: %s", partition.log, damage)
+            continue
+        return offset
+    partition.head.restore({}, partition.segments[0].base_offset)
+    return partition.segments[0].base_offset
+
+
+def _batches_from(partition: Partition, begin: int, end: int) -> Iterator[tuple[Segment, int, BatchHeader]]:
+    if begin >= end:
+        return
+    following = [segment.base_offset for segment in partition.segments[1:]]
+    for segment, next_base in zip(partition.segments, [*following, end + 1], strict=True):
+        if next_base <= begin:
+            continue
+        for position, header in segment.scan(segment.offset_index.position_before(begin - segment.base_offset - 1)):
+            if header.base_offset >= begin:
+                yield segment, position, header

@@ -1,0 +1,128 @@
+"""One segment: a log file with its indexes, named after its first offset.
+
+A segment is appended to until its partition rolls to the next one. `scan` is the one way to walk its batches, used by
+look-ups, loading and recovery.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from kafkapy.model import NO_TIMESTAMP
+from kafkapy.records.batch import HEADER_SIZE, BatchHeader, Buffer, read_header
+from kafkapy.storage.embedded.files import Disk
+from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
+
+SCAN_SIZE_BYTES: Final = 64 * 1024
+
+
+def offset_name(offset: int) -> str:
+    """An offset as file names have it."""
+    return f"{offset:020d}"
+
+
+class Segment:
+    """The bytes of the offsets from `base_offset` on.
+
+    `max_timestamp` is the largest of its batches, `max_timestamp_offset` the last offset of the batch that brought it,
+    `first_timestamp` that of its first batch, by which it ages.
+    """
+
+    __slots__ = (
+        "_disk",
+        "_since_index_row",
+        "base_offset",
+        "first_timestamp",
+        "folder",
+        "max_timestamp",
+        "max_timestamp_offset",
+        "offset_index",
+        "path",
+        "size",
+        "time_index",
+    )
+
+    def __init__(self, disk: Disk, folder: Path, base_offset: int) -> None:
+        self._disk = disk
+        self.folder = folder
+        self.base_offset = base_offset
+        self.path = str(folder / f"{offset_name(base_offset)}.log")
+        self.size = 0
+        self.offset_index = OffsetIndex()
+        self.time_index = TimeIndex()
+        self.first_timestamp: int | None = None
+        self.max_timestamp = NO_TIMESTAMP
+        self.max_timestamp_offset = base_offset
+        self._since_index_row = 0
+
+    def append(self, buffers: list[Buffer], header: BatchHeader, index_interval_bytes: int) -> None:
+        """Add one batch, whose header has its final offsets. OSError leaves the segment as it was."""
+        try:
+            self._disk.append(self.path, buffers, self.size)
+        except OSError:
+            self._cut_back()
+            raise
+        self.note(self.size, header, index_interval_bytes)
+        self.size += header.size_bytes
+
+    def note(self, position: int, header: BatchHeader, index_interval_bytes: int) -> None:
+        """Take a batch at this position into the indexes."""
+        last_offset = header.base_offset + header.last_offset_delta
+        if header.max_timestamp > self.max_timestamp:
+            self.max_timestamp = header.max_timestamp
+            self.max_timestamp_offset = last_offset
+        if self.first_timestamp is None:
+            self.first_timestamp = header.max_timestamp
+        if self._since_index_row > index_interval_bytes:
+            self.offset_index.add(last_offset - self.base_offset, position)
+            self.time_index.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+            self._since_index_row = 0
+        self._since_index_row += header.size_bytes
+
+    def scan(self, position: int = 0, end: int | None = None) -> Iterator[tuple[int, BatchHeader]]:
+        """Position and header of each whole batch in [position, end). Raises CorruptBatch where there is none."""
+        end = self.size if end is None else end
+        chunk, start = b"", position
+        while end - position >= HEADER_SIZE:
+            if position - start + HEADER_SIZE > len(chunk):
+                start = position
+                chunk = self._disk.read(self.path, start, min(SCAN_SIZE_BYTES, end - start))
+                if len(chunk) < HEADER_SIZE:
+                    return
+            header = read_header(chunk, position - start)
+            if header.size_bytes > end - position:
+                return
+            yield position, header
+            position += header.size_bytes
+
+    def find(self, offset: int) -> tuple[int, BatchHeader] | None:
+        """The batch that holds `offset`, or the first one after it; None when the segment ends before."""
+        for position, header in self.scan(self.offset_index.position_before(offset - self.base_offset - 1)):
+            if header.base_offset + header.last_offset_delta >= offset:
+                return position, header
+        return None
+
+    def read_batch(self, position: int, header: BatchHeader) -> bytes:
+        """A whole batch."""
+        return self._disk.read(self.path, position, header.size_bytes)
+
+    def save_indexes(self) -> None:
+        """Write the index files; the last timestamp gets its row."""
+        if self.max_timestamp != NO_TIMESTAMP:
+            self.time_index.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+        name = offset_name(self.base_offset)
+        self._disk.write_file(self.folder / f"{name}.index", self.offset_index.encode())
+        self._disk.write_file(self.folder / f"{name}.timeindex", self.time_index.encode())
+
+    def remove(self) -> None:
+        """Remove the segment's files."""
+        for suffix in (".log", ".index", ".timeindex", ".txnindex", ".snapshot"):
+            self._disk.remove(str(self.folder / f"{offset_name(self.base_offset)}{suffix}"))
+
+    def _cut_back(self) -> None:
+        """Drop what a failed write left behind the last good batch."""
+        try:
+            self._disk.truncate(self.path, self.size)
+        except OSError:
+            # The next append writes at the same position, and recovery cuts torn tails: nothing is lost by going on.
+            return

@@ -1,0 +1,417 @@
+"""The embedded store: partition logs in a directory, in Kafka's own layout.
+
+Opened by `open_embedded`, which locks the directory, loads every partition, and at the end leaves what a quick start
+needs. Appends and cached reads run on the event loop; syncs and cold reads go to worker threads, one sync for all who
+wait. What the bytes look like stands in docs/storage_format.md.
+"""
+
+import fcntl
+import logging
+import os
+import random
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from kafkapy.clock import Clock
+from kafkapy.config.properties import parse_properties
+from kafkapy.errors import Error
+from kafkapy.model import LogId, TopicPartition, format_uuid
+from kafkapy.storage.base import (
+    Bounds,
+    EpochEnd,
+    FoundTime,
+    LogSettings,
+    Outcome,
+    Read,
+    Slice,
+    Watch,
+    Write,
+)
+from kafkapy.storage.embedded import checkpoints, recovery
+from kafkapy.storage.embedded.files import Disk
+from kafkapy.storage.embedded.partition import Partition
+from kafkapy.storage.sequencing import Refused, Repeated
+from kafkapy.storage.watching import Watchers
+
+_log = logging.getLogger(__name__)
+
+_NEVER_MS: Final = (1 << 63) - 1
+_FLUSH_TICK_SECONDS: Final = 0.1
+_DELETED_SUFFIX: Final = "-delete"
+_MAX_FILE_NAME: Final = 255
+_UNKNOWN_TOPIC_ID: Final = bytes(16)
+
+
+class DirectoryInUse(Exception):
+    """Another process has the data directory open."""
+
+
+class DirectoryMismatch(Exception):
+    """The directory belongs to another cluster or node."""
+
+
+class EmbeddedLogs:
+    """The seam's `Logs` over a directory."""
+
+    def __init__(self, directory: Path, disk: Disk, clock: Clock, cluster_id: str, nursery: trio.Nursery) -> None:
+        self.directory = directory
+        self.cluster_id = cluster_id
+        self._disk = disk
+        self._clock = clock
+        self._nursery = nursery
+        self._partitions: dict[LogId, Partition] = {}
+        self._nameless: dict[TopicPartition, Partition] = {}
+        self._watchers = Watchers()
+        self._sync_requests: list[tuple[Partition, trio.Event]] = []
+        self._sync_running = False
+        self._flushes_by_time = False
+
+    # -- what exists
+
+    async def create(self, log: LogId, settings: LogSettings) -> None:
+        settings = _with_jitter(settings)
+        if log in self._partitions:
+            await self.configure(log, settings)
+            return
+        found = self._nameless.pop(TopicPartition(log.topic, log.partition), None)
+        if found is not None:
+            # A power cut took the file that names the topic id. The cluster's metadata says whose log this is.
+            found.log = log
+            self._partitions[log] = found
+            checkpoints.write_topic_id(self._disk, found.folder, log.topic_id)
+            await self.configure(log, settings)
+            return
+        folder = self.directory / str(log)
+        for other in [other for other in self._partitions if other[:2] == log[:2]]:
+            await self.delete(other)  # an older topic of the same name
+        self._disk.make_folder(folder)
+        checkpoints.write_topic_id(self._disk, folder, log.topic_id)
+        self._partitions[log] = Partition(self._disk, folder, log, settings, 0)
+        self._watch_flush_time(settings)
+
+    async def configure(self, log: LogId, settings: LogSettings) -> None:
+        self._partitions[log].settings = settings
+        self._watch_flush_time(settings)
+
+    async def delete(self, log: LogId) -> None:
+        partition = self._partitions.pop(log, None)
+        if partition is None:
+            return
+        doomed = self.directory / _doomed_name(partition.folder.name)
+        self._disk.rename(partition.folder, doomed)
+        delay_seconds = partition.settings.file_delete_delay_ms / 1000
+        self._nursery.start_soon(self._remove_later, doomed, delay_seconds)
+        self._watchers.notify(log)
+
+    async def _remove_later(self, folder: Path, delay_seconds: float) -> None:
+        await trio.sleep(delay_seconds)
+        await trio.to_thread.run_sync(self._disk.remove_folder, folder)
+
+    def logs(self) -> Sequence[LogId]:
+        return [*self._partitions, *(partition.log for partition in self._nameless.values())]
+
+    def bounds(self, log: LogId) -> Bounds | None:
+        partition = self._partitions.get(log)
+        return partition.bounds() if partition else None
+
+    # -- appending
+
+    async def append(self, writes: Sequence[Write]) -> list[Outcome]:
+        outcomes = []
+        unsynced: dict[Partition, int] = {}
+        for write in writes:
+            partition = self._partitions.get(write.log)
+            if partition is None:
+                outcomes.append(Outcome(error=Error.UNKNOWN_TOPIC_OR_PARTITION))
+                continue
+            outcome = self._append(partition, write)
+            outcomes.append(outcome)
+            if outcome.error is Error.NONE and not outcome.duplicate:
+                if partition.unflushed_count >= partition.settings.flush_messages:
+                    unsynced[partition] = outcome.end_offset
+                else:
+                    self._publish(partition, outcome.end_offset)
+                if partition.sealed_unsynced:
+                    self._nursery.start_soon(self._sync, partition)
+        if unsynced:
+            for partition, end_offset in unsynced.items():
+                await self._sync(partition)
+                if not partition.failed:
+                    self._publish(partition, end_offset)
+            outcomes = [
+                Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log could not be synced")
+                if outcome.error is Error.NONE and self._has_failed(write.log)
+                else outcome
+                for write, outcome in zip(writes, outcomes, strict=True)
+            ]
+        return outcomes
+
+    def _append(self, partition: Partition, write: Write) -> Outcome:
+        if partition.failed:
+            return Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log is closed after a failed sync")
+        head = partition.head
+        if write.expect_end is not None and write.expect_end != head.end_offset:
+            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
+        verdict = head.judge(write.headers, write.data, write.origin)
+        if isinstance(verdict, Refused):
+            return Outcome(log_start_offset=partition.start_offset, error=verdict.error, message=verdict.message)
+        if isinstance(verdict, Repeated):
+            end = verdict.last_offset + 1
+            return Outcome(verdict.first_offset, end, partition.start_offset, duplicate=True)
+        try:
+            partition.append(write, verdict, self._clock.now_ms())
+        except OSError as failure:
+            _log.error("%s: an append failed: %s", partition.log, failure)
+            return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=f"the disk failed: {failure.strerror or failure}")
+        return Outcome(verdict.base_offset, verdict.end_offset, partition.start_offset)
+
+    def _publish(self, partition: Partition, end_offset: int) -> None:
+        """Readers may see what lies before `end_offset`."""
+        if end_offset > partition.high_watermark:
+            partition.high_watermark = end_offset
+            self._watchers.notify(partition.log)
+
+    def _has_failed(self, log: LogId) -> bool:
+        partition = self._partitions.get(log)
+        return partition is not None and partition.failed
+
+    # -- syncing: one thread, one round for all who came before it began
+
+    async def _sync(self, partition: Partition) -> None:
+        done = trio.Event()
+        self._sync_requests.append((partition, done))
+        if self._sync_running:
+            await done.wait()
+            return
+        self._sync_running = True
+        try:
+            with trio.CancelScope(shield=True):
+                while self._sync_requests:
+                    await self._sync_round()
+        finally:
+            self._sync_running = False
+
+    async def _sync_round(self) -> None:
+        requests, self._sync_requests = self._sync_requests, []
+        ends = {partition: partition.head.end_offset for partition, _ in requests}
+        paths = {partition: partition.unsynced_paths() for partition in ends}
+        failed = await trio.to_thread.run_sync(_sync_all, self._disk, paths)
+        for partition, end_offset in ends.items():
+            if partition in failed:
+                _log.critical("%s: a sync failed, the log takes no more writes: %s", partition.log, failed[partition])
+                partition.failed = True
+            else:
+                partition.synced(end_offset)
+        for _, done in requests:
+            done.set()
+
+    def _watch_flush_time(self, settings: LogSettings) -> None:
+        if settings.flush_ms < _NEVER_MS and not self._flushes_by_time:
+            self._flushes_by_time = True
+            self._nursery.start_soon(self._flush_by_time)
+
+    async def _flush_by_time(self) -> None:
+        """Sync what has waited for longer than its topic allows (flush.ms)."""
+        while True:
+            await trio.sleep(_FLUSH_TICK_SECONDS)
+            now_ms = self._clock.now_ms()
+            for partition in list(self._partitions.values()):
+                waited_ms = now_ms - partition.unflushed_since_ms
+                if partition.unflushed_count and waited_ms >= partition.settings.flush_ms and not partition.failed:
+                    await self._sync(partition)
+
+    # -- reading
+
+    async def read(self, reads: Sequence[Read], max_bytes: int) -> list[Slice]:
+        slices = []
+        left, found = max_bytes, False
+        for read in reads:
+            partition = self._partitions.get(read.log)
+            if partition is None:
+                slices.append(Slice(error=Error.UNKNOWN_TOPIC_OR_PARTITION))
+                continue
+            try:
+                piece = await partition.read(read, left, whole_first=not found)
+            except OSError as failure:
+                _log.error("%s: a read failed: %s", read.log, failure)
+                piece = Slice(error=Error.KAFKA_STORAGE_ERROR)
+            if len(piece.records):
+                found = True
+                left = max(left - len(piece.records), 0)
+            slices.append(piece)
+        return slices
+
+    async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
+        return self._partitions[log].find_time(timestamp)
+
+    async def find_max_time(self, log: LogId) -> FoundTime | None:
+        return self._partitions[log].find_max_time()
+
+    async def epoch_end(self, log: LogId, leader_epoch: int) -> EpochEnd | None:
+        return self._partitions[log].epoch_end(leader_epoch)
+
+    async def trim(self, log: LogId, offset: int) -> int:
+        partition = self._partitions[log]
+        partition.trim(offset)
+        self._write_log_starts()
+        return partition.start_offset
+
+    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+        for partition in self._partitions.values():
+            partition.head.expire(now_ms, expiration_ms)
+
+    def watch(self, logs: Sequence[LogId]) -> Watch:
+        return self._watchers.watch(logs)
+
+    # -- opening and closing
+
+    def load(self, *, clean: bool) -> None:
+        """Find every partition in the directory."""
+        recovery_points = checkpoints.read_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS)
+        starts = checkpoints.read_offsets(self._disk, self.directory / checkpoints.LOG_STARTS)
+        for name in self._disk.names(self.directory):
+            folder = self.directory / name
+            if name.endswith(_DELETED_SUFFIX):
+                self._nursery.start_soon(self._remove_later, folder, 0)
+                continue
+            key = checkpoints.parse_folder_name(name)
+            if key is None or not folder.is_dir():
+                continue
+            topic_id = checkpoints.read_topic_id(self._disk, folder)
+            log = LogId(key.topic, key.partition, topic_id or _UNKNOWN_TOPIC_ID)
+            partition = recovery.load(
+                self._disk,
+                folder,
+                log,
+                LogSettings(),
+                names=self._disk.names(folder),
+                start_offset=starts.get(key, 0),
+                recovery_point=recovery_points.get(key, 0),
+                clean=clean,
+            )
+            if topic_id is None:
+                self._nameless[key] = partition
+            else:
+                self._partitions[log] = partition
+
+    def save(self) -> None:
+        """Leave everything that a quick start needs, and say so: the last thing that is written."""
+        written = [partition for partition in self._partitions.values() if partition.segments]
+        healthy = all(not partition.failed for partition in written)
+        for partition in written:
+            if partition.failed:
+                continue
+            if partition.unflushed_count:
+                self._disk.sync(partition.unsynced_paths())
+                partition.synced(partition.head.end_offset)
+            partition.active.save_indexes()
+            partition.save_snapshot(partition.head.end_offset)
+        ends = {_key(partition): partition.recovery_point for partition in written}
+        checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, ends)
+        watermarks = {_key(partition): partition.high_watermark for partition in self._partitions.values()}
+        checkpoints.write_offsets(self._disk, self.directory / checkpoints.HIGH_WATERMARKS, watermarks)
+        self._write_log_starts()
+        if healthy:
+            self._disk.write_file(self.directory / checkpoints.CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
+
+    def _write_log_starts(self) -> None:
+        starts = {_key(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}
+        checkpoints.write_offsets(self._disk, self.directory / checkpoints.LOG_STARTS, starts)
+
+
+@asynccontextmanager
+async def open_embedded(
+    directory: Path, *, clock: Clock, node_id: int, cluster_id: str | None = None, disk: Disk | None = None
+) -> AsyncIterator[EmbeddedLogs]:
+    """Open the store in `directory`, which is created if need be.
+
+    `cluster_id` None takes the directory's own, or makes one up. Raises DirectoryInUse, DirectoryMismatch, OSError.
+    """
+    disk = disk or Disk()
+    disk.make_folder(directory)
+    lock = _lock(directory)
+    try:
+        cluster_id = _identify(disk, directory, node_id, cluster_id)
+        clean_mark = directory / checkpoints.CLEAN_SHUTDOWN
+        clean = disk.read_file(clean_mark) is not None
+        disk.remove(str(clean_mark))
+        async with trio.open_nursery() as nursery:
+            logs = EmbeddedLogs(directory, disk, clock, cluster_id, nursery)
+            logs.load(clean=clean)
+            stopped = False
+            try:
+                yield logs
+                stopped = True
+            except trio.Cancelled:
+                stopped = True
+                raise
+            finally:
+                # After a broken invariant nothing is called clean: the next start reads the logs again.
+                if stopped:
+                    logs.save()
+                nursery.cancel_scope.cancel()
+    finally:
+        disk.close()
+        os.close(lock)
+
+
+def _sync_all(disk: Disk, paths: dict[Partition, list[str]]) -> dict[Partition, str]:
+    """Sync each partition's files; the ones that failed, with what the system said."""
+    failed = {}
+    for partition, files in paths.items():
+        try:
+            disk.sync(files)
+        except OSError as failure:
+            failed[partition] = str(failure)
+    return failed
+
+
+def _lock(directory: Path) -> int:
+    descriptor = os.open(directory / checkpoints.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise DirectoryInUse(f"{directory} is in use by another process") from None
+    return descriptor
+
+
+def _identify(disk: Disk, directory: Path, node_id: int, cluster_id: str | None) -> str:
+    """Check or write meta.properties; the cluster id that holds."""
+    path = directory / checkpoints.META_PROPERTIES
+    present = parse_properties((disk.read_file(path) or b"").decode("utf-8", "replace"))
+    if present.get("cluster.id"):
+        known = present["cluster.id"]
+        if cluster_id is not None and cluster_id != known:
+            raise DirectoryMismatch(f"{directory} belongs to cluster {known}, not to {cluster_id}")
+        if present.get("node.id", str(node_id)) != str(node_id):
+            raise DirectoryMismatch(f"{directory} belongs to node {present['node.id']}, not to {node_id}")
+        return known
+    cluster_id = cluster_id or format_uuid(uuid.uuid4().bytes)
+    directory_id = format_uuid(uuid.uuid4().bytes)
+    lines = ["version=1", f"cluster.id={cluster_id}", f"node.id={node_id}", f"directory.id={directory_id}", ""]
+    disk.write_file(path, "\n".join(lines).encode())
+    return cluster_id
+
+
+def _doomed_name(name: str) -> str:
+    """The name of a folder that waits for its removal; cut so that file systems take it."""
+    suffix = f".{uuid.uuid4().hex}{_DELETED_SUFFIX}"
+    return name[: _MAX_FILE_NAME - len(suffix)] + suffix
+
+
+def _with_jitter(settings: LogSettings) -> LogSettings:
+    """Each log draws its own part of segment.jitter.ms, so that they do not all roll at once."""
+    if not settings.segment_jitter_ms:
+        return settings
+    return replace(settings, segment_jitter_ms=random.randrange(settings.segment_jitter_ms))
+
+
+def _key(partition: Partition) -> TopicPartition:
+    return TopicPartition(partition.log.topic, partition.log.partition)
