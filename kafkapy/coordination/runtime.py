@@ -24,7 +24,7 @@ from kafkapy.clock import Clock
 from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, Journal, Machine, SetTimer, Ticket
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
-from kafkapy.records.batch import BatchHeader, read_header, walk
+from kafkapy.records.batch import BatchHeader, Compression, read_header, walk
 from kafkapy.records.builder import build_batch
 from kafkapy.records.control import read_end_marker
 from kafkapy.records.record import Record, read_records
@@ -124,6 +124,7 @@ class Shard:
         clock: Clock,
         leader_epoch: int = 0,
         view: Callable[[Any], Any] | None = None,
+        compression: Compression = Compression.NONE,
     ) -> None:
         self.name = name
         self.log = log
@@ -134,6 +135,7 @@ class Shard:
         self._logs = logs
         self._clock = clock
         self._leader_epoch = leader_epoch
+        self._compression = compression
         self._take_view = view if view is not None else _no_view
         self.view: Any = self._take_view(self.machine)
         self._end_offset = 0
@@ -253,7 +255,7 @@ class Shard:
         records, self._unwritten = self._unwritten, []
         answers = self._take_held()
         view = self._take_view(self.machine)
-        batch = build_batch(records, leader_epoch=self._leader_epoch)
+        batch = build_batch(records, leader_epoch=self._leader_epoch, compression=self._compression)
         self._writing = True
         try:
             write = Write(

@@ -37,6 +37,7 @@ from kafkapy.groups.journal import GroupJournal
 from kafkapy.groups.machine import GroupMachine
 from kafkapy.groups.settings import GroupSettings
 from kafkapy.model import LogId
+from kafkapy.records.batch import Compression
 from kafkapy.storage.base import Logs
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class GroupService:
         self._logs = logs
         self._clock = clock
         self._settings = GroupSettings.of(config)
+        self._compression = Compression(config["offsets.topic.compression.codec"])
         self._journal = GroupJournal()
         self._shards: dict[LogId, Shard] = {}
         self._scopes: dict[LogId, trio.CancelScope] = {}
@@ -193,6 +195,8 @@ class GroupService:
         log = self._log_of(group_id)
         shard = self._shards.get(log)
         if shard is None:
+            if self._logs.bounds(log) is None:
+                raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)  # the topic is just coming into being
             shard = self._start(log)
         if not shard.loaded:
             await self._wait_loaded(shard)
@@ -212,6 +216,7 @@ class GroupService:
             self._journal,
             self._logs,
             self._clock,
+            compression=self._compression,
         )
         self._nursery.start_soon(self._run_shard, log, shard)
         return shard

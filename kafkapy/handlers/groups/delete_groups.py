@@ -1,0 +1,26 @@
+"""DeleteGroups (key 42), versions 0 to 2.
+
+Removes groups that have no members, and all they committed. A group named twice is answered once.
+"""
+
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.protocol.messages.delete_groups import DeleteGroupsRequest, DeleteGroupsResponse
+
+
+async def handle(request: DeleteGroupsRequest, ctx: Context) -> DeleteGroupsResponse:
+    errors: dict[str, Error] = {}
+    allowed: list[str] = []
+    for group_id in dict.fromkeys(request.groups_names):
+        try:
+            ctx.require(Operation.DELETE, ResourceType.GROUP, group_id)
+            allowed.append(group_id)
+        except KafkaError as refusal:
+            errors[group_id] = refusal.error
+    errors = await ctx.rooms.groups.delete_groups(allowed) | errors
+    return DeleteGroupsResponse(
+        results=[
+            DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=error)
+            for group_id, error in errors.items()
+        ]
+    )

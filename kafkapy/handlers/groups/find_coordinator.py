@@ -1,0 +1,79 @@
+"""FindCoordinator (key 10), versions 0 to 6.
+
+Names the broker that coordinates a group: this one, at the address that Metadata gives out too. The first question
+brings the groups' internal topic into being, so its answer is good at once. From version 4 on many keys are asked for
+in one request, each with an error of its own.
+Not yet: coordinators of transactions and of share groups; a well-formed question for them is answered
+COORDINATOR_NOT_AVAILABLE.
+"""
+
+from typing import Final
+
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
+from kafkapy.model import Endpoint, parse_uuid
+from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+
+FIRST_BATCHED_VERSION: Final = 4
+FIRST_SHARE_VERSION: Final = 6
+
+_GROUP, _TRANSACTION, _SHARE = 0, 1, 2
+_NOBODY = Endpoint("", "", -1, "")
+
+
+async def handle(request: FindCoordinatorRequest, ctx: Context) -> FindCoordinatorResponse:
+    if ctx.api_version >= FIRST_BATCHED_VERSION:
+        coordinators = []
+        for key in request.coordinator_keys:
+            error, message, node_id, endpoint = await _find(request.key_type, key, ctx)
+            coordinators.append(
+                FindCoordinatorResponse.Coordinator(
+                    key=key,
+                    node_id=node_id,
+                    host=endpoint.host,
+                    port=endpoint.port,
+                    error_code=error,
+                    error_message=message,
+                )
+            )
+        return FindCoordinatorResponse(coordinators=coordinators)
+    error, message, node_id, endpoint = await _find(request.key_type, request.key, ctx)
+    if error is Error.NONE:
+        message = error.name  # the text that Kafka has always put here
+    return FindCoordinatorResponse(
+        error_code=error, error_message=message, node_id=node_id, host=endpoint.host, port=endpoint.port
+    )
+
+
+async def _find(key_type: int, key: str, ctx: Context) -> tuple[Error, str, int, Endpoint]:
+    try:
+        if key_type == _GROUP:
+            ctx.require(Operation.DESCRIBE, ResourceType.GROUP, key)
+            await ctx.rooms.groups.ensure_coordinator(key)
+        elif key_type == _TRANSACTION:
+            ctx.require(Operation.DESCRIBE, ResourceType.TRANSACTIONAL_ID, key)
+            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "This broker does not coordinate transactions yet.")
+        elif key_type == _SHARE:
+            _check_share_key(key, ctx)
+            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "This broker does not coordinate share groups yet.")
+        else:
+            raise KafkaError(Error.INVALID_REQUEST, f"Unknown coordinator type received: {key_type}")
+    except KafkaError as refusal:
+        return refusal.error, str(refusal), -1, _NOBODY
+    return Error.NONE, "", ctx.rooms.node_id, ctx.rooms.advertised(ctx.session)
+
+
+def _check_share_key(key: str, ctx: Context) -> None:
+    """A share coordinator is asked for by brokers only, with a key of the form group:topic id:partition (KIP-932)."""
+    if ctx.api_version < FIRST_SHARE_VERSION:
+        raise KafkaError(Error.INVALID_REQUEST)
+    ctx.require(Operation.CLUSTER_ACTION, ResourceType.CLUSTER, CLUSTER_NAME)
+    group_id, _, rest = key.partition(":")
+    *middle, topic_id, partition = rest.split(":") if ":" in rest else ("", "")
+    try:
+        parse_uuid(topic_id)
+        int(partition)
+    except ValueError:
+        raise KafkaError(Error.INVALID_REQUEST, "The share coordinator key is not group:topic id:partition.") from None
+    if not ":".join((group_id, *middle)).strip():
+        raise KafkaError(Error.INVALID_REQUEST, "The share coordinator key names no group.")

@@ -1,0 +1,132 @@
+"""OffsetFetch (key 9), versions 1 to 10.
+
+Reads committed offsets: of the partitions asked for, or with null topics (version 2 on) of all. Nothing committed is
+offset -1 without an error, whether or not the group exists. Version 8 and later ask for many groups at once, version
+10 identifies topics instead of naming them. Errors of a group stand in the group, or in the response before version 8;
+version 1 has room for them in its partitions only.
+`require_stable` changes nothing yet: without transactions every committed offset is stable.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from kafkapy.errors import Error, KafkaError
+from kafkapy.groups.commands import FetchOffsets, TopicOffsets, TopicQuery
+from kafkapy.groups.facts import CommittedOffset
+from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.groups.requests import is_allowed
+from kafkapy.model import NO_LEADER_EPOCH, ZERO_UUID
+from kafkapy.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
+
+FIRST_TOP_LEVEL_ERROR_VERSION: Final = 2
+FIRST_BATCHED_VERSION: Final = 8
+FIRST_TOPIC_ID_VERSION: Final = 10
+
+Group = OffsetFetchRequest.OffsetFetchRequestGroup
+Topic = OffsetFetchRequest.OffsetFetchRequestTopics
+GroupResult = OffsetFetchResponse.OffsetFetchResponseGroup
+TopicResult = OffsetFetchResponse.OffsetFetchResponseTopics
+PartitionResult = OffsetFetchResponse.OffsetFetchResponsePartitions
+
+_NOTHING = CommittedOffset(-1)
+
+
+async def handle(request: OffsetFetchRequest, ctx: Context) -> OffsetFetchResponse:
+    if ctx.api_version >= FIRST_BATCHED_VERSION:
+        return OffsetFetchResponse(groups=[await _fetch(group, ctx) for group in request.groups])
+    topics = request.topics
+    group = Group(
+        group_id=request.group_id,
+        topics=None if topics is None else [Topic(name=t.name, partition_indexes=t.partition_indexes) for t in topics],
+    )
+    result = await _fetch(group, ctx)
+    return OffsetFetchResponse(
+        error_code=result.error_code,
+        topics=[
+            OffsetFetchResponse.OffsetFetchResponseTopic(
+                name=topic.name,
+                partitions=[
+                    OffsetFetchResponse.OffsetFetchResponsePartition(
+                        partition_index=partition.partition_index,
+                        committed_offset=partition.committed_offset,
+                        committed_leader_epoch=partition.committed_leader_epoch,
+                        metadata=partition.metadata,
+                        error_code=partition.error_code,
+                    )
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in result.topics
+        ],
+    )
+
+
+async def _fetch(group: Group, ctx: Context) -> GroupResult:
+    try:
+        ctx.require(Operation.DESCRIBE, ResourceType.GROUP, group.group_id)
+        if group.topics is None:
+            topics = await _fetch_all(group.group_id, ctx)
+        else:
+            topics = await _fetch_topics(group.group_id, group.topics, ctx)
+    except KafkaError as refusal:
+        if ctx.api_version >= FIRST_TOP_LEVEL_ERROR_VERSION:
+            return GroupResult(group_id=group.group_id, error_code=refusal.error)
+        topics = [_refused(topic, topic.name, refusal.error) for topic in group.topics or ()]
+    return GroupResult(group_id=group.group_id, topics=topics)
+
+
+async def _fetch_all(group_id: str, ctx: Context) -> list[TopicResult]:
+    """All that the principal may know of; a topic that is gone has no id to be named by."""
+    image = ctx.rooms.cluster.image
+    results = []
+    for found in await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, None)):
+        if is_allowed(ctx, Operation.DESCRIBE, ResourceType.TOPIC, found.topic):
+            known = image.topic(found.topic)
+            if known is not None or ctx.api_version < FIRST_TOPIC_ID_VERSION:
+                results.append(_pack(found, ZERO_UUID if known is None else known.topic_id))
+    return results
+
+
+async def _fetch_topics(group_id: str, topics: Sequence[Topic], ctx: Context) -> list[TopicResult]:
+    queries: list[TopicQuery] = []
+    refused: list[TopicResult] = []
+    for topic in topics:
+        name = topic.name
+        if ctx.api_version >= FIRST_TOPIC_ID_VERSION:
+            known = ctx.rooms.cluster.image.topic_by_id(topic.topic_id)
+            if known is None:
+                refused.append(_refused(topic, "", Error.UNKNOWN_TOPIC_ID))
+                continue
+            name = known.name
+        try:
+            ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, name)
+            queries.append(TopicQuery(name, topic.topic_id, topic.partition_indexes))
+        except KafkaError as refusal:
+            refused.append(_refused(topic, name, refusal.error))
+    found = await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, queries))
+    return [_pack(offsets, query.topic_id) for offsets, query in zip(found, queries, strict=True)] + refused
+
+
+def _pack(offsets: TopicOffsets, topic_id: bytes) -> TopicResult:
+    partitions = []
+    for partition, committed in offsets.partitions:
+        offset, leader_epoch, metadata, *_ = committed or _NOTHING
+        partitions.append(
+            PartitionResult(
+                partition_index=partition,
+                committed_offset=offset,
+                committed_leader_epoch=leader_epoch,
+                metadata=metadata,
+            )
+        )
+    return TopicResult(name=offsets.topic, topic_id=topic_id, partitions=partitions)
+
+
+def _refused(topic: Topic, name: str, error: Error) -> TopicResult:
+    partitions = [
+        PartitionResult(
+            partition_index=partition, committed_offset=-1, committed_leader_epoch=NO_LEADER_EPOCH, error_code=error
+        )
+        for partition in topic.partition_indexes
+    ]
+    return TopicResult(name=name, topic_id=topic.topic_id, partitions=partitions)
