@@ -1,0 +1,191 @@
+"""The composition root: the only module that constructs rooms.
+
+Read `open_broker` from top to bottom to see how a broker starts, from bottom to top to see how it stops: each block is
+opened inside of what it needs, so what is above is still there when it ends. A handler's failure costs one request; a
+broken invariant in a machine or a store ends everything, since restarting is replaying.
+"""
+
+import logging
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from kafkapy.clock import Clock, SystemClock
+from kafkapy.cluster.service import ClusterService
+from kafkapy.config.layers import BrokerConfig
+from kafkapy.config.listeners import advertised_listeners, bound_listeners
+from kafkapy.config.setting import ConfigError
+from kafkapy.groups.service import GroupService
+from kafkapy.handlers.context import Rooms, Session
+from kafkapy.handlers.registry import Registry
+from kafkapy.log.fetch_session import FetchSessionCache
+from kafkapy.log.housekeeping import expire_producers
+from kafkapy.model import Endpoint, format_uuid
+from kafkapy.network.connection import Peer
+from kafkapy.network.server import Limits, Server, bind
+from kafkapy.storage.base import Logs
+from kafkapy.storage.memory import open_memory
+from kafkapy.transactions.producer_ids import ProducerIds
+
+_log = logging.getLogger(__name__)
+
+GRACE_SECONDS: Final = 2.0
+"""How long requests under way may take once the broker is told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running broker: where to reach it, and what it is."""
+
+    bootstrap_servers: str
+    port: int
+    cluster_id: str
+    node_id: int
+    rooms: Rooms
+
+
+@asynccontextmanager
+async def open_broker(
+    config: BrokerConfig,
+    *,
+    data_dir: Path | None,
+    cluster_id: str | None = None,
+    advertise_host: str | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Broker]:
+    """Run a broker for the length of the block; it accepts connections when the block begins.
+
+    `data_dir` None keeps everything in memory. `advertise_host` is what clients are told instead of the address by
+    which they came. Raises ConfigError, PortTaken, DirectoryInUse, DirectoryMismatch, OSError.
+    """
+    clock = clock or SystemClock()
+    node_id: int = config["node.id"]
+    limits = _limits(config)
+    advertised = advertised_listeners(config)
+    listeners = bind(bound_listeners(config), limits)
+    try:
+        async with _open_store(data_dir, clock, node_id, cluster_id) as (logs, cluster_id):
+            cluster = ClusterService(cluster_id=cluster_id, node_id=node_id, config=config, logs=logs, clock=clock)
+            groups = GroupService(cluster, logs, clock, config)
+            cluster.on_topic_deleted(groups.on_topic_deleted)
+            rooms = Rooms(
+                config=config,
+                clock=clock,
+                logs=logs,
+                cluster=cluster,
+                groups=groups,
+                producer_ids=ProducerIds(cluster.allocate_producer_ids),
+                fetch_sessions=_fetch_sessions(config),
+                node_id=node_id,
+                advertised=_Advertised(advertised, dict(listeners), advertise_host),
+            )
+            server = Server(limits, _open_session, Registry(rooms).dispatch)
+            async with trio.open_nursery() as coordinators:
+                await coordinators.start(cluster.run)
+                await coordinators.start(groups.run)
+                async with trio.open_nursery() as housekeeping:
+                    housekeeping.start_soon(_keep_house, logs, clock, config)
+                    async with trio.open_nursery() as connections:
+                        await connections.start(server.serve, listeners)
+                        first = listeners[0][0]
+                        host = advertise_host or _reachable(first.host)
+                        yield Broker(f"{_bracketed(host)}:{first.port}", first.port, cluster_id, node_id, rooms)
+                        await server.drain(GRACE_SECONDS)
+                        connections.cancel_scope.cancel()
+                    housekeeping.cancel_scope.cancel()
+                coordinators.cancel_scope.cancel()
+    finally:
+        for _, listener in listeners:
+            listener.close()
+
+
+def _open_store(
+    data_dir: Path | None, clock: Clock, node_id: int, cluster_id: str | None
+) -> AbstractAsyncContextManager[tuple[Logs, str]]:
+    return _memory(clock, cluster_id) if data_dir is None else _embedded(data_dir, clock, node_id, cluster_id)
+
+
+@asynccontextmanager
+async def _memory(clock: Clock, cluster_id: str | None) -> AsyncIterator[tuple[Logs, str]]:
+    async with open_memory(clock) as logs:
+        yield logs, cluster_id or format_uuid(random.randbytes(16))
+
+
+@asynccontextmanager
+async def _embedded(
+    data_dir: Path, clock: Clock, node_id: int, cluster_id: str | None
+) -> AsyncIterator[tuple[Logs, str]]:
+    from kafkapy.storage.embedded.store import open_embedded  # a broker in memory does without
+
+    async with open_embedded(data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id) as logs:
+        yield logs, logs.cluster_id
+
+
+async def _keep_house(logs: Logs, clock: Clock, config: BrokerConfig) -> None:
+    await expire_producers(
+        logs,
+        clock,
+        expiration_ms=config["producer.id.expiration.ms"],
+        interval_ms=config["producer.id.expiration.check.interval.ms"],
+    )
+
+
+def _fetch_sessions(config: BrokerConfig) -> FetchSessionCache:
+    return FetchSessionCache(
+        config["max.incremental.fetch.session.cache.slots"], lambda: random.randrange(1, 2**31 - 1)
+    )
+
+
+def _limits(config: BrokerConfig) -> Limits:
+    overrides = {}
+    for entry in filter(None, config["max.connections.per.ip.overrides"].split(",")):
+        host, _, count = entry.rpartition(":")
+        try:
+            overrides[host.strip()] = int(count)
+        except ValueError:
+            raise ConfigError(f"max.connections.per.ip.overrides: {entry!r} is not of the form host:count") from None
+    return Limits(
+        socket_request_max_bytes=config["socket.request.max.bytes"],
+        connections_max_idle_ms=config["connections.max.idle.ms"],
+        max_connections=config["max.connections"],
+        max_connections_per_ip=config["max.connections.per.ip"],
+        max_connections_per_ip_overrides=overrides,
+        socket_send_buffer_bytes=config["socket.send.buffer.bytes"],
+        socket_receive_buffer_bytes=config["socket.receive.buffer.bytes"],
+        socket_listen_backlog_size=config["socket.listen.backlog.size"],
+    )
+
+
+def _open_session(peer: Peer) -> Session:
+    return Session(*peer)
+
+
+class _Advertised:
+    """What a client is told of this broker: what is configured for its listener, else how it came."""
+
+    def __init__(self, configured: dict[str, Endpoint], bound: dict[Endpoint, socket.socket], host: str | None) -> None:
+        self._ports = {endpoint.listener: endpoint.port for endpoint in bound}
+        self._configured = configured
+        self._host = host
+
+    def __call__(self, session: Session) -> Endpoint:
+        configured = self._configured.get(session.listener)
+        if configured is not None:
+            return configured if configured.port else configured._replace(port=self._ports[session.listener])
+        host = self._host or session.local_host
+        return Endpoint(session.listener, host, session.local_port, session.security_protocol)
+
+
+def _reachable(host: str) -> str:
+    """A name by which this machine reaches a bound address."""
+    return "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,48 @@
+"""`kafkapy`: the command line. Parses, and hands over to the module of the command, which is imported only then."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import kafkapy
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the process's exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+        given.insert(0, "start")
+    options = _parser().parse_args(given)
+    if options.command == "check":
+        from kafkapy.cli.check import check
+
+        return check(options.directory)
+    from kafkapy.cli.start import start
+
+    return start(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kafkapy", description="A Kafka broker in Python.")
+    parser.add_argument("--version", action="version", version=f"kafkapy {kafkapy.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    start = commands.add_parser("start", help="run a broker (what kafkapy does when no command is named)")
+    start.add_argument("properties", nargs="?", metavar="server.properties", help="a file of Kafka settings")
+    start.add_argument(
+        "-c", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="set one setting; may be repeated"
+    )
+    start.add_argument("--port", type=int, help="listen on this port of 127.0.0.1; 0 takes a free one")
+    where = start.add_mutually_exclusive_group()
+    where.add_argument("--data-dir", metavar="DIR", help="keep the data here")
+    where.add_argument("--memory", action="store_true", help="keep the data in memory, and lose it at the end")
+    start.add_argument("--advertise", metavar="HOST", help="tell clients to connect to this host")
+    start.add_argument("--json-ready", action="store_true", help="print one line of JSON on stdout when ready")
+    start.add_argument("--log-format", choices=("text", "json"), default="text")
+    start.add_argument("--log-level", choices=_LEVELS, default="info")
+
+    check = commands.add_parser("check", help="read a data directory and name every broken invariant")
+    check.add_argument("directory", metavar="DIR")
+    return parser

@@ -1,0 +1,61 @@
+"""ApiVersions (key 18), versions 0 to 4.
+
+What is served, read from the table of APIs. A version beyond ours gets UNSUPPORTED_VERSION in the layout of version 0
+with this API's own range, so that the client can ask again (KIP-511). Produce is advertised from version 0 on although
+0 to 2 are refused, because librdkafka takes their absence for a broker without compression (KAFKA-18659). Features are
+those that this broker has: the level of its metadata, and none of the group, share and transaction protocols to come.
+"""
+
+import re
+from typing import Final
+
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers import ALL
+from kafkapy.handlers.context import Context
+from kafkapy.protocol.messages import APIS
+from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+
+_KEY: Final = 18
+_SOFTWARE_FROM_VERSION: Final = 3
+_ZERO_MINIMUM_FROM_VERSION: Final = 4
+_SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+_SUPPORTED_FEATURES: Final = {"metadata.version": (7, 30)}
+_FINALIZED_FEATURES: Final = {"metadata.version": 30}
+
+
+async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsResponse:
+    if ctx.api_version >= _SOFTWARE_FROM_VERSION:
+        name, version = request.client_software_name, request.client_software_version
+        if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
+            raise KafkaError(Error.INVALID_REQUEST)
+        ctx.session.software_name = name
+        ctx.session.software_version = version
+    return ApiVersionsResponse(
+        api_keys=[_range(route.key, route.min_version, route.max_version) for route in ALL],
+        supported_features=[
+            ApiVersionsResponse.SupportedFeatureKey(name=name, min_version=low, max_version=high)
+            for name, (low, high) in _SUPPORTED_FEATURES.items()
+            if low or ctx.api_version >= _ZERO_MINIMUM_FROM_VERSION  # older clients choke on a minimum of 0
+        ],
+        finalized_features_epoch=0,
+        finalized_features=[
+            ApiVersionsResponse.FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level)
+            for name, level in _FINALIZED_FEATURES.items()
+        ],
+    )
+
+
+def refuse(request: ApiVersionsRequest | None, refusal: KafkaError, ctx: Context) -> ApiVersionsResponse:
+    """The error response; for a version that is not served it says which are."""
+    response = ApiVersionsResponse(error_code=refusal.error)
+    if refusal.error is Error.UNSUPPORTED_VERSION:
+        own = next(route for route in ALL if route.key == _KEY)
+        response.api_keys = [_range(_KEY, own.min_version, own.max_version)]
+    return response
+
+
+def _range(key: int, low: int, high: int) -> ApiVersionsResponse.ApiVersion:
+    return ApiVersionsResponse.ApiVersion(
+        api_key=key, min_version=min(low, APIS[key].advertised_from), max_version=high
+    )

@@ -1,0 +1,100 @@
+"""Finds the handler of a request, and turns what it returns into bytes.
+
+Reads `handlers.ALL`; imports a handler's module when its first request comes. Here, once, stands what happens when a
+handler refuses (a `KafkaError` becomes the API's own error response) and when it fails (one request is lost, with a
+log entry). `broker.py` hands `dispatch` to the network.
+"""
+
+import importlib
+import logging
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from kafkapy.errors import CloseConnection, Error, KafkaError
+from kafkapy.handlers import ALL, Route
+from kafkapy.handlers.context import Context, Rooms, Session
+from kafkapy.protocol.header import API_VERSIONS, RequestHeader, decode_request_header, encode_response_header
+from kafkapy.protocol.messages import request_class, response_class
+from kafkapy.protocol.primitives import ProtocolError
+
+_log = logging.getLogger(__name__)
+
+Buffer = bytes | bytearray | memoryview
+
+_LENGTH = struct.Struct(">i")
+_ROUTES = {route.key: route for route in ALL}
+
+
+class _Handler(NamedTuple):
+    route: Route
+    request_class: Any
+    handle: Callable[[Any, Context], Awaitable[Any]]
+    refuse: Callable[[Any, KafkaError, Context], Any]
+
+
+class Registry:
+    """The handlers of one broker."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._handlers: dict[int, _Handler] = {}
+
+    async def dispatch(self, frame: memoryview, session: Session) -> Sequence[Buffer] | None:
+        """Answer one request: the buffers to send, or None when there is no answer.
+
+        Raises ProtocolError for bytes that do not parse, and CloseConnection where Kafka would close.
+        """
+        header = decode_request_header(frame)
+        handler = self._handlers.get(header.api_key) or self._load(header)
+        key, version = header.api_key, header.api_version
+        ctx = Context(key, version, header.correlation_id, header.client_id, session, self._rooms)
+        if not handler.route.min_version <= version <= handler.route.max_version:
+            if key != API_VERSIONS:
+                raise CloseConnection(f"version {version} of API key {key} is not served")
+            # The client cannot know what is served before this very answer, so it gets one that all can read (KIP-511).
+            response = handler.refuse(None, KafkaError(Error.UNSUPPORTED_VERSION), ctx)
+            return _framed(response, header, version=0)
+        try:
+            request, _ = handler.request_class.decode(version, frame, header.body_offset)
+        except ProtocolError as malformed:
+            raise ProtocolError(f"{handler.request_class.__name__} version {version}: {malformed}") from malformed
+        try:
+            response = await handler.handle(request, ctx)
+        except KafkaError as refusal:
+            response = handler.refuse(request, refusal, ctx)
+        except (CloseConnection, ProtocolError):
+            raise
+        except Exception:  # noqa: BLE001  one request is lost, not the broker: the only catch of its kind
+            _log.exception("a request of %s failed: %s", session.peer_host, header)
+            response = handler.refuse(request, KafkaError(Error.UNKNOWN_SERVER_ERROR), ctx)
+        return None if response is None else _framed(response, header, version)
+
+    def _load(self, header: RequestHeader) -> _Handler:
+        route = _ROUTES.get(header.api_key)
+        if route is None:
+            raise CloseConnection(f"API key {header.api_key} is not served")
+        module = importlib.import_module(f"kafkapy.handlers.{route.module}")
+        refuse = getattr(module, "refuse", _refuse_as_a_whole)
+        handler = _Handler(route, request_class(route.key), module.handle, refuse)
+        self._handlers[route.key] = handler
+        return handler
+
+
+def _refuse_as_a_whole(request: Any, refusal: KafkaError, ctx: Context) -> Any:
+    """The error response of an API that has an error code of its own; others define `refuse` in their module."""
+    cls: Any = response_class(ctx.api_key)
+    if "error_code" not in cls.__slots__:
+        raise CloseConnection(f"{cls.__name__} cannot carry {refusal.error.name}")
+    response = cls(error_code=refusal.error)
+    if "error_message" in cls.__slots__:
+        response.error_message = refusal.message or refusal.error.text
+    return response
+
+
+def _framed(response: Any, header: RequestHeader, version: int) -> Sequence[Buffer]:
+    out = bytearray(_LENGTH.size)
+    encode_response_header(header.api_key, version, header.correlation_id, out)
+    buffers: Sequence[Buffer] = response.encode(version, out)
+    _LENGTH.pack_into(out, 0, sum(map(len, buffers)) - _LENGTH.size)
+    return buffers

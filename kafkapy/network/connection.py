@@ -1,0 +1,130 @@
+"""One client's connection: frames in, answers out, in order.
+
+Invariants
+ 1. Requests are answered one after the other: the next is not looked at before the answer of the last is with the
+    kernel. So a client that does not read is not read from either, and costs one answer of memory.
+ 2. Frames are views on the receive buffer; they are done with before more is received.
+ 3. What this client sends can end this connection, and nothing else.
+
+Called by the server, which hands in what to do with a frame.
+"""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import trio
+
+from kafkapy.errors import CloseConnection
+from kafkapy.protocol.frame import FrameReader
+from kafkapy.protocol.primitives import ProtocolError
+
+_log = logging.getLogger(__name__)
+
+Buffer = bytes | bytearray | memoryview
+Dispatch = Callable[[memoryview, Any], Awaitable[Sequence[Buffer] | None]]
+
+_MAX_VECTOR: Final = 1024
+"""IOV_MAX of Linux and macOS."""
+
+_FRAMES_BETWEEN_CHECKPOINTS: Final = 32
+"""A client that pipelines without end lets the others have their turn this often."""
+
+
+class Peer(NamedTuple):
+    """Who is connected to what."""
+
+    listener: str
+    security_protocol: str
+    local_host: str
+    local_port: int
+    peer_host: str
+    peer_port: int
+
+    def __str__(self) -> str:
+        return f"{self.peer_host}:{self.peer_port}"
+
+
+class Connection:
+    """A connected socket and the task that serves it."""
+
+    def __init__(self, sock: socket.socket, peer: Peer, session: Any, dispatch: Dispatch, max_frame_size: int) -> None:
+        self.peer = peer
+        self.scope = trio.CancelScope()
+        self.last_active = trio.current_time()
+        self.busy = False
+        self.stopping = False
+        self._socket = sock
+        self._session = session
+        self._dispatch = dispatch
+        self._reader = FrameReader(max_frame_size)
+
+    async def serve(self) -> None:
+        """Serve until the client leaves, breaks the protocol, or `scope` is cancelled."""
+        with self.scope:
+            try:
+                while not self.stopping and await self._receive():
+                    await self._answer_frames()
+            except (ProtocolError, CloseConnection) as reason:
+                _log.info("closing the connection of %s: %s", self.peer, reason)
+            except OSError as reason:
+                _log.debug("lost the connection of %s: %s", self.peer, reason)
+
+    async def _receive(self) -> bool:
+        """Receive what there is; false when the client has left."""
+        await trio.lowlevel.wait_readable(self._socket)
+        while True:
+            room = self._reader.writable()
+            try:
+                count = self._socket.recv_into(room)
+            except BlockingIOError:
+                return True
+            if not count:
+                return False
+            self._reader.received(count)
+            self.last_active = trio.current_time()
+            # A full buffer may hold a whole frame, or only the beginning of one: look before receiving more.
+            if count < len(room) or self._reader.has_frame():
+                return True
+
+    async def _answer_frames(self) -> None:
+        answered = 0
+        while (frame := self._reader.next_frame()) is not None:
+            self.busy = True
+            try:
+                answer = await self._dispatch(frame, self._session)
+            finally:
+                self.busy = False
+                self.last_active = trio.current_time()
+            if answer is not None:
+                await self._send(answer)
+            if self.stopping:
+                return
+            answered += 1
+            if answered % _FRAMES_BETWEEN_CHECKPOINTS == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def _send(self, buffers: Sequence[Buffer]) -> None:
+        left = sum(map(len, buffers))
+        pending = list(buffers)
+        while True:
+            try:
+                sent = self._socket.sendmsg(pending[:_MAX_VECTOR])
+            except BlockingIOError:
+                sent = 0
+            left -= sent
+            if not left:
+                return
+            pending = _after(pending, sent)
+            self.last_active = trio.current_time() if sent else self.last_active
+            await trio.lowlevel.wait_writable(self._socket)
+
+
+def _after(buffers: list[Buffer], sent: int) -> list[Buffer]:
+    """What is left of the buffers once `sent` bytes have gone."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return [memoryview(buffer)[sent:], *buffers[index + 1 :]]
+        sent -= len(buffer)
+    return []
