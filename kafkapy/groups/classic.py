@@ -68,7 +68,10 @@ class ClassicProtocol:
         elif command.member_id == UNKNOWN_MEMBER:
             self._join_newcomer(group, command, ticket, now_ms, out)
         elif command.member_id in group.pending_joins:
-            self._add(group, command, command.member_id, ticket, now_ms, out)
+            if command.instance_id is None:
+                self._add(group, command, command.member_id, ticket, now_ms, out)
+            else:  # static members are promised no ids; Kafka has no better error for it
+                _refuse_join(Error.UNKNOWN_SERVER_ERROR, UNKNOWN_MEMBER, ticket, out)
         else:
             self._join_again(group, command, ticket, now_ms, out)
         if is_new_group and not out.facts:

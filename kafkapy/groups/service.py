@@ -6,7 +6,7 @@ that outlives the connections.
 """
 
 import functools
-import uuid
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -105,7 +105,7 @@ class GroupService:
             return Joined(Error.INVALID_SESSION_TIMEOUT, command.member_id)
         if not command.member_id:
             prefix = command.instance_id if command.instance_id is not None else command.client_id
-            command = command._replace(new_member_id=f"{prefix}-{uuid.uuid4()}")
+            command = command._replace(new_member_id=f"{prefix}-{_new_uuid()}")
         shard = await self._shard_of(command.group_id)
         joined: Joined = await shard.execute(command)
         return joined
@@ -251,6 +251,15 @@ def partition_for(group_id: str, partition_count: int) -> int:
     if hash_code >= 1 << 31:
         hash_code = (1 << 32) - hash_code
     return (0 if hash_code == 1 << 31 else hash_code) % partition_count
+
+
+def _new_uuid() -> str:
+    """A random UUID's text (RFC 9562, version 4), without the milliseconds that importing `uuid` takes."""
+    random = bytearray(os.urandom(16))
+    random[6] = random[6] & 0x0F | 0x40
+    random[8] = random[8] & 0x3F | 0x80
+    digits = random.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def _require_group_id(group_id: str) -> None:

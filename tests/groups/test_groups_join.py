@@ -46,6 +46,11 @@ def test_a_member_id_that_was_never_given_is_unknown(coordinator):
     assert coordinator.joined(coordinator.join("somebody")).error is Error.UNKNOWN_MEMBER_ID
 
 
+def test_a_promised_id_is_of_no_use_to_a_static_member(coordinator):
+    answer = coordinator.joined(coordinator.join(coordinator.new_id(), instance="a"))
+    assert (answer.error, answer.member_id) == (Error.UNKNOWN_SERVER_ERROR, "")
+
+
 def test_only_the_leader_is_told_of_all_members(coordinator):
     tickets = [coordinator.enter(protocols=(("range", str(n).encode()),)) for n in range(3)]
     coordinator.advance(0)
