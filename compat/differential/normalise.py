@@ -17,7 +17,8 @@ def by_name(entry: Any) -> str:
     """Kafka answers many lists in the order of a hash table; entries are compared by their names."""
     if not isinstance(entry, dict):
         return ""
-    return str(entry.get("name") or entry.get("group_id") or entry.get("topic") or "")
+    index = entry.get("partition_index", entry.get("index", 0))
+    return f"{entry.get('name') or entry.get('group_id') or entry.get('topic') or ''} {index:06}"
 
 
 class Normaliser:
@@ -46,7 +47,7 @@ class Normaliser:
             return "<cluster>"
         if name in ("session_id", "producer_id") and isinstance(value, int) and value > 0:
             return self._symbol(name, value)
-        if name == "error_message":
+        if name in ("error_message", "batch_index_error_message"):
             return None if value is None else "<text>"
         if isinstance(value, memoryview | bytearray):
             return bytes(value)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from kafkapy.cluster.image import BrokerInfo, ClusterImage, PartitionInfo, TopicInfo
+from kafkapy.cluster.image import METADATA_TOPIC, BrokerInfo, ClusterImage, PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.topic_names import collision_key, validate_topic_name
 from kafkapy.config.layers import BrokerConfig, TopicConfig, validate_topic_overrides
@@ -152,6 +152,8 @@ class ClusterMachine:
 
     def _check_name(self, name: str, taken: set[str]) -> None:
         validate_topic_name(name)
+        if name == METADATA_TOPIC:
+            raise KafkaError(Error.INVALID_REQUEST, f"Creation of internal topic {METADATA_TOPIC} is prohibited.")
         others = self._collisions.get(collision_key(name), set()) | {
             other for other in taken if collision_key(other) == collision_key(name)
         }

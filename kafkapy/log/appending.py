@@ -5,6 +5,7 @@ looked at where the topic's settings need it: keys on a compacted topic, timesta
 compression than the producer's. Called by the Produce handler with everything a request holds for known partitions.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from kafkapy.config.layers import TopicConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import (
+    HEADER_SIZE,
     BatchHeader,
     Buffer,
     Compression,
@@ -27,8 +29,12 @@ from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record, read_records
 from kafkapy.storage.base import Logs, Outcome, Write
 
+_log = logging.getLogger(__name__)
+
 ACKS_ALL: Final = -1
 _ZSTD_FROM_VERSION: Final = 7
+_ATTRIBUTES_LOW_BYTE_AT: Final = 22
+_TRANSACTIONAL: Final = 0x10
 _RECOMPRESSIONS: Final = trio.CapacityLimiter(2)
 
 _CODECS: Final = {
@@ -59,6 +65,7 @@ class Target(NamedTuple):
     config: TopicConfig
     leader_epoch: int
     in_sync_count: int
+    replica_count: int
     records: Buffer | None
 
 
@@ -73,12 +80,17 @@ class Result(NamedTuple):
     record_errors: Sequence[RecordError] = ()
 
 
-class _RecordsRefused(KafkaError):
-    """Some of a batch's records are not acceptable; the batch is refused as a whole."""
+class _BatchRefused(KafkaError):
+    """A batch, or some of its records, are not acceptable to the log; the answer names the log's start."""
 
-    def __init__(self, error: Error, message: str, record_errors: Sequence[RecordError]) -> None:
+    def __init__(self, error: Error, message: str, record_errors: Sequence[RecordError] = ()) -> None:
         super().__init__(error, message)
         self.record_errors = record_errors
+
+
+def is_transactional(records: Buffer) -> bool:
+    """Whether the batch at the start of these bytes calls itself transactional."""
+    return len(records) >= HEADER_SIZE and bool(records[_ATTRIBUTES_LOW_BYTE_AT] & _TRANSACTIONAL)
 
 
 async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: int, api_version: int) -> list[Result]:
@@ -104,7 +116,8 @@ async def _prepare(target: Target, acks: int, api_version: int, now_ms: int) -> 
     """The write for a target, and the time that the log stamps on it (-1: the producer's times stay)."""
     data, header = _single_batch(target.records, api_version)
     config = target.config
-    if acks == ACKS_ALL and target.in_sync_count < config["min.insync.replicas"]:
+    # More replicas in sync than there are replicas cannot be asked for (KIP-966).
+    if acks == ACKS_ALL and target.in_sync_count < min(config["min.insync.replicas"], target.replica_count):
         raise KafkaError(
             Error.NOT_ENOUGH_REPLICAS,
             f"The size of the current ISR : {target.in_sync_count} is insufficient to satisfy the min.isr requirement "
@@ -165,7 +178,7 @@ def _check_batch(data: Buffer, header: BatchHeader, target: Target) -> None:
     """Everything that the header and the CRC tell."""
     where = f"in topic partition {target.log}"
     if header.base_offset != 0:
-        raise KafkaError(
+        raise _BatchRefused(
             Error.INVALID_RECORD,
             f"The baseOffset of the record batch in the append to {target.log} should be 0, but it is "
             f"{header.base_offset}",
@@ -180,21 +193,23 @@ def _check_batch(data: Buffer, header: BatchHeader, target: Target) -> None:
     if not crc_matches(data, 0, header):
         raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {header.crc}) {where}.")
     if header.last_offset_delta < 0:
-        raise KafkaError(Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {header.last_offset}] {where}")
+        raise _BatchRefused(
+            Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {header.last_offset}] {where}"
+        )
     if header.record_count <= 0:
-        raise KafkaError(
+        raise _BatchRefused(
             Error.INVALID_RECORD, f"Invalid reported count for record batch: {header.record_count} {where}"
         )
     if header.last_offset_delta + 1 != header.record_count:
-        raise KafkaError(
+        raise _BatchRefused(
             Error.INVALID_RECORD,
             f"Inconsistent batch offset range [0, {header.last_offset}] and count of records {header.record_count} "
             f"{where}",
         )
     if header.is_control:
-        raise KafkaError(Error.INVALID_RECORD, f"Clients are not allowed to write control records {where}")
+        raise _BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {where}")
     if header.has_producer and header.base_sequence < 0:
-        raise KafkaError(
+        raise _BatchRefused(
             Error.INVALID_RECORD,
             f"Invalid sequence number {header.base_sequence} in record batch with producerId {header.producer_id} "
             f"{where}",
@@ -235,14 +250,14 @@ def _check_records(
     if errors:
         if error is Error.INVALID_RECORD:
             message = f"{message} due to {len(errors)} record errors in total, and only showing the first three errors"
-        raise _RecordsRefused(error, message, errors)
+        raise _BatchRefused(error, message, errors)
 
 
 def _records(data: Buffer, log: LogId) -> list[Record]:
     try:
         return read_records(data)
     except CorruptBatch as corrupt:
-        raise KafkaError(Error.INVALID_RECORD, f"{corrupt} in topic partition {log}") from corrupt
+        raise _BatchRefused(Error.INVALID_RECORD, f"{corrupt} in topic partition {log}") from corrupt
 
 
 async def _recompressed(data: Buffer, header: BatchHeader, codec: Compression, config: TopicConfig) -> bytes:
@@ -267,18 +282,25 @@ async def _recompressed(data: Buffer, header: BatchHeader, codec: Compression, c
 
 
 def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> Result:
-    record_errors = refusal.record_errors if isinstance(refusal, _RecordsRefused) else ()
-    start = -1
-    if record_errors and (bounds := logs.bounds(log)):
-        start = bounds.log_start_offset
-    return Result(refusal.error, refusal.message, log_start_offset=start, record_errors=record_errors)
+    """The answer to what was not appended. Only errors of single records come with a text, as in Kafka."""
+    _log.debug("refused a batch for %s: %s", log, refusal)
+    if not isinstance(refusal, _BatchRefused):
+        return Result(refusal.error)
+    bounds = logs.bounds(log)
+    return Result(
+        refusal.error,
+        refusal.message if refusal.record_errors else None,
+        log_start_offset=-1 if bounds is None else bounds.log_start_offset,
+        record_errors=refusal.record_errors,
+    )
 
 
 def _answer(outcome: Outcome, append_time_ms: int) -> Result:
     if outcome.error is not Error.NONE:
-        return Result(outcome.error, outcome.message)
+        _log.debug("refused a batch: %s", outcome.message)
+        return Result(outcome.error, log_start_offset=outcome.log_start_offset)
     return Result(
         base_offset=outcome.base_offset,
-        log_append_time_ms=append_time_ms,
+        log_append_time_ms=outcome.repeated_timestamp if outcome.duplicate else append_time_ms,
         log_start_offset=outcome.log_start_offset,
     )

@@ -104,7 +104,9 @@ def _result(piece: Slice) -> Result:
 
 async def _divergence(logs: Logs, target: Target) -> Result | None:
     """The answer to a client whose log has another history than ours (KIP-595); None when the histories agree."""
-    end = await logs.epoch_end(target.log, target.last_fetched_epoch) or _UNDEFINED
+    end = _UNDEFINED
+    if target.last_fetched_epoch <= target.leader_epoch:
+        end = await logs.epoch_end(target.log, target.last_fetched_epoch) or _UNDEFINED
     bounds = logs.bounds(target.log)
     if bounds is None:
         return Result(Error.UNKNOWN_TOPIC_OR_PARTITION)

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from kafkapy.errors import Error
-from kafkapy.model import IsolationLevel, LogId
+from kafkapy.model import NO_TIMESTAMP, IsolationLevel, LogId
 from kafkapy.records.batch import BatchHeader
 
 Buffer = bytes | bytearray | memoryview
@@ -71,8 +71,9 @@ class Write:
 class Outcome(NamedTuple):
     """What became of one write.
 
-    Appended (or recognised as a repeat of an earlier append): `base_offset` is the first record's offset. Rejected:
-    `error` says why and offsets are -1. Times in milliseconds.
+    Appended: `base_offset` is the first record's offset. A repeat of an earlier append: the offsets it got then, and
+    its largest timestamp (milliseconds) in `repeated_timestamp`. Rejected: `error` says why, and offsets but the log's
+    start are -1.
     """
 
     base_offset: int = -1
@@ -81,6 +82,7 @@ class Outcome(NamedTuple):
     error: Error = Error.NONE
     message: str | None = None
     duplicate: bool = False
+    repeated_timestamp: int = NO_TIMESTAMP
 
 
 class Read(NamedTuple):

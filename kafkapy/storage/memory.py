@@ -102,7 +102,13 @@ class MemoryLogs:
         if isinstance(verdict, Refused):
             return Outcome(log_start_offset=log.start, error=verdict.error, message=verdict.message)
         if isinstance(verdict, Repeated):
-            return Outcome(verdict.first_offset, verdict.last_offset + 1, log.start, duplicate=True)
+            return Outcome(
+                verdict.first_offset,
+                verdict.last_offset + 1,
+                log.start,
+                duplicate=True,
+                repeated_timestamp=verdict.timestamp,
+            )
         log.append(write, verdict)
         self._watchers.notify(write.log)
         return Outcome(verdict.base_offset, verdict.end_offset, log.start)

@@ -168,7 +168,7 @@ def _(s):
     create(s, creatable(s.topic(), configs={"message.timestamp.type": "LogAppendTime"}))
     produce(s, batch(b"a", b"b", at=1000))
     answer = fetch(s, version=12, note=False)
-    s.probe.trace.append({"bytes": len(answer["responses"][0]["partitions"][0]["records"] or b"")})
+    s.probe.trace.append({"some": bool(answer["responses"][0]["partitions"][0]["records"])})
 
 
 @case("Produce", "timestamps out of range", first=3)

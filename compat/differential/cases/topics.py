@@ -37,11 +37,17 @@ def settle(s: Scene, names):
     )
     for _ in range(200):
         answer = s.ask(asked, version=9, note=False)
-        if all(
-            topic["error_code"] == 0 and all(p["error_code"] == 0 for p in topic["partitions"])
-            for topic in answer["topics"]
-        ):
+        served = [topic for topic in answer["topics"] if topic["error_code"] == 0]
+        if len(served) == len(names) and all(leads(s, t["name"], p) for t in served for p in t["partitions"]):
             return
+
+
+def leads(s: Scene, name, partition):
+    """Whether the broker takes questions about the partition."""
+    ListOffsets = request_class(2)
+    one = ListOffsets.ListOffsetsPartition(partition_index=partition["partition_index"], timestamp=-1)
+    asked = ListOffsets(topics=[ListOffsets.ListOffsetsTopic(name=name, partitions=[one])])
+    return s.ask(asked, version=1, note=False)["topics"][0]["partitions"][0]["error_code"] == 0
 
 
 def topic_id(s: Scene, name: str) -> bytes:
@@ -353,6 +359,18 @@ def _(s):
 
 # --- DescribeConfigs
 
+OF_THE_NODE = {
+    "advertised.listeners",
+    "controller.listener.names",
+    "controller.quorum.voters",
+    "inter.broker.listener.name",
+    "listener.security.protocol.map",
+    "listeners",
+    "log.dir",
+    "log.dirs",
+    "process.roles",
+}
+
 DescribeConfigs = request_class(32)
 
 
@@ -395,12 +413,7 @@ def _(s):
 def _(s):
     answer = describe(s, 4, "1", include_synonyms=True)
     for result in answer["results"]:
-        result["configs"] = [
-            config
-            for config in result["configs"]
-            if config["name"]
-            not in {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters", "log.dir"}
-        ]
+        result["configs"] = [config for config in result["configs"] if config["name"] not in OF_THE_NODE]
 
 
 @case("DescribeConfigs", "unknown resource types, groups, client metrics")

@@ -41,4 +41,9 @@ async def handle(request: CreatePartitionsRequest, ctx: Context) -> CreatePartit
 def _result(name: str, refusal: KafkaError | None) -> Result:
     if refusal is None:
         return Result(name=name)
-    return Result(name=name, error_code=refusal.error, error_message=refusal.message or refusal.error.text)
+    return Result(name=name, error_code=refusal.error, error_message=refusal.message)
+
+
+def refuse(request: CreatePartitionsRequest, refusal: KafkaError, ctx: Context) -> CreatePartitionsResponse:
+    """The error response: the error at every topic."""
+    return CreatePartitionsResponse(results=[_result(topic.name, refusal) for topic in request.topics])

@@ -7,7 +7,7 @@ source. When the answer leaves, the topic can be written and read. Creation take
 
 from collections import Counter
 
-from kafkapy.cluster.image import METADATA_TOPIC, TopicInfo
+from kafkapy.cluster.image import TopicInfo
 from kafkapy.cluster.machine import NewTopic
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
@@ -24,8 +24,6 @@ async def handle(request: CreateTopicsRequest, ctx: Context) -> CreateTopicsResp
         if counts[topic.name] > 1:
             continue
         try:
-            if topic.name == METADATA_TOPIC:
-                raise KafkaError(Error.INVALID_REQUEST, f"Creation of internal topic {METADATA_TOPIC} is prohibited.")
             ctx.require(Operation.CREATE, ResourceType.TOPIC, topic.name)
         except KafkaError as refusal:
             refused.append(_refused(topic.name, refusal))
@@ -58,6 +56,7 @@ def _created(topic: TopicInfo) -> Result:
     return Result(
         name=topic.name,
         topic_id=topic.topic_id,
+        error_message=None,
         num_partitions=len(topic.partitions),
         replication_factor=topic.replication_factor,
         configs=[
@@ -75,3 +74,8 @@ def _created(topic: TopicInfo) -> Result:
 
 def _refused(name: str, refusal: KafkaError) -> Result:
     return Result(name=name, error_code=refusal.error, error_message=refusal.message or refusal.error.text)
+
+
+def refuse(request: CreateTopicsRequest, refusal: KafkaError, ctx: Context) -> CreateTopicsResponse:
+    """The error response: the error at every topic."""
+    return CreateTopicsResponse(topics=[_refused(topic.name, refusal) for topic in request.topics])

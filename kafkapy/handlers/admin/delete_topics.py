@@ -92,3 +92,14 @@ def _refused(name: str | None, topic_id: bytes, refusal: KafkaError) -> Result:
         error_code=refusal.error,
         error_message=refusal.message or refusal.error.text,
     )
+
+
+def refuse(request: DeleteTopicsRequest, refusal: KafkaError, ctx: Context) -> DeleteTopicsResponse:
+    """The error response: the error at every topic."""
+    asked = [(name, ZERO_UUID) for name in request.topic_names] + [(t.name, t.topic_id) for t in request.topics]
+    return DeleteTopicsResponse(
+        responses=[
+            Result(name=name, topic_id=topic_id, error_code=refusal.error, error_message=refusal.message)
+            for name, topic_id in asked
+        ]
+    )

@@ -2,8 +2,8 @@
 
 Every setting of a topic, of this broker, of the brokers' common defaults (the empty name), of a group or of a client
 metrics subscription: its value, where that comes from, and the values it hides. `configuration_keys` chooses settings;
-null means all. Settings of topics can be given at creation only so far, those of groups and subscriptions not at all,
-so what is described there are the defaults. The loggers of this broker are Python's, at their present levels.
+null or none means all. Settings of topics can be given at creation only so far, those of groups and subscriptions not
+at all, so what is described there are the defaults. The loggers of this broker are Python's, at their present levels.
 """
 
 import logging
@@ -45,9 +45,7 @@ def _describe(
         described = _settings(resource.resource_type, resource.resource_name, ctx)
     except KafkaError as refusal:
         result.error_code = refusal.error
-        # Kafka leaves the message out for a topic that does not exist.
-        unknown = refusal.error is Error.UNKNOWN_TOPIC_OR_PARTITION
-        result.error_message = None if unknown else refusal.message or refusal.error.text
+        result.error_message = refusal.message or refusal.error.text
         return result
     wanted = resource.configuration_keys
     result.configs = [
@@ -69,7 +67,7 @@ def _describe(
             else [],
         )
         for config in described
-        if wanted is None or config.name in wanted
+        if not wanted or config.name in wanted
     ]
     return result
 
@@ -130,3 +128,18 @@ def _loggers() -> list[DescribedConfig]:
 def _level(logger: logging.Logger) -> str:
     name = logging.getLevelName(logger.getEffectiveLevel())
     return _LEVELS.get(name, name)
+
+
+def refuse(request: DescribeConfigsRequest, refusal: KafkaError, ctx: Context) -> DescribeConfigsResponse:
+    """The error response: the error at every resource."""
+    return DescribeConfigsResponse(
+        results=[
+            Result(
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
+                error_code=refusal.error,
+                error_message=refusal.message or refusal.error.text,
+            )
+            for resource in request.resources
+        ]
+    )

@@ -92,3 +92,12 @@ def _described(topic: TopicInfo, page: Iterable[PartitionInfo], ctx: Context) ->
         ],
         topic_authorized_operations=ctx.authorized_operations(ResourceType.TOPIC, topic.name),
     )
+
+
+def refuse(
+    request: DescribeTopicPartitionsRequest, refusal: KafkaError, ctx: Context
+) -> DescribeTopicPartitionsResponse:
+    """The error response: the error at every topic."""
+    return DescribeTopicPartitionsResponse(
+        topics=[Topic(error_code=refusal.error, name=topic.name) for topic in request.topics]
+    )

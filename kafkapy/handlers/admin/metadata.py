@@ -9,7 +9,7 @@ Addresses are those that this client can reach: the advertised ones, or else the
 
 import logging
 
-from kafkapy.cluster.image import INTERNAL_TOPICS, TopicInfo
+from kafkapy.cluster.image import INTERNAL_TOPICS, METADATA_TOPIC, TopicInfo
 from kafkapy.cluster.topic_names import topic_name_problem
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
@@ -21,6 +21,7 @@ Topic = MetadataResponse.MetadataResponseTopic
 _log = logging.getLogger(__name__)
 
 _IDS_FROM_VERSION = 12
+_ERROR_FROM_VERSION = 13
 
 
 async def handle(request: MetadataRequest, ctx: Context) -> MetadataResponse:
@@ -62,12 +63,14 @@ async def _asked(request: MetadataRequest, ctx: Context) -> list[Topic]:
                 raise KafkaError(
                     Error.INVALID_REQUEST, f"Topic IDs are not supported in requests for version {ctx.api_version}"
                 )
+    if any(one.name is None and one.topic_id == ZERO_UUID for one in asked):
+        raise KafkaError(Error.INVALID_REQUEST, "A topic needs a name or an id")
     ids = dict.fromkeys(one.topic_id for one in asked if one.topic_id != ZERO_UUID)
     if ids:
         return [_by_id(topic_id, ctx) for topic_id in ids]
     may_create = request.allow_auto_topic_creation and bool(ctx.rooms.config["auto.create.topics.enable"])
     names = dict.fromkeys(one.name for one in asked)
-    return [await _by_name(name or "", ctx, may_create=may_create) for name in names]
+    return [await _by_name(name, ctx, may_create=may_create) for name in names if name is not None]
 
 
 def _by_id(topic_id: bytes, ctx: Context) -> Topic:
@@ -87,7 +90,7 @@ async def _by_name(name: str, ctx: Context, *, may_create: bool) -> Topic:
         topic = ctx.rooms.cluster.image.topic(name)
         if topic is None and topic_name_problem(name):
             raise KafkaError(Error.INVALID_TOPIC_EXCEPTION)
-        if topic is None and may_create:
+        if topic is None and may_create and name != METADATA_TOPIC:
             ctx.require(Operation.CREATE, ResourceType.TOPIC, name)
             topic = await ctx.rooms.cluster.auto_create(name)
             _log.info("created topic %s for client %s at %s", name, ctx.client_id, ctx.session.peer_host)
@@ -114,3 +117,17 @@ def _existing(topic: TopicInfo) -> Topic:
             for partition in topic.partitions
         ],
     )
+
+
+def refuse(request: MetadataRequest, refusal: KafkaError, ctx: Context) -> MetadataResponse:
+    """The error response: the error at every topic, and from version 13 on at the top."""
+    response = MetadataResponse(
+        controller_id=-1,
+        topics=[
+            Topic(error_code=refusal.error, name=topic.name or "", topic_id=topic.topic_id)
+            for topic in request.topics or ()
+        ],
+    )
+    if ctx.api_version >= _ERROR_FROM_VERSION:
+        response.error_code = refusal.error
+    return response

@@ -162,15 +162,12 @@ def _packed(index: int, result: Result, *, committed: bool) -> PartitionData:
         log_start_offset=result.log_start_offset,
         records=result.records,
     )
-    if result.error is Error.NONE:
-        data.aborted_transactions = (
-            [
-                FetchResponse.AbortedTransaction(producer_id=row.producer_id, first_offset=row.first_offset)
-                for row in result.aborted or ()
-            ]
-            if committed
-            else None
-        )
+    data.aborted_transactions = None
+    if committed and result.error is Error.NONE:
+        data.aborted_transactions = [
+            FetchResponse.AbortedTransaction(producer_id=row.producer_id, first_offset=row.first_offset)
+            for row in result.aborted or ()
+        ]
     if result.diverging is not None:
         data.diverging_epoch = FetchResponse.EpochEndOffset(
             epoch=result.diverging.leader_epoch, end_offset=result.diverging.end_offset

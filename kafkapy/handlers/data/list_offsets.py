@@ -17,6 +17,7 @@ TopicResponse = ListOffsetsResponse.ListOffsetsTopicResponse
 PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
 
 _CONSUMER_REPLICA_ID = -1
+_EPOCH_FROM_VERSION = 4
 
 
 async def handle(request: ListOffsetsRequest, ctx: Context) -> ListOffsetsResponse:
@@ -50,5 +51,6 @@ async def _find(
     target = Target(partition.log, partition.leader_epoch, asked.current_leader_epoch)
     found = await find_offset(ctx.rooms.logs, target, asked.timestamp, isolation)
     answer = PartitionResponse(partition_index=asked.partition_index, timestamp=found.timestamp, offset=found.offset)
-    answer.leader_epoch = found.leader_epoch
+    if ctx.api_version >= _EPOCH_FROM_VERSION:
+        answer.leader_epoch = found.leader_epoch
     return answer

@@ -9,8 +9,7 @@ only in min.insync.replicas, and the timeout never passes.
 from kafkapy.cluster.image import PartitionInfo, TopicInfo
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
-from kafkapy.log.appending import Result, Target, append
-from kafkapy.model import ZERO_UUID
+from kafkapy.log.appending import Result, Target, append, is_transactional
 from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 
 PartitionResponse = ProduceResponse.PartitionProduceResponse
@@ -23,7 +22,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
     responses: list[TopicResponse] = []
     targets: list[Target] = []
     waiting: list[tuple[TopicResponse, int]] = []
-    bad_acks = request.acks not in (-1, 0, 1)
+    whole_error = _whole_error(request)
     for topic_data in request.topic_data:
         topic, refusal = _resolve(topic_data, ctx)
         response = TopicResponse(name=topic_data.name, topic_id=topic_data.topic_id)
@@ -36,13 +35,18 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
                 error = refusal.error
             elif partition is None:
                 error = Error.UNKNOWN_TOPIC_OR_PARTITION
-            elif bad_acks:
-                error = Error.INVALID_REQUIRED_ACKS
+            elif whole_error is not Error.NONE:
+                error = whole_error
             if error is not Error.NONE or topic is None or partition is None:
                 response.partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
                 continue
             target = Target(
-                partition.log, topic.config, partition.leader_epoch, len(partition.isr), partition_data.records
+                partition.log,
+                topic.config,
+                partition.leader_epoch,
+                len(partition.isr),
+                len(partition.replicas),
+                partition_data.records,
             )
             targets.append(target)
             waiting.append((response, index))
@@ -58,13 +62,24 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
     return ProduceResponse(responses=responses)
 
 
+def _whole_error(request: ProduceRequest) -> Error:
+    """What is wrong with the request as a whole, and so with each of its partitions."""
+    if request.acks not in (-1, 0, 1):
+        return Error.INVALID_REQUIRED_ACKS
+    batches = [partition.records for topic in request.topic_data for partition in topic.partition_data]
+    if any(batch is None for batch in batches):
+        raise CloseConnection("a produce request without records")
+    if request.transactional_id is None and any(is_transactional(batch) for batch in batches if batch is not None):
+        return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    return Error.NONE
+
+
 def _resolve(topic_data: ProduceRequest.TopicProduceData, ctx: Context) -> tuple[TopicInfo | None, KafkaError | None]:
     image = ctx.rooms.cluster.image
     if ctx.api_version >= _IDS_FROM_VERSION:
         topic = image.topic_by_id(topic_data.topic_id)
         if topic is None:
-            unknown = Error.UNKNOWN_TOPIC_OR_PARTITION if topic_data.topic_id == ZERO_UUID else Error.UNKNOWN_TOPIC_ID
-            return None, KafkaError(unknown)
+            return None, KafkaError(Error.UNKNOWN_TOPIC_ID)
     else:
         topic = image.topic(topic_data.name)
     try:

@@ -163,7 +163,13 @@ class EmbeddedLogs:
             return Outcome(log_start_offset=partition.start_offset, error=verdict.error, message=verdict.message)
         if isinstance(verdict, Repeated):
             end = verdict.last_offset + 1
-            return Outcome(verdict.first_offset, end, partition.start_offset, duplicate=True)
+            return Outcome(
+                verdict.first_offset,
+                end,
+                partition.start_offset,
+                duplicate=True,
+                repeated_timestamp=verdict.timestamp,
+            )
         try:
             partition.append(write, verdict, self._clock.now_ms())
         except OSError as failure:
