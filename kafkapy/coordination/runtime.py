@@ -293,7 +293,11 @@ class Shard:
             if not piece.records:
                 break
             for position, header in walk(piece.records):
-                replay.take(memoryview(piece.records)[position : position + header.size_bytes], header)
+                try:
+                    replay.take(memoryview(piece.records)[position : position + header.size_bytes], header)
+                except Exception as unreadable:
+                    unreadable.add_note(f"while replaying {self.log}, in the batch at offset {header.base_offset}")
+                    raise
                 offset = header.next_offset
             await trio.lowlevel.checkpoint()
         self._end_offset = offset

@@ -212,6 +212,14 @@ async def test_records_of_a_transaction_count_from_its_commit_on(make_shard, log
     assert (await make_shard()).machine.total == 1
 
 
+async def test_what_cannot_be_replayed_is_named(logs):
+    batch = build_batch([Record(0, 1, b"n", b"not a number", [])])
+    await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)])
+    with pytest.raises(ValueError) as unreadable:
+        await Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock()).run()
+    assert unreadable.value.__notes__ == ["while replaying __numbers-0, in the batch at offset 0"]
+
+
 async def test_commands_are_refused_while_loading(logs):
     shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock())
     assert not shard.loaded
