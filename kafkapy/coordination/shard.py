@@ -1,7 +1,7 @@
 """What a coordinator is made of: a machine that decides, a journal that writes its facts down.
 
 A machine is pure. It sees commands, tickets and the time; it returns a `Decision`. The runtime
-(coordination/runtime.py) appends the facts to the shard's log, applies them, and only then releases the answers.
+(coordination/runtime.py) applies the facts, appends them to the shard's log, and only then releases the answers.
 Loading a shard is applying its log from the start, so start-up is the same code as running.
 """
 
@@ -53,7 +53,7 @@ class Machine(Protocol):
         """
 
     def apply(self, fact: Any) -> None:
-        """Take one persisted fact: the only way durable state changes."""
+        """Take one fact, just decided or read back from the log: the only way durable state changes."""
 
     def loaded(self, now_ms: int) -> Decision:
         """Called once the log is replayed: the timers (and facts) that the loaded state calls for."""
