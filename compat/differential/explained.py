@@ -1,3 +1,18 @@
-"""Differences that stand, each with its reason: a text that occurs in the line → why."""
+"""Differences that stand, each with its reason: a text that occurs in the line -> why."""
 
-EXPLAINED: dict[str, str] = {}
+EXPLAINED: dict[str, str] = {
+    "Metadata: null name and zero id answers[0]": (
+        "Kafka fails with a null pointer (UNKNOWN_SERVER_ERROR); kafkapy says INVALID_REQUEST at the same place"
+    ),
+    "Produce: null records": "Kafka fails inside and never answers; kafkapy closes the connection",
+    "Produce: record count and offsets that do not fit answers[7]": (
+        "compression bits that name no codec: Kafka fails inside (UNKNOWN_SERVER_ERROR); kafkapy says CORRUPT_MESSAGE"
+    ),
+    "Produce: corrupt: a flipped bit, a short batch, no batch, two batches, old magic answers[6]": (
+        "an unknown magic byte: same error, only Kafka adds a text"
+    ),
+    "Fetch: a session over a topic that is deleted and made again answers[1].responses[0].partitions[0].error_code": (
+        "by topic id, after the topic is gone: Kafka answers by the name it remembers (UNKNOWN_TOPIC_OR_PARTITION), "
+        "kafkapy by the id (UNKNOWN_TOPIC_ID); clients refresh their metadata on either"
+    ),
+}

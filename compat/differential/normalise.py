@@ -45,7 +45,11 @@ class Normaliser:
             return "<port>"
         if name == "cluster_id" and value:
             return "<cluster>"
-        if name in ("session_id", "producer_id") and isinstance(value, int) and value > 0:
+        if (
+            name in ("session_id", "producer_id")
+            and isinstance(value, int)
+            and (value > 0 or (value == 0 and name == "producer_id"))
+        ):
             return self._symbol(name, value)
         if name in ("error_message", "batch_index_error_message"):
             return None if value is None else "<text>"

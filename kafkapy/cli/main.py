@@ -16,9 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.insert(0, "start")
     options = _parser().parse_args(given)
     if options.command == "check":
-        from kafkapy.cli.check import check
+        from kafkapy.cli import check
 
-        return check(options.directory)
+        return check.run(options.directory)
     from kafkapy.cli.start import start
 
     return start(options)

@@ -41,7 +41,7 @@ from kafkapy.groups.group import Group, GroupState
 from kafkapy.groups.offsets import GroupOffsets, validate_commit, validate_deletion
 from kafkapy.groups.settings import GroupSettings
 
-CLASSIC_TYPE = "Classic"
+CLASSIC_TYPE = "classic"
 
 _EXPIRY_KEY = ("expiry",)
 

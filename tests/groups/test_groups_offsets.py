@@ -321,9 +321,9 @@ def test_groups_are_listed_by_state_and_type(coordinator):
         return {(group.group_id, group.state, group.protocol_type, group.group_type) for group in found}
 
     simple, live, coming = (
-        ("simple", "Empty", "", "Classic"),
-        ("live", "Stable", "consumer", "Classic"),
-        ("coming", "Empty", "", "Classic"),
+        ("simple", "Empty", "", "classic"),
+        ("live", "Stable", "consumer", "classic"),
+        ("coming", "Empty", "", "classic"),
     )
     assert listed() == {simple, live, coming}
     assert listed(states={"stable"}) == {live}

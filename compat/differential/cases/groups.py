@@ -407,4 +407,8 @@ def _(s):
     find(s, s.topic("g"))
     commit(s, s.topic("g"), 5, version=8, note=False)
     s.ask(request_class(20)(topic_names=[s.topic()], timeout_ms=5000), version=5, note=False)
-    offsets(s, s.topic("g"), None, version=7)
+    everything = OffsetFetch(group_id=s.topic("g"), topics=None)
+    for _ in range(200):  # Kafka forgets them a moment after it has answered
+        if not s.ask(everything, version=7, note=False)["topics"]:
+            break
+    s.ask(everything, version=7)

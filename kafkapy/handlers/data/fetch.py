@@ -43,7 +43,6 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse:
         return FetchResponse(error_code=refusal.error, session_id=NO_SESSION)
     outcomes = await _outcomes(request, context.wanted, ctx)
     told = context.select((key, _news(result)) for key, result in outcomes)
-    committed = request.isolation_level == IsolationLevel.READ_COMMITTED
     response = FetchResponse(session_id=context.session_id)
     last: TopicResponse | None = None
     for key, result in outcomes:
@@ -52,7 +51,7 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse:
         if last is None or last.topic_id != key.topic_id or last.topic != key.topic:
             last = TopicResponse(topic=key.topic, topic_id=key.topic_id)
             response.responses.append(last)
-        last.partitions.append(_packed(key.partition, result, committed=committed))
+        last.partitions.append(_packed(key.partition, result))
     return response
 
 
@@ -83,7 +82,7 @@ async def _outcomes(request: FetchRequest, wanted: Sequence[Wanted], ctx: Contex
             targets.append(target)
             outcomes.append((one.key, Result()))
         else:
-            outcomes.append((one.key, Result(target)))
+            outcomes.append((one.key, Result(target, aborted=())))
     if targets:
         max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
         results = await fetch(
@@ -153,7 +152,7 @@ def _news(result: Result) -> News:
     )
 
 
-def _packed(index: int, result: Result, *, committed: bool) -> PartitionData:
+def _packed(index: int, result: Result) -> PartitionData:
     data = PartitionData(
         partition_index=index,
         error_code=result.error,
@@ -162,11 +161,12 @@ def _packed(index: int, result: Result, *, committed: bool) -> PartitionData:
         log_start_offset=result.log_start_offset,
         records=result.records,
     )
-    data.aborted_transactions = None
-    if committed and result.error is Error.NONE:
+    if result.aborted is None:
+        data.aborted_transactions = None
+    else:
         data.aborted_transactions = [
             FetchResponse.AbortedTransaction(producer_id=row.producer_id, first_offset=row.first_offset)
-            for row in result.aborted or ()
+            for row in result.aborted
         ]
     if result.diverging is not None:
         data.diverging_epoch = FetchResponse.EpochEndOffset(

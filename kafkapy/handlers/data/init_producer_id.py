@@ -20,3 +20,10 @@ async def handle(request: InitProducerIdRequest, ctx: Context) -> InitProducerId
     if request.transactional_id is not None:
         raise KafkaError(Error.INVALID_REQUEST if not request.transactional_id else Error.COORDINATOR_NOT_AVAILABLE)
     return InitProducerIdResponse(producer_id=await ctx.rooms.producer_ids.next_producer_id(), producer_epoch=0)
+
+
+def refuse(request: InitProducerIdRequest, refusal: KafkaError, ctx: Context) -> InitProducerIdResponse:
+    """The error response: no id, no epoch."""
+    return InitProducerIdResponse(
+        error_code=refusal.error, producer_id=NO_PRODUCER_ID, producer_epoch=NO_PRODUCER_EPOCH
+    )

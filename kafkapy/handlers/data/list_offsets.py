@@ -28,7 +28,7 @@ async def handle(request: ListOffsetsRequest, ctx: Context) -> ListOffsetsRespon
     response = ListOffsetsResponse()
     for topic in request.topics:
         answers = []
-        for asked in topic.partitions:
+        for asked in {partition.partition_index: partition for partition in topic.partitions}.values():
             try:
                 if counts[topic.name, asked.partition_index] > 1:
                     raise KafkaError(Error.INVALID_REQUEST)

@@ -56,8 +56,8 @@ async def test_groups_are_listed_in_every_version(broker, version, autojump_cloc
     assert answer.error_code == Error.NONE
     state = {"live": "Stable", "simple": "Empty"} if version >= 4 else {"live": "", "simple": ""}
     assert {(g.group_id, g.protocol_type, g.group_state, g.group_type) for g in answer.groups} == {
-        ("live", "consumer", state["live"], "Classic" if version >= 5 else ""),
-        ("simple", "", state["simple"], "Classic" if version >= 5 else ""),
+        ("live", "consumer", state["live"], "classic" if version >= 5 else ""),
+        ("simple", "", state["simple"], "classic" if version >= 5 else ""),
     }
 
 
