@@ -46,7 +46,6 @@ PURE = (
     "storage/sequencing.py",
     "storage/aborted.py",
     "coordination/shard.py",
-    "log/budget.py",
     "log/fetch_session.py",
     "cluster/image.py",
     "cluster/machine.py",

@@ -1,11 +1,12 @@
 """The checker behind `kafkapy check`: reads a data directory, changes nothing, and names every broken invariant.
 
-Run it on a directory that no broker uses. It checks what docs/storage_format.md promises: folders and their names, every
-batch's length, CRC and order, offsets without overlap between segments, indexes that rise and point at batches, epochs
-that rise, snapshots that can be read.
+Run it on a directory that no broker uses. It checks what docs/storage_format.md promises: folders and their names,
+every batch's length, CRC and order, offsets without overlap between segments, indexes that rise and point at batches,
+epochs that rise, snapshots that can be read.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def _check_partition(disk: Disk, folder: Path) -> Iterator[Finding]:
     if checkpoints.read_topic_id(disk, folder) is None:
         yield Finding(str(folder / checkpoints.PARTITION_METADATA), "the topic id is missing or not readable")
     epochs = checkpoints.read_epochs(disk, folder)
-    for before, after in zip(epochs, epochs[1:], strict=False):
+    for before, after in pairwise(epochs):
         if after[0] <= before[0] or after[1] < before[1]:
             yield Finding(str(folder / checkpoints.LEADER_EPOCHS), f"epoch {after} does not follow {before}")
     names = sorted(disk.names(folder))
@@ -57,8 +58,7 @@ def _check_partition(disk: Disk, folder: Path) -> Iterator[Finding]:
             if base < expected:
                 yield Finding(str(folder / name), f"begins at offset {base}, inside of the segment before ({expected})")
             positions: dict[int, int] = {}
-            for finding in _check_segment(disk, folder / name, base, positions):
-                yield finding
+            yield from _check_segment(disk, folder / name, base, positions)
             expected = max(expected, base, *(last + 1 for last in positions.values()))
             yield from _check_indexes(disk, folder, name[:-4], base, positions)
         elif name.endswith(".snapshot"):
