@@ -170,7 +170,7 @@ class GroupMachine:
         out.answers.append(Answer(ticket, description))
 
     def _list(self, command: ListGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        right_type = not command.types or CLASSIC_TYPE.lower() in command.types
+        right_type = not command.types or CLASSIC_TYPE in command.types
         listed = [
             ListedGroup(group.group_id, group.protocol_type or "", group.state.value, CLASSIC_TYPE)
             for group in self.groups.values()
