@@ -3,9 +3,9 @@
 from kafkapy.config.setting import Setting, Type
 
 _ROWS = (
-    Setting("interval.ms", Type.INT, "300000", "", dynamic=True),
-    Setting("match", Type.LIST, "", "", dynamic=True),
-    Setting("metrics", Type.LIST, "", "", dynamic=True),
+    Setting("interval.ms", Type.INT, "300000", "How often clients push their metrics, in milliseconds.", dynamic=True),
+    Setting("match", Type.LIST, "", "Which clients a subscription is for, as name=pattern pairs.", dynamic=True),
+    Setting("metrics", Type.LIST, "", "Prefixes of the metrics that clients push.", dynamic=True),
 )
 
 CLIENT_METRICS: dict[str, Setting] = {row.name: row for row in _ROWS}
