@@ -2,6 +2,7 @@
 
 import uuid
 
+from cases.groups import find
 from cases.topics import UNKNOWN_ID, creatable, create, topic_id
 from registry import Scene, case
 
@@ -251,6 +252,13 @@ def _(s):
             ],
         )
     )
+
+
+@case("Produce", "into an internal topic", first=3, last=12)
+def _(s):
+    find(s, s.topic("g"))
+    produce(s, batch(b"a"), name="__consumer_offsets")
+    produce(s, batch(b"a"), name="__consumer_offsets", partition=99)
 
 
 @case("Produce", "nothing at all", first=3)

@@ -82,7 +82,9 @@ async def _outcomes(request: FetchRequest, wanted: Sequence[Wanted], ctx: Contex
             targets.append(target)
             outcomes.append((one.key, Result()))
         else:
-            outcomes.append((one.key, Result(target, aborted=())))
+            # Only what is not there at all is answered with a list of aborted transactions, an empty one.
+            unread = target is Error.NOT_LEADER_OR_FOLLOWER
+            outcomes.append((one.key, Result(target, aborted=None if unread else ())))
     if targets:
         max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
         results = await fetch(

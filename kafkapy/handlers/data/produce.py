@@ -37,6 +37,9 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
                 error = Error.UNKNOWN_TOPIC_OR_PARTITION
             elif whole_error is not Error.NONE:
                 error = whole_error
+            elif topic is not None and topic.is_internal:
+                # What stands in these logs is read back as facts: only coordinators write them.
+                error = Error.INVALID_TOPIC_EXCEPTION
             if error is not Error.NONE or topic is None or partition is None:
                 response.partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
                 continue
