@@ -259,7 +259,7 @@ class ApacheKafka(Broker):
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             storage_tool = ["java", "-cp", f"{kafka_home()}/libs/*", "kafka.tools.StorageTool"]
             subprocess.run(
-                [*storage_tool, "format", "-t", cluster_id, "-c", str(self.properties_path)],
+                [*storage_tool, "format", f"--cluster-id={cluster_id}", "-c", str(self.properties_path)],
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
