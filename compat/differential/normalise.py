@@ -24,7 +24,8 @@ def by_name(entry: Any) -> str:
 class Normaliser:
     """Keeps one broker's symbols for the length of a case."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
         self._symbols: dict[tuple[str, Any], str] = {}
         self._counts: dict[str, int] = {}
 
@@ -39,6 +40,8 @@ class Normaliser:
             return self("<zero id>" if value == str(NULL_UUID) else uuid.UUID(value), name)
         if isinstance(value, str) and (match := MEMBER.match(value)):
             return self._symbol(f"member of {match.group(1)}", value)
+        if isinstance(value, str):
+            value = value.replace(self._prefix, "<case>")
         if name in TIMES and isinstance(value, int) and value > 0:
             return "<time>"
         if name in ADDRESSES:
@@ -54,7 +57,9 @@ class Normaliser:
         if name in ("error_message", "batch_index_error_message"):
             return None if value is None else "<text>"
         if isinstance(value, memoryview | bytearray):
-            return bytes(value)
+            return repr(bytes(value))
+        if isinstance(value, bytes):
+            return repr(value)
         return value
 
     def _symbol(self, kind: str, value: Any) -> str:

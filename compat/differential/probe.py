@@ -107,7 +107,7 @@ def decode_response(key: int, version: int, answer: bytes) -> dict[str, Any]:
     if key == 18 and body[:2] == b"\x00\x23":
         decode_version = 0  # an unsupported ApiVersions is answered in the layout of version 0
     if key == 18 and body[:2] != b"\x00\x00":
-        # kafka-python reads every error of this API in the layout of version 0, though only UNSUPPORTED_VERSION comes so.
+        # kafka-python reads every error of this API in the layout of version 0; only UNSUPPORTED_VERSION comes so.
         refused, end = ApiVersionsResponse.decode(decode_version, body)
         return {
             "error_code": refused.error_code,

@@ -169,9 +169,10 @@ async def test_beyond_max_connections_one_waits_for_a_place(start_broker: Any) -
 
 async def test_idle_connections_are_closed(start_broker: Any) -> None:
     async with start_broker(memory=True, settings={"connections.max.idle.ms": "200"}) as broker:
-        async with await Wire.connect(broker.port) as wire:
-            await wire.ask(ApiVersionsRequest(), 0)
-            assert await wire.is_closed()
+        wire = await Wire.connect(broker.port)
+        await wire.ask(ApiVersionsRequest(), 0)
+        assert await wire.is_closed()
+        await wire.stream.aclose()
 
 
 async def test_a_reader_that_does_not_read_costs_one_answer(start_broker: Any) -> None:

@@ -1,14 +1,14 @@
 """Produce, Fetch, ListOffsets, OffsetForLeaderEpoch, InitProducerId."""
 
-import uuid
+import time
 
 from cases.groups import find
 from cases.topics import UNKNOWN_ID, creatable, create, topic_id
 from registry import Scene, case
 
 from kafkapy.protocol.messages import request_class
-from kafkapy.records.builder import build_batch
 from kafkapy.records.batch import Compression
+from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 
 Produce = request_class(0)
@@ -493,6 +493,10 @@ def _(s):
 @case("InitProducerId", "idempotent: fresh ids; recovery of what is unknown; the empty transactional id", first=0)
 def _(s):
     Request = request_class(22)
+    for _ in range(500):  # a fresh node has no block of ids yet
+        if s.ask(Request(transactional_id=None, transaction_timeout_ms=60000), note=False)["error_code"] == 0:
+            break
+        time.sleep(0.02)
     s.ask(Request(transactional_id=None, transaction_timeout_ms=60000))
     s.ask(Request(transactional_id=None, transaction_timeout_ms=-1))
     s.ask(Request(transactional_id="", transaction_timeout_ms=60000))
@@ -500,6 +504,3 @@ def _(s):
         s.ask(Request(transactional_id=None, transaction_timeout_ms=60000, producer_id=5, producer_epoch=3))
         s.ask(Request(transactional_id=None, transaction_timeout_ms=60000, producer_id=5, producer_epoch=-1))
         s.ask(Request(transactional_id=None, transaction_timeout_ms=60000, producer_id=-1, producer_epoch=3))
-
-
-__all__ = ["uuid"]

@@ -1,5 +1,7 @@
 """The classic group protocol and committed offsets, in sequences where state matters."""
 
+import time
+
 from cases.topics import UNKNOWN_ID, creatable, create, topic_id
 from registry import Scene, case
 
@@ -18,10 +20,14 @@ CHANGED = b"\x00\x00" + b"\x00\x00\x00\x01\x00\x01t" + b"\xff\xff\xff\xff"
 
 
 def find(s: Scene, group, version=1, note=False):
-    for _ in range(100):
+    """Find the coordinator, and wait until it serves: a fresh node loads for a while."""
+    for _ in range(500):
         answer = s.ask(request_class(10)(key=group, key_type=0), version=version, note=False)
         if answer.get("error_code") == 0:
-            return answer
+            beat = s.ask(Heartbeat(group_id=group, generation_id=1, member_id="nobody"), version=0, note=False)
+            if beat["error_code"] not in (14, 15, 16):
+                return answer
+        time.sleep(0.02)
     return answer
 
 
@@ -191,7 +197,7 @@ def _(s):
 
 @case("LeaveGroup", "known, unknown, again; several at once")
 def _(s):
-    member, generation = stable(s, s.topic("g"))
+    member, _ = stable(s, s.topic("g"))
     if s.version < 3:
         for group, name in (
             (s.topic("g"), "nobody"),

@@ -1,0 +1,33 @@
+"""Every API, every version: the answers that Apache Kafka 4.3.1 gave to the same questions, as recorded."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import trio
+
+DIFFERENTIAL = Path(__file__).resolve().parent.parent.parent / "compat" / "differential"
+sys.path.insert(0, str(DIFFERENTIAL))
+
+from explained import EXPLAINED
+from normalise import differences
+from player import chosen, play
+from recorded import load
+
+
+async def test_the_answers_are_those_of_apache_kafka(start_broker: Any) -> None:
+    recorded = load()
+    found = []
+    count = 0
+    async with start_broker() as broker:
+        for api, about, version, case in chosen(""):
+            ours = await trio.to_thread.run_sync(play, case, "127.0.0.1", broker.port, version)
+            theirs = recorded[f"{api} v{version}: {about}"]
+            count += 1
+            found += [
+                f"{api} v{version}: {about}: {line}"
+                for line in differences(ours, theirs, "answers")
+                if not any(rule in f"{api}: {about} {line}" for rule in EXPLAINED)
+            ]
+    assert count == len(recorded)
+    assert not found, "\n".join(found)

@@ -1,0 +1,166 @@
+"""The cluster machine by commands and decisions; the journal by its bytes."""
+
+import pytest
+
+from kafkapy.cluster.journal import MetadataJournal
+from kafkapy.cluster.machine import (
+    AllocateProducerIds,
+    ClusterMachine,
+    CreatePartitions,
+    CreateTopics,
+    DeleteTopics,
+    NewPartitions,
+    NewTopic,
+)
+from kafkapy.config.layers import BrokerConfig
+from kafkapy.coordination.shard import Entry
+from kafkapy.errors import Error, KafkaError
+from kafkapy.records.batch import CorruptBatch
+
+ID = b"0123456789abcdef"
+
+
+class Driver:
+    """A machine whose facts are applied at once, through the journal's bytes."""
+
+    def __init__(self) -> None:
+        self.machine = self.fresh()
+        self.log: list[Entry] = []
+
+    @staticmethod
+    def fresh() -> ClusterMachine:
+        return ClusterMachine("cluster", 1, BrokerConfig.load())
+
+    def do(self, command: object) -> list[object]:
+        decision = self.machine.decide(command, 7, 0)
+        journal = MetadataJournal()
+        for fact in decision.facts:
+            self.log += journal.encode(fact)
+            self.machine.apply(fact)
+        [answer] = decision.answers
+        assert answer.ticket == 7
+        return answer.value
+
+    def replayed(self) -> ClusterMachine:
+        machine, journal = self.fresh(), MetadataJournal()
+        for entry in self.log:
+            machine.apply(journal.decode(entry))
+        return machine
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return Driver()
+
+
+def create(driver: Driver, name: str, topic_id: bytes = ID, validate_only: bool = False, **fields: object) -> object:
+    [result] = driver.do(CreateTopics([NewTopic(name, **fields)], [topic_id], validate_only))
+    return result
+
+
+def error_of(result: object) -> Error:
+    assert isinstance(result, KafkaError)
+    return result.error
+
+
+def test_a_topic_is_created_with_the_defaults(driver: Driver) -> None:
+    create(driver, "t", overrides={"retention.ms": "1000"})
+    topic = driver.machine.image().topic("t")
+    assert topic is not None
+    assert (topic.topic_id, len(topic.partitions), topic.replication_factor) == (ID, 1, 1)
+    assert topic.config["retention.ms"] == 1000
+    assert driver.machine.image().topic_by_id(ID) is topic
+
+
+def test_an_image_does_not_change(driver: Driver) -> None:
+    create(driver, "t")
+    before = driver.machine.image()
+    driver.do(CreatePartitions([NewPartitions("t", 3)]))
+    create(driver, "u", b"x" * 16)
+    after = driver.machine.image()
+    assert len(before.topics) == 1
+    assert len(before.topics["t"].partitions) == 1
+    assert len(after.topics["t"].partitions) == 3
+
+
+def test_validating_leaves_nothing(driver: Driver) -> None:
+    create(driver, "t", validate_only=True)
+    assert driver.machine.image().topic("t") is None
+    assert driver.log == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"partition_count": 0}, Error.INVALID_PARTITIONS),
+        ({"replication_factor": 0}, Error.INVALID_REPLICATION_FACTOR),
+        ({"replication_factor": 2}, Error.INVALID_REPLICATION_FACTOR),
+        ({"assignments": [(0, [1])], "partition_count": 1}, Error.INVALID_REQUEST),
+        ({"assignments": [(0, [2])]}, Error.INVALID_REPLICA_ASSIGNMENT),
+        ({"assignments": [(1, [1])]}, Error.INVALID_REPLICA_ASSIGNMENT),
+        ({"assignments": [(0, [1]), (0, [1])]}, Error.INVALID_REPLICA_ASSIGNMENT),
+        ({"assignments": [(0, [])]}, Error.INVALID_REPLICA_ASSIGNMENT),
+        ({"overrides": {"no.such": "1"}}, Error.INVALID_CONFIG),
+        ({"overrides": {"retention.ms": None}}, Error.INVALID_CONFIG),
+        ({"overrides": {"cleanup.policy": "burn"}}, Error.INVALID_CONFIG),
+    ],
+)
+def test_what_cannot_be_created_is_refused(driver: Driver, fields: dict[str, object], error: Error) -> None:
+    assert error_of(create(driver, "t", **fields)) is error
+    assert driver.log == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "x" * 250])
+def test_names_must_be_legal(driver: Driver, name: str) -> None:
+    assert error_of(create(driver, name)) is Error.INVALID_TOPIC_EXCEPTION
+
+
+def test_the_metadata_log_is_not_a_topic(driver: Driver) -> None:
+    assert error_of(create(driver, "__cluster_metadata")) is Error.INVALID_REQUEST
+
+
+def test_names_must_not_collide_and_a_deleted_name_is_free_again(driver: Driver) -> None:
+    create(driver, "a.b")
+    assert error_of(create(driver, "a.b", b"y" * 16)) is Error.TOPIC_ALREADY_EXISTS
+    assert error_of(create(driver, "a_b", b"y" * 16)) is Error.INVALID_TOPIC_EXCEPTION
+    driver.do(DeleteTopics([ID]))
+    assert not isinstance(create(driver, "a_b", b"y" * 16), KafkaError)
+    assert error_of(driver.do(DeleteTopics([ID]))[0]) is Error.UNKNOWN_TOPIC_ID
+
+
+def test_partitions_only_grow(driver: Driver) -> None:
+    create(driver, "t", partition_count=2)
+    assert error_of(driver.do(CreatePartitions([NewPartitions("t", 2)]))[0]) is Error.INVALID_PARTITIONS
+    assert error_of(driver.do(CreatePartitions([NewPartitions("t", 1)]))[0]) is Error.INVALID_PARTITIONS
+    missing = driver.do(CreatePartitions([NewPartitions("u", 1)]))[0]
+    assert error_of(missing) is Error.UNKNOWN_TOPIC_OR_PARTITION
+    driver.do(CreatePartitions([NewPartitions("t", 4, [[1], [1]])]))
+    assert [p.log.partition for p in driver.machine.image().topics["t"].partitions] == [0, 1, 2, 3]
+
+
+def test_producer_ids_never_come_twice(driver: Driver) -> None:
+    first, second = driver.do(AllocateProducerIds()), driver.do(AllocateProducerIds())
+    driver.machine = driver.replayed()
+    third = driver.do(AllocateProducerIds())
+    assert [next(iter(block)) for block in (first, second, third)] == [0, 1000, 2000]
+
+
+def test_replaying_the_log_gives_the_same_cluster(driver: Driver) -> None:
+    create(driver, "t", partition_count=3, overrides={"cleanup.policy": "compact"})
+    create(driver, "u", b"u" * 16)
+    driver.do(DeleteTopics([b"u" * 16]))
+    driver.do(CreatePartitions([NewPartitions("t", 5)]))
+    live, again = driver.machine.image(), driver.replayed().image()
+    assert {n: (t.topic_id, t.partitions, dict(t.overrides)) for n, t in live.topics.items()} == {
+        n: (t.topic_id, t.partitions, dict(t.overrides)) for n, t in again.topics.items()
+    }
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\x01\x02", b"\x00\x02\x00", b"\x01\x02\x00\xff\xff"])
+def test_records_that_are_none_are_refused(value: bytes | None) -> None:
+    with pytest.raises(CorruptBatch):
+        MetadataJournal().decode(Entry(None, value))
+
+
+def test_records_of_other_kinds_are_passed_over() -> None:
+    assert MetadataJournal().decode(Entry(None, b"\x01\x14\x00\x00")) is None
