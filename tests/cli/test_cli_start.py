@@ -95,7 +95,7 @@ def test_a_directory_serves_one_process(tmp_path: Path) -> None:
         (["-c", "num.partitions=many"], "num.partitions"),
         (["-c", "nonsense"], "KEY=VALUE"),
         (["-c", "listeners=SASL_SSL://:0"], "SASL_SSL"),
-        (["-c", "listeners=PLAINTEXT://:0,PLAINTEXT://:0"], "different name"),
+        (["-c", "listeners=PLAINTEXT://:0,PLAINTEXT://:1"], "different name"),
         (["-c", "advertised.listeners=PLAINTEXT://0.0.0.0:9092"], "0.0.0.0"),
         (["missing.properties"], "missing.properties"),
         (["--port", "70000"], "70000"),
