@@ -5,12 +5,13 @@ To a client the first four are one (STATIC_BROKER_CONFIG). Above them lie the dy
 brokers'. A topic's own settings lie above the broker's.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from kafkapy.config.advice import complaints
 from kafkapy.config.broker import BROKER
+from kafkapy.config.checks import check_together
 from kafkapy.config.client_metrics import CLIENT_METRICS
 from kafkapy.config.group import GROUP
 from kafkapy.config.setting import ConfigError, Setting, Source, Type, text_of
@@ -33,13 +34,12 @@ _ONE_NODE = (
 )
 """Counts of replicas that a single node cannot reach."""
 
-_KRAFT = re.compile(r"process\.roles|controller\..*|metadata\..*|early\.start\.listeners|.*quorum.*")
-"""Kafka's own arrangement of nodes: accepted, and of no consequence here."""
-
-_FOREIGN = re.compile(
-    r"listener\.name\..*|.*\.class\.name|zookeeper\..*|sasl\..*|ssl\..*|confluent\..*|rsm\.config\..*|rlmm\.config\..*"
+_OF_A_LISTENER = r"listener\.name\.[^.]*\.(.*)"
+_OF_A_MECHANISM = (
+    r".*(sasl\.jaas\.config|sasl\.login\.callback\.handler\.class|sasl\.login\.class"
+    r"|sasl\.server\.callback\.handler\.class|connections\.max\.reauth\.ms)"
 )
-"""Families of keys that Kafka passes on to plugins without knowing them."""
+"""Settings that a listener's prefix, and for some a mechanism's name after it, gives one listener alone."""
 
 _SYNONYMS = (
     ("log.retention.ms", "log.retention.minutes", "log.retention.hours"),
@@ -86,7 +86,8 @@ class BrokerConfig:
         self.static = dict(static)
         self.dynamic_broker = dict(dynamic_broker or {})
         # A fresh Kafka cluster keeps min.insync.replicas as a cluster-wide dynamic default (KIP-966).
-        self.dynamic_default = dict(dynamic_default or {"min.insync.replicas": static.get("min.insync.replicas", "1")})
+        self.dynamic_default = {"min.insync.replicas": static.get("min.insync.replicas", "1")}
+        self.dynamic_default.update(dynamic_default or {})
         self.warnings = list(warnings)
         self._values: dict[str, Any] = {}
 
@@ -101,20 +102,24 @@ class BrokerConfig:
     ) -> "BrokerConfig":
         """Merge the static layers and check every value; ConfigError at the first that is not valid."""
         given = {**(file or {}), **(environment or {}), **(flags or {})}
-        warnings = _complaints(given)
         static = {**profile, **given}
         if "broker.id" in given and "node.id" not in given:
             static["node.id"] = given["broker.id"]
-        static.setdefault("broker.id", static["node.id"])
+        static.setdefault("broker.id", static.get("node.id", "-1"))
+        for name, text in static.items():
+            if name in BROKER:
+                BROKER[name].parse(text)
+        warnings = complaints(given)
         for name in _ONE_NODE:
             if int(static.get(name) or BROKER[name].default or 1) > 1:
                 if name in given:
                     warnings.append(f"{name}={given[name]} is more than one node can hold; using 1")
                 static[name] = "1"
-        for name, text in static.items():
-            if name in BROKER:
-                BROKER[name].parse(text)
-        return cls(static, warnings=warnings)
+        config = cls(static, warnings=warnings)
+        if config["node.id"] != config["broker.id"]:
+            raise ConfigError("You must set `node.id` to the same value as `broker.id`.")
+        check_together(config.__getitem__, config.milliseconds)
+        return config
 
     def with_dynamic(self, *, broker: Mapping[str, str], default: Mapping[str, str]) -> "BrokerConfig":
         """The same static layers under other dynamic ones."""
@@ -132,13 +137,14 @@ class BrokerConfig:
         return any(name in layer for layer in (self.dynamic_broker, self.dynamic_default, self.static))
 
     def milliseconds(self, name: str) -> int | None:
-        """A duration that has coarser synonyms (log.roll.ms and log.roll.hours), by their precedence."""
+        """A duration that has coarser synonyms (log.roll.ms and log.roll.hours): the finest that has a value.
+
+        None when none has. Any negative retention is -1, for ever.
+        """
         for synonym in _family(name):
-            if self.is_set(synonym) and self[synonym] is not None:
-                return int(self[synonym]) * _MILLISECONDS[synonym.rpartition(".")[2]]
-        for synonym in _family(name):
-            if self[synonym] is not None:
-                return int(self[synonym]) * _MILLISECONDS[synonym.rpartition(".")[2]]
+            if (value := self[synonym]) is not None:
+                duration_ms = int(value) * _MILLISECONDS[synonym.rpartition(".")[2]]
+                return -1 if duration_ms < 0 and name == "log.retention.ms" else duration_ms
         return None
 
     def synonyms(self, name: str) -> list[Synonym]:
@@ -150,29 +156,37 @@ class BrokerConfig:
             (self.static, Source.STATIC_BROKER_CONFIG),
         ):
             found += [
-                Synonym(other, _shown(BROKER[other], layer[other]), source) for other in _family(name) if other in layer
+                Synonym(other, _shown(_definition(other), layer[other]), source)
+                for other in _family(name)
+                if other in layer
             ]
         found += [
             Synonym(other, default, Source.DEFAULT_CONFIG)
             for other in _family(name)
-            if (default := BROKER[other].default) is not None
+            if other in BROKER and (default := BROKER[other].default) is not None
         ]
+        # What is said under another name alone does not count as said of this one.
         while found and found[0].name != name:
             del found[0]
         return found
 
     def describe(self, cluster_defaults: bool = False) -> list[DescribedConfig]:
-        """Every setting as the BROKER resource answers it; with `cluster_defaults` only what is set for all brokers."""
+        """Every setting as the BROKER resource answers it; with `cluster_defaults` only what is set for all brokers.
+
+        Kafka lists what it was given even when it does not know it, without the value, which could be a secret.
+        """
         described = []
-        for setting in BROKER.values():
-            if setting.internal:
-                continue
-            synonyms = self.synonyms(setting.name)
+        names = [setting.name for setting in BROKER.values() if not setting.internal]
+        names += [name for name in self.static if name not in BROKER or BROKER[name].internal]
+        for name in names:
+            synonyms = self.synonyms(name)
             if cluster_defaults:
                 synonyms = [entry for entry in synonyms if entry.source is Source.DYNAMIC_DEFAULT_BROKER_CONFIG]
                 if not synonyms:
                     continue
-            described.append(_described(setting, text_of(self[setting.name]), synonyms, read_only=not setting.dynamic))
+            setting = _definition(name)
+            value = text_of(self[name]) if name in BROKER else self.static[name]
+            described.append(_described(setting, value, synonyms, read_only=not setting.dynamic))
         return described
 
     def _value(self, name: str) -> Any:
@@ -216,27 +230,30 @@ class TopicConfig:
                 continue
             synonyms = self._broker.synonyms(setting.synonym) if setting.synonym else []
             if setting.name in self.overrides:
-                own = Synonym(setting.name, self.overrides[setting.name], Source.DYNAMIC_TOPIC_CONFIG)
+                own = Synonym(setting.name, text_of(self[setting.name]), Source.DYNAMIC_TOPIC_CONFIG)
                 synonyms = [own, *synonyms]
             described.append(_described(setting, text_of(self[setting.name]), synonyms, read_only=False))
         return described
 
 
-def validate_topic_overrides(overrides: Mapping[str, str]) -> None:
-    """Check a topic's own settings by themselves and together; ConfigError for the first problem."""
-    for name, text in overrides.items():
+def validate_topic_overrides(overrides: Mapping[str, str], broker: BrokerConfig | None = None) -> None:
+    """Check a topic's own settings by themselves and with the broker's; ConfigError for the first problem."""
+    for name in overrides:
         if name not in TOPIC:
             raise ConfigError(f"Unknown topic config name: {name}")
+    for name, text in overrides.items():
         TOPIC[name].parse(text)
-    config = TopicConfig(overrides, BrokerConfig({}))
-    if "min.compaction.lag.ms" in overrides or "max.compaction.lag.ms" in overrides:
-        low, high = config["min.compaction.lag.ms"], config["max.compaction.lag.ms"]
-        if low > high:
-            raise ConfigError(
-                f"conflict topic config setting min.compaction.lag.ms ({low}) > max.compaction.lag.ms ({high})"
-            )
-    if "remote.storage.enable" in overrides and config["remote.storage.enable"]:
-        raise ConfigError("remote.storage.enable cannot be set: tiered storage is switched off in the broker")
+    config = TopicConfig(overrides, broker or BrokerConfig({}))
+    low, high = config["min.compaction.lag.ms"], config["max.compaction.lag.ms"]
+    if low > high:
+        raise ConfigError(
+            f"conflict topic config setting min.compaction.lag.ms ({low}) > max.compaction.lag.ms ({high})"
+        )
+    if config["remote.storage.enable"]:
+        raise ConfigError(
+            "Tiered Storage functionality is disabled in the broker. "
+            "Topic cannot be configured with remote log storage."
+        )
 
 
 def describe_group(overrides: Mapping[str, str], broker: BrokerConfig) -> list[DescribedConfig]:
@@ -287,19 +304,17 @@ def _family(name: str) -> tuple[str, ...]:
     for family in _SYNONYMS:
         if name in family:
             return family
+    if name.startswith("listener.name.") and (of_listener := re.fullmatch(_OF_A_LISTENER, name)):
+        of_mechanism = re.fullmatch(_OF_A_MECHANISM, of_listener[1])
+        return name, of_mechanism[1] if of_mechanism else of_listener[1]
     return (name,)
 
 
-def _complaints(given: Mapping[str, str]) -> list[str]:
-    """What an operator should hear about the settings that were given."""
-    complaints = []
-    for name in given:
-        if _KRAFT.fullmatch(name) or _FOREIGN.fullmatch(name):
-            continue
-        if name not in BROKER:
-            near = difflib.get_close_matches(name, BROKER, n=1, cutoff=0.75)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            complaints.append(f"unknown setting {name}{hint}")
-        elif not BROKER[name].used:
-            complaints.append(f"{name} is accepted, but nothing in kafkapy reads it yet")
-    return complaints
+def _definition(name: str) -> Setting:
+    """The row of a setting; made up for one that only a listener has, and for one that Kafka does not know."""
+    if name in BROKER:
+        return BROKER[name]
+    for other in _family(name):
+        if other in BROKER:
+            return BROKER[other]._replace(name=name, doc="", dynamic=False)
+    return Setting(name, Type.UNKNOWN, None, "")

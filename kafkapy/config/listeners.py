@@ -1,10 +1,15 @@
 """Listeners: where the broker binds, and what it tells clients.
 
 Grammar and checks are Kafka's: `NAME://host:port`, separated by commas; an empty host binds all interfaces; IPv6
-addresses stand in brackets; names and ports are used once; every name has a security protocol.
+addresses stand in brackets; names and ports are used once; every name has a security protocol. More lenient than Kafka
+in one point: `advertised.listeners` is not needed beside a listener on all interfaces, since a client hears the address
+by which it came.
 """
 
+import ipaddress
 import re
+import socket
+from typing import NamedTuple
 
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.setting import ConfigError
@@ -13,79 +18,138 @@ from kafkapy.model import Endpoint
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SERVED_PROTOCOLS = ("PLAINTEXT",)
 
-_LISTENER = re.compile(r"(?P<name>[^:/]+)://(?P<host>\[[0-9a-zA-Z.:%_]*\]|[^\[\]:/]*):(?P<port>-?\d+)")
-_ANY_ADDRESS = ("0.0.0.0", "::", "0:0:0:0:0:0:0:0")
+_LISTENER = re.compile(r"(?P<name>.*)://\[?(?P<host>[0-9a-zA-Z\-%._:]*)\]?:(?P<port>[0-9]+)")
+_HIGHEST_PORT = 65535
+
+
+class _Listener(NamedTuple):
+    name: str
+    host: str
+    port: int
 
 
 def bound_listeners(config: BrokerConfig) -> list[Endpoint]:
-    """Where to listen. The controller's listeners are left out: there is no separate controller here."""
-    controllers = {name.upper() for name in config["controller.listener.names"] or []}
-    endpoints = [
-        endpoint
-        for endpoint in _parse("listeners", config["listeners"], config)
-        if endpoint.listener not in controllers
-    ]
+    """Where to listen; ConfigError when the settings make no sense, or ask for what kafkapy cannot serve.
+
+    The controller's listeners are left out: there is no separate controller here.
+    """
+    listeners = _parse("listeners", config)
+    _refuse_repeated_ports(listeners)
+    endpoints = _for_clients("listeners", listeners, config)
     if not endpoints:
-        raise ConfigError("listeners names no listener for clients")
-    _refuse_repeats("listeners", endpoints, ports=True)
+        raise ConfigError(
+            "listeners names no listener for clients; perhaps all of them appear in controller.listener.names?"
+        )
+    _check_between_brokers(endpoints, config)
     for endpoint in endpoints:
         if endpoint.security_protocol not in SERVED_PROTOCOLS:
             raise ConfigError(
-                f"listener {endpoint.listener} uses {endpoint.security_protocol}, which kafkapy does not serve yet; "
-                f"it serves {', '.join(SERVED_PROTOCOLS)}"
+                f"listener {endpoint.listener} uses {endpoint.security_protocol}, which is not supported yet; "
+                f"kafkapy serves {', '.join(SERVED_PROTOCOLS)}"
             )
     return endpoints
 
 
 def advertised_listeners(config: BrokerConfig) -> dict[str, Endpoint]:
-    """What to tell clients, by listener name; empty when nothing is set, and clients hear where they connected."""
-    given = config["advertised.listeners"]
-    if given is None:
+    """What to tell clients, by listener name; empty when nothing is set, and clients hear where they connected.
+
+    As in Kafka an empty host stands for this machine's name.
+    """
+    if config["advertised.listeners"] is None:
         return {}
-    endpoints = _parse("advertised.listeners", given, config)
-    _refuse_repeats("advertised.listeners", endpoints, ports=False)
-    bound = {endpoint.listener for endpoint in bound_listeners(config)}
+    endpoints = _for_clients("advertised.listeners", _parse("advertised.listeners", config), config)
+    bound = [endpoint.listener for endpoint in bound_listeners(config)]
+    if not endpoints:
+        raise ConfigError("advertised.listeners names no listener for clients")
     for endpoint in endpoints:
-        if endpoint.host in _ANY_ADDRESS:
+        if endpoint.listener not in bound:
             raise ConfigError(
-                f"advertised.listeners cannot use the address {endpoint.host}: no client can connect to it"
+                "advertised.listeners listener names must be equal to or a subset of the ones defined in listeners. "
+                f"Found {endpoint.listener}. The valid options based on the current configuration are {','.join(bound)}"
             )
-    return {endpoint.listener: endpoint for endpoint in endpoints if endpoint.listener in bound}
+        if endpoint.host == "0.0.0.0":
+            raise ConfigError(
+                "advertised.listeners cannot use the nonroutable meta-address 0.0.0.0. Use a routable IP address."
+            )
+    return {
+        endpoint.listener: endpoint if endpoint.host else endpoint._replace(host=socket.getfqdn())
+        for endpoint in endpoints
+    }
 
 
-def _parse(setting: str, entries: list[str], config: BrokerConfig) -> list[Endpoint]:
+def _parse(setting: str, config: BrokerConfig) -> list[_Listener]:
+    listeners: list[_Listener] = []
+    for entry in config[setting]:
+        match = _LISTENER.fullmatch(entry)
+        if match is None or int(match["port"]) > _HIGHEST_PORT:
+            raise ConfigError(f"{setting}: unable to parse {entry} to a broker endpoint, as in NAME://host:port")
+        name = match["name"].upper()
+        if any(listener.name == name for listener in listeners):
+            raise ConfigError(f"{setting}: each listener must have a different name, and {name} appears twice")
+        listeners.append(_Listener(name, match["host"], int(match["port"])))
+    return listeners
+
+
+def _refuse_repeated_ports(listeners: list[_Listener]) -> None:
+    """Two may share a port only if one has an IPv4 address, the other an IPv6 address; port 0 takes a free one."""
+    for port in {listener.port for listener in listeners if listener.port}:
+        hosts = [listener.host for listener in listeners if listener.port == port]
+        if len(hosts) > 1 and sorted(map(_ip_version, hosts)) != [4, 6]:
+            raise ConfigError(
+                f"listeners: each listener must have a different port unless exactly one listener has an IPv4 address "
+                f"and the other IPv6 address, port: {port}"
+            )
+
+
+def _ip_version(host: str) -> int:
+    """4 or 6 for an address, 0 for a name."""
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
+
+
+def _for_clients(setting: str, listeners: list[_Listener], config: BrokerConfig) -> list[Endpoint]:
+    controllers = {name.upper() for name in config["controller.listener.names"] or ()}
     protocols = _protocol_map(config)
     endpoints = []
-    for entry in entries:
-        match = _LISTENER.fullmatch(entry)
-        if match is None or not 0 <= int(match["port"]) <= 65535:
-            raise ConfigError(f"{setting}: {entry!r} is not of the form NAME://host:port")
-        name = match["name"].upper()
+    for name, host, port in listeners:
+        if name in controllers:
+            continue
         if name not in protocols:
             raise ConfigError(
-                f"{setting}: no security protocol is defined for listener {name}; see listener.security.protocol.map"
+                f"{setting}: no security protocol defined for listener {name}; see listener.security.protocol.map"
             )
-        endpoints.append(Endpoint(name, match["host"].strip("[]"), int(match["port"]), protocols[name]))
+        endpoints.append(Endpoint(name, host, port, protocols[name]))
     return endpoints
 
 
 def _protocol_map(config: BrokerConfig) -> dict[str, str]:
     protocols = {}
-    for entry in config["listener.security.protocol.map"].split(","):
-        name, _, protocol = entry.strip().partition(":")
-        if protocol.strip() not in PROTOCOLS:
+    text = config["listener.security.protocol.map"]
+    for entry in text.split(",") if text else ():
+        name, separator, protocol = (part.strip() for part in entry.partition(":"))
+        if not separator:
+            raise ConfigError(f"listener.security.protocol.map: {entry.strip()!r} is not of the form NAME:PROTOCOL")
+        if protocol.upper() not in PROTOCOLS:
             raise ConfigError(
-                f"listener.security.protocol.map: {entry.strip()!r} does not name one of {', '.join(PROTOCOLS)}"
+                f"Invalid security protocol `{protocol}` defined in listener.security.protocol.map; "
+                f"there are {', '.join(PROTOCOLS)}"
             )
-        protocols[name.strip().upper()] = protocol.strip()
+        protocols[name.upper()] = protocol.upper()
     return protocols
 
 
-def _refuse_repeats(setting: str, endpoints: list[Endpoint], *, ports: bool) -> None:
+def _check_between_brokers(endpoints: list[Endpoint], config: BrokerConfig) -> None:
+    """The listener between brokers must exist when it is named, though a single broker never uses it."""
+    given = config["inter.broker.listener.name"]
+    if given is None:
+        return
+    if "security.inter.broker.protocol" in config.static:
+        raise ConfigError("Only one of inter.broker.listener.name and security.inter.broker.protocol should be set.")
     names = [endpoint.listener for endpoint in endpoints]
-    if len(set(names)) != len(names):
-        raise ConfigError(f"{setting}: each listener must have a different name")
-    # The same port may be bound once for IPv4 and once for IPv6.
-    numbers = [(endpoint.port, ":" in endpoint.host) for endpoint in endpoints if endpoint.port]
-    if ports and len(set(numbers)) != len(numbers):
-        raise ConfigError(f"{setting}: each listener must have a different port")
+    if given.upper() not in names:
+        raise ConfigError(
+            f"inter.broker.listener.name must be a listener name defined in listeners. The valid options based on "
+            f"currently configured listeners are {','.join(names)}"
+        )

@@ -5,7 +5,7 @@ from kafkapy.config.setting import Setting, Type
 # One row a line, however long: this is a table.
 # fmt: off
 _ROWS = (
-    Setting("cleanup.policy", Type.LIST, "delete", "What becomes of old segments: delete, compact, or both.", valid="[compact, delete]", dynamic=True, used=True, synonym="log.cleanup.policy"),
+    Setting("cleanup.policy", Type.LIST, "delete", "What becomes of old segments: delete, compact, or both.", valid="[compact, delete]", dynamic=True, used=True, synonym="log.cleanup.policy", drops_repeats=True),
     Setting("compression.gzip.level", Type.INT, "-1", "Level for records that the broker compresses with gzip; -1 is the codec's own default.", valid="[1,...,9] or -1", dynamic=True, used=True, synonym="compression.gzip.level"),
     Setting("compression.lz4.level", Type.INT, "9", "Level for records that the broker compresses with lz4.", valid="[1,...,17]", dynamic=True, used=True, synonym="compression.lz4.level"),
     Setting("compression.type", Type.STRING, "producer", "Codec that stored batches must have; producer keeps what came.", valid="[uncompressed, zstd, lz4, snappy, gzip, producer]", dynamic=True, used=True, synonym="compression.type"),
