@@ -11,8 +11,8 @@ EXPLAINED: dict[str, str] = {
     "Produce: corrupt: a flipped bit, a short batch, no batch, two batches, old magic answers[6]": (
         "an unknown magic byte: same error, only Kafka adds a text"
     ),
-    "Fetch: a session over a topic that is deleted and made again answers[1].responses[0].partitions[0].error_code": (
-        "by topic id, after the topic is gone: Kafka answers by the name it remembers (UNKNOWN_TOPIC_OR_PARTITION), "
-        "kafkapy by the id (UNKNOWN_TOPIC_ID); clients refresh their metadata on either"
+    "Fetch: a session over a topic that is deleted and made again answers[1]": (
+        "just after the topic is deleted: Kafka may still serve it for a moment, and later answers by the name it "
+        "remembers (UNKNOWN_TOPIC_OR_PARTITION) where kafkapy answers by the id (UNKNOWN_TOPIC_ID)"
     ),
 }
