@@ -20,8 +20,6 @@ from kafkapy.protocol.primitives import ProtocolError
 
 _log = logging.getLogger(__name__)
 
-Buffer = bytes | bytearray | memoryview
-
 _LENGTH = struct.Struct(">i")
 _ROUTES = {route.key: route for route in ALL}
 
@@ -40,8 +38,8 @@ class Registry:
         self._rooms = rooms
         self._handlers: dict[int, _Handler] = {}
 
-    async def dispatch(self, frame: memoryview, session: Session) -> Sequence[Buffer] | None:
-        """Answer one request: the buffers to send, or None when there is no answer.
+    async def dispatch(self, frame: memoryview, session: Session) -> Sequence[Any] | None:
+        """Answer one request: the buffers (and regions of files) to send, or None when there is no answer.
 
         Raises ProtocolError for bytes that do not parse, and CloseConnection where Kafka would close.
         """
@@ -92,9 +90,9 @@ def _refuse_as_a_whole(request: Any, refusal: KafkaError, ctx: Context) -> Any:
     return response
 
 
-def _framed(response: Any, header: RequestHeader, version: int) -> Sequence[Buffer]:
+def _framed(response: Any, header: RequestHeader, version: int) -> Sequence[Any]:
     out = bytearray(_LENGTH.size)
     encode_response_header(header.api_key, version, header.correlation_id, out)
-    buffers: Sequence[Buffer] = response.encode(version, out)
+    buffers: Sequence[Any] = response.encode(version, out)
     _LENGTH.pack_into(out, 0, sum(map(len, buffers)) - _LENGTH.size)
     return buffers

@@ -12,7 +12,7 @@ import trio
 
 from kafkapy.errors import Error
 from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
-from kafkapy.storage.base import AbortedTransaction, Buffer, EpochEnd, Logs, Read, Slice
+from kafkapy.storage.base import AbortedTransaction, Buffer, EpochEnd, Logs, Read, Region, Slice
 
 
 class Target(NamedTuple):
@@ -30,7 +30,7 @@ class Result(NamedTuple):
     """What was read of one partition."""
 
     error: Error = Error.NONE
-    records: Buffer = b""
+    records: Buffer | Region = b""
     high_watermark: int = -1
     last_stable_offset: int = -1
     log_start_offset: int = -1
@@ -82,7 +82,7 @@ async def _read(logs: Logs, targets: Sequence[Target], isolation: IsolationLevel
         elif target.last_fetched_epoch >= 0 and (diverged := await _divergence(logs, target)) is not None:
             results[place] = diverged
         else:
-            reads.append(Read(target.log, target.fetch_offset, target.max_bytes, isolation))
+            reads.append(Read(target.log, target.fetch_offset, target.max_bytes, isolation, to_send=True))
             places.append(place)
     for place, piece in zip(places, await logs.read(reads, max_bytes), strict=True):
         results[place] = _result(piece)
@@ -94,7 +94,7 @@ def _result(piece: Slice) -> Result:
         # Kafka leaves the offsets out of an error; clients look them up.
         return Result(piece.error)
     return Result(
-        records=piece.records,
+        records=piece.records if piece.region is None else piece.region,
         high_watermark=piece.high_watermark,
         last_stable_offset=piece.last_stable_offset,
         log_start_offset=piece.log_start_offset,

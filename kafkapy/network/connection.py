@@ -12,7 +12,7 @@ Called by the server, which hands in what to do with a frame.
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import trio
 
@@ -23,7 +23,19 @@ from kafkapy.protocol.primitives import ProtocolError
 _log = logging.getLogger(__name__)
 
 Buffer = bytes | bytearray | memoryview
-Dispatch = Callable[[memoryview, Any], Awaitable[Sequence[Buffer] | None]]
+
+
+class Region(Protocol):
+    """Bytes that are sent from where they lie, such as a part of a file."""
+
+    def __len__(self) -> int: ...
+
+    def send(self, sock: socket.socket, skip: int) -> int:
+        """Send what the socket takes of the bytes after the first `skip`; how many went. Raises BlockingIOError."""
+
+
+Answer = Sequence[Buffer | Region]
+Dispatch = Callable[[memoryview, Any], Awaitable[Answer | None]]
 
 _MAX_VECTOR: Final = 1024
 """IOV_MAX of Linux and macOS."""
@@ -105,20 +117,37 @@ class Connection:
             if answered % _FRAMES_BETWEEN_CHECKPOINTS == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _send(self, buffers: Sequence[Buffer]) -> None:
-        left = sum(map(len, buffers))
-        pending = list(buffers)
-        while True:
+    async def _send(self, answer: Answer) -> None:
+        """Hand an answer to the kernel: bytes in as few calls as may be, regions from where they lie."""
+        buffers: list[Buffer] = []
+        for part in answer:
+            if isinstance(part, bytes | bytearray | memoryview):
+                buffers.append(part)
+                continue
+            await self._send_buffers(buffers)
+            buffers = []
+            await self._send_region(part)
+        await self._send_buffers(buffers)
+
+    async def _send_buffers(self, pending: list[Buffer]) -> None:
+        while pending:
             try:
                 sent = self._socket.sendmsg(pending[:_MAX_VECTOR])
             except BlockingIOError:
-                sent = 0
-            left -= sent
-            if not left:
-                return
-            pending = _after(pending, sent)
-            self.last_active = trio.current_time() if sent else self.last_active
-            await trio.lowlevel.wait_writable(self._socket)
+                await trio.lowlevel.wait_writable(self._socket)
+            else:
+                self.last_active = trio.current_time()
+                pending = _after(pending, sent)
+
+    async def _send_region(self, region: Region) -> None:
+        sent = 0
+        while sent < len(region):
+            try:
+                sent += region.send(self._socket, sent)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+            else:
+                self.last_active = trio.current_time()
 
 
 def _after(buffers: list[Buffer], sent: int) -> list[Buffer]:

@@ -20,6 +20,7 @@ The methods are coroutines so that a store may go to a disk or a network; one th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from socket import socket
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -85,13 +86,23 @@ class Outcome(NamedTuple):
     repeated_timestamp: int = NO_TIMESTAMP
 
 
+class Region(Protocol):
+    """Bytes of a log that stay where they are until they are sent: a large answer costs no memory while it waits."""
+
+    def __len__(self) -> int: ...
+
+    def send(self, sock: socket, skip: int) -> int:
+        """Send what the socket takes of the bytes after the first `skip`; how many went. Raises BlockingIOError."""
+
+
 class Read(NamedTuple):
-    """One log to read from `offset` on, at most `max_bytes` of it."""
+    """One log to read from `offset` on, at most `max_bytes` of it. `to_send`: a large find may stay a `Region`."""
 
     log: LogId
     offset: int
     max_bytes: int
     isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    to_send: bool = False
 
 
 class AbortedTransaction(NamedTuple):
@@ -104,10 +115,10 @@ class AbortedTransaction(NamedTuple):
 class Slice(NamedTuple):
     """What one read brought.
 
-    `records` starts with the whole batch that contains the asked offset and may end in part of a batch. It is empty
-    at the end of the log. Past the end or before the start: OFFSET_OUT_OF_RANGE, with the bounds filled in; a log that
-    does not exist: UNKNOWN_TOPIC_OR_PARTITION. `aborted` is sorted by first offset, and None unless the read asked
-    for committed records.
+    `records` (or `region`, if the read allows it) starts with the whole batch that contains the asked offset and may
+    end in part of a batch. It is empty at the end of the log. Past the end or before the start: OFFSET_OUT_OF_RANGE,
+    with the bounds filled in; a log that does not exist: UNKNOWN_TOPIC_OR_PARTITION. `aborted` is sorted by first
+    offset, and None unless the read asked for committed records.
     """
 
     records: Buffer = b""
@@ -116,6 +127,11 @@ class Slice(NamedTuple):
     log_start_offset: int = -1
     aborted: list[AbortedTransaction] | None = None
     error: Error = Error.NONE
+    region: Region | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.records) if self.region is None else len(self.region)
 
 
 class Bounds(NamedTuple):

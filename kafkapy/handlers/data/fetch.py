@@ -161,7 +161,7 @@ def _packed(index: int, result: Result) -> PartitionData:
         high_watermark=result.high_watermark,
         last_stable_offset=result.last_stable_offset,
         log_start_offset=result.log_start_offset,
-        records=result.records,
+        records=result.records,  # type: ignore[arg-type]  # of a region, encoding asks the length and no more
     )
     if result.aborted is None:
         data.aborted_transactions = None

@@ -14,12 +14,41 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from socket import socket
 from typing import Final
 
 Buffer = bytes | bytearray | memoryview
 
+_LOAD_STEP_BYTES: Final = 1 << 20
+
 MAX_OPEN_FILES: Final = 512
 """Leaves room for connections under the usual limit of 1,024 descriptors."""
+
+
+class FileRegion:
+    """A part of a file that is sent from where it lies; keeps the file open until then."""
+
+    __slots__ = ("_descriptor", "_position", "_size")
+
+    def __init__(self, path: str, position: int, size: int) -> None:
+        self._descriptor = -1
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self._position = position
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def send(self, sock: socket, skip: int) -> int:
+        """See `storage.base.Region`."""
+        sent = os.sendfile(sock.fileno(), self._descriptor, self._position + skip, self._size - skip)
+        if not sent:
+            raise OSError("a log file is shorter than it was")
+        return sent
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
 
 class Disk:
@@ -65,6 +94,20 @@ class Disk:
             return os.pread(descriptor, size, position)
         finally:
             os.close(descriptor)
+
+    def region(self, path: str, position: int, size: int) -> FileRegion:
+        """The same bytes, left in the file until they are sent."""
+        return FileRegion(path, position, size)
+
+    def is_cached(self, path: str, position: int, size: int) -> bool:
+        """Whether the bytes seem to be in memory: both ends are."""
+        ends = {position, position + size - 1}
+        return all(self.read_cached(path, end, 1) is not None for end in ends)
+
+    def load(self, path: str, position: int, size: int) -> None:
+        """Bring the bytes into memory; for worker threads."""
+        for begin in range(position, position + size, _LOAD_STEP_BYTES):
+            self.read_waiting(path, begin, min(_LOAD_STEP_BYTES, position + size - begin))
 
     def truncate(self, path: str, size: int) -> None:
         """Cut the file at `size`."""

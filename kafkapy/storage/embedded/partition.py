@@ -40,6 +40,9 @@ from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timesta
 
 _MAX_RELATIVE_OFFSET = 2**31 - 1
 
+_REGION_FROM_BYTES = 128 * 1024
+"""From here on sending from the file beats reading first; and what waits to be sent costs no memory."""
+
 
 class _Place(NamedTuple):
     """Where a batch lies."""
@@ -216,12 +219,16 @@ class Partition:
                 return around
             size = first_size
         size = min(size, self._end_position(segment, limit) - position)
-        records: Buffer | None = self._disk.read_cached(segment.path, position, size)
-        if records is None:
-            records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
         if committed and self.aborted:
             rows = overlapping(self.aborted, read.offset, limit)
             around = around._replace(aborted=[AbortedTransaction(row.producer_id, row.first_offset) for row in rows])
+        if read.to_send and size >= _REGION_FROM_BYTES:
+            if not self._disk.is_cached(segment.path, position, size):
+                await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
+            return around._replace(region=self._disk.region(segment.path, position, size))
+        records: Buffer | None = self._disk.read_cached(segment.path, position, size)
+        if records is None:
+            records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
         return around._replace(records=records)
 
     def _find(self, offset: int) -> _Place | None:

@@ -247,9 +247,9 @@ class EmbeddedLogs:
             except OSError as failure:
                 _log.error("%s: a read failed: %s", read.log, failure)
                 piece = Slice(error=Error.KAFKA_STORAGE_ERROR)
-            if len(piece.records):
+            if piece.size_bytes:
                 found = True
-                left = max(left - len(piece.records), 0)
+                left = max(left - piece.size_bytes, 0)
             slices.append(piece)
         return slices
 
