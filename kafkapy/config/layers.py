@@ -41,7 +41,7 @@ _OF_A_MECHANISM = (
 )
 """Settings that a listener's prefix, and for some a mechanism's name after it, gives one listener alone."""
 
-_SYNONYMS = (
+SYNONYMS = (
     ("log.retention.ms", "log.retention.minutes", "log.retention.hours"),
     ("log.roll.ms", "log.roll.hours"),
     ("log.roll.jitter.ms", "log.roll.jitter.hours"),
@@ -301,7 +301,7 @@ def _shown(setting: Setting, text: str | None) -> str | None:
 
 def _family(name: str) -> tuple[str, ...]:
     """The setting and those that say the same, strongest first."""
-    for family in _SYNONYMS:
+    for family in SYNONYMS:
         if name in family:
             return family
     if name.startswith("listener.name.") and (of_listener := re.fullmatch(_OF_A_LISTENER, name)):

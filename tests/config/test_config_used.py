@@ -1,0 +1,76 @@
+"""`used` tells the truth: a setting is marked when some room reads it, and only then.
+
+A read is `config["name"]`, or a call that is given the name. Reads through a variable are listed here.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kafkapy.config.broker import BROKER
+from kafkapy.config.client_metrics import CLIENT_METRICS
+from kafkapy.config.group import GROUP
+from kafkapy.config.layers import SYNONYMS, BrokerConfig
+from kafkapy.config.setting import Setting
+from kafkapy.config.topic import TOPIC
+
+PACKAGE = Path(__file__).resolve().parent.parent.parent / "kafkapy"
+
+READ_THROUGH_A_VARIABLE = {
+    "compression.gzip.level": "log/appending.py",
+    "compression.lz4.level": "log/appending.py",
+    "compression.zstd.level": "log/appending.py",
+    "listeners": "config/listeners.py",
+    "log.dir": "cli/start.py",
+    "log.dirs": "cli/start.py",
+}
+NOT_READERS = {"layers.py", "checks.py", "advice.py", "setting.py"}
+
+
+def reads_in(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            yield str(node.slice.value)
+
+
+def names_read() -> set[str]:
+    names = set(READ_THROUGH_A_VARIABLE)
+    for path in PACKAGE.rglob("*.py"):
+        generated = PACKAGE / "protocol" in path.parents
+        if generated or (path.parent == PACKAGE / "config" and path.name in NOT_READERS):
+            continue
+        names.update(reads_in(ast.parse(path.read_text(encoding="utf-8"))))
+    return names & (BROKER.keys() | TOPIC.keys() | GROUP.keys() | CLIENT_METRICS.keys())
+
+
+def family(name: str) -> tuple[str, ...]:
+    return next((family for family in SYNONYMS if name in family), (name,))
+
+
+def used(table: dict[str, Setting]) -> set[str]:
+    return {setting.name for setting in table.values() if setting.used}
+
+
+def test_topic_group_and_subscription_settings_are_marked_when_read() -> None:
+    for table in (TOPIC, GROUP, CLIENT_METRICS):
+        assert used(table) == names_read() & table.keys()
+
+
+def test_broker_settings_are_marked_when_read_or_when_a_topic_falls_back_on_them() -> None:
+    direct = names_read() & (BROKER.keys() - TOPIC.keys())
+    defaults = {setting.synonym for setting in TOPIC.values() if setting.used and setting.synonym}
+    read = {other for name in direct | defaults for other in family(name)}
+    # Read by the layers themselves, for they give the node its number.
+    assert used(BROKER) == read | {"broker.id"}
+
+
+def test_names_read_through_a_variable_are_still_there() -> None:
+    for name, path in READ_THROUGH_A_VARIABLE.items():
+        assert f'"{name}"' in (PACKAGE / path).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize("name", ["num.partitions", "listeners", "log.dirs"])
+def test_setting_what_is_read_warns_of_nothing(name: str) -> None:
+    assert BrokerConfig.load(flags={name: BROKER[name].default or "/data"}).warnings == []
