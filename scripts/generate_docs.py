@@ -37,7 +37,7 @@ A value comes from the command line (`-c key=value`), else from the environment 
 
 {profile}
 
-On a single node replication factors of internal topics are 1, whatever is asked for.
+There is one node: replication factors, and the in-sync minimums of internal topics, are 1 whatever is asked for.
 
 ## Broker settings
 
