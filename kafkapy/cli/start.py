@@ -20,6 +20,7 @@ from kafkapy.network.server import PortTaken
 
 _log = logging.getLogger("kafkapy")
 
+_DATA_SETTINGS = ("log.dirs", "log.dir")
 _FAILED = 1
 _INTERRUPTED_TWICE = 130
 
@@ -33,7 +34,7 @@ def start(options: argparse.Namespace) -> int:
     logs.configure(options.log_format, options.log_level)
     try:
         config = _configuration(options)
-        data_dir = None if options.memory else _data_dir(options, config)
+        data_dir = None if options.memory else _data_dir(config)
     except (StartError, ConfigError) as problem:
         print(f"kafkapy: {problem}", file=sys.stderr)
         return _FAILED
@@ -94,23 +95,25 @@ def _configuration(options: argparse.Namespace) -> BrokerConfig:
     file: dict[str, str] = {}
     if options.properties is not None:
         try:
-            file = parse_properties(Path(options.properties).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as problem:
+            file = parse_properties(Path(options.properties).read_text(encoding="iso-8859-1"))  # as Java reads them
+        except OSError as problem:
             raise StartError(f"cannot read {options.properties}: {problem}") from None
-    return BrokerConfig.load(file=file, environment=from_environment(os.environ), flags=flags)
-
-
-def _data_dir(options: argparse.Namespace, config: BrokerConfig) -> Path:
+    environment = from_environment(os.environ)
     if options.data_dir is not None:
-        return Path(options.data_dir).absolute()
-    for name in ("log.dirs", "log.dir"):
-        if config.is_set(name) and config[name]:
-            if len(config[name]) > 1:
-                raise StartError(f"{name} names {len(config[name])} directories; kafkapy keeps its log in one")
-            return Path(config[name][0]).absolute()
-    from kafkapy.cli.folders import default_data_dir  # rarely needed, and not free
+        flags["log.dirs"] = str(Path(options.data_dir).absolute())
+    elif not options.memory and not {*file, *environment, *flags}.intersection(_DATA_SETTINGS):
+        from kafkapy.cli.folders import default_data_dir  # rarely needed, and not free
 
-    return default_data_dir()
+        flags["log.dirs"] = str(default_data_dir())
+    return BrokerConfig.load(file=file, environment=environment, flags=flags)
+
+
+def _data_dir(config: BrokerConfig) -> Path:
+    name = next(name for name in _DATA_SETTINGS if config.is_set(name))
+    directories = config[name]
+    if len(directories) != 1:
+        raise StartError(f"{name} names {len(directories)} directories; kafkapy keeps its log in one")
+    return Path(directories[0]).absolute()
 
 
 def _explain(group: BaseExceptionGroup[BaseException]) -> int:

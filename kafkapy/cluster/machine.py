@@ -134,7 +134,7 @@ class ClusterMachine:
         for topic, topic_id in zip(command.topics, command.topic_ids, strict=True):
             try:
                 self._check_name(topic.name, taken)
-                overrides = _checked_overrides(topic.overrides)
+                overrides = _checked_overrides(topic.overrides, self._config)
                 assignments = self._place(topic)
             except KafkaError as refusal:
                 results.append(refusal)
@@ -363,12 +363,12 @@ def _partition_record(partition: PartitionInfo) -> PartitionRecord:
     )
 
 
-def _checked_overrides(overrides: Mapping[str, str | None]) -> dict[str, str]:
+def _checked_overrides(overrides: Mapping[str, str | None], broker: BrokerConfig) -> dict[str, str]:
     missing = sorted(name for name, value in overrides.items() if value is None)
     if missing:
         raise KafkaError(Error.INVALID_CONFIG, f"Null value not supported for topic configs: {', '.join(missing)}")
     checked = {name: value for name, value in overrides.items() if value is not None}
-    validate_topic_overrides(checked)
+    validate_topic_overrides(checked, broker)
     return checked
 
 

@@ -60,6 +60,8 @@ def load(
             disk.truncate(segment.path, end)
             intact = following is None
         _rebuild_indexes(segment, end, settings)
+        if following is not None:
+            segment.save_indexes()  # a sealed segment is not written again at the next stop
         partition.add_segment(segment)
     _load_state(disk, partition, names, clean=clean)
     partition.recovery_point = partition.head.end_offset if clean else min(recovery_point, partition.head.end_offset)
@@ -171,7 +173,8 @@ def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], end: i
         try:
             partition.head.restore(decode_snapshot(disk.read_file(path) or b""), offset)
         except ValueError as damage:
-            _log.warning("%s: ignoring a producer snapshot: %s", partition.log, damage)
+            _log.warning("%s: removed a producer snapshot: %s", partition.log, damage)
+            disk.remove(str(path))
             continue
         return offset
     partition.head.restore({}, partition.segments[0].base_offset)

@@ -1,0 +1,44 @@
+"""Batches and writes for the tests of stores."""
+
+from typing import Any
+
+from kafkapy.model import LogId
+from kafkapy.records.batch import walk
+from kafkapy.records.builder import build_batch
+from kafkapy.records.control import EndMarker, build_end_marker
+from kafkapy.records.record import Record, read_records
+from kafkapy.storage.base import Logs, Origin, Outcome, Write
+
+
+def batch(*values: bytes, at: int = 1000, **options: Any) -> bytes:
+    return build_batch([Record(i, at + i, b"k", value, []) for i, value in enumerate(values)], **options)
+
+
+def write(log: LogId, data: bytes, **options: Any) -> Write:
+    return Write(log, data, [header for _, header in walk(data)], **options)
+
+
+def sent(sequence: int, *values: bytes, producer: int = 7, epoch: int = 0, **options: Any) -> bytes:
+    return batch(*values, producer_id=producer, producer_epoch=epoch, base_sequence=sequence, **options)
+
+
+def marker(producer: int, *, committed: bool, epoch: int = 0, coordinator: int = 0) -> bytes:
+    return build_end_marker(EndMarker(committed, coordinator), producer_id=producer, producer_epoch=epoch, timestamp=5)
+
+
+async def append(logs: Logs, log: LogId, data: bytes, **options: Any) -> Outcome:
+    [outcome] = await logs.append([write(log, data, **options)])
+    return outcome
+
+
+async def end(logs: Logs, log: LogId, producer: int, *, committed: bool) -> Outcome:
+    return await append(logs, log, marker(producer, committed=committed), origin=Origin.COORDINATOR)
+
+
+def values(records: Any) -> list[tuple[int, bytes | None]]:
+    """Offset and value of every record of the whole batches in these bytes."""
+    found = []
+    for position, header in walk(records):
+        piece = memoryview(records)[position : position + header.size_bytes]
+        found += [(record.offset, record.value) for record in read_records(piece)]
+    return found

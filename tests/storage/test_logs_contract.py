@@ -1,0 +1,236 @@
+"""The one suite that every store passes: `storage/base.py`, line by line."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from batches import append, batch, end, sent, values
+from conftest import LOG, OTHER, SMALL
+
+from kafkapy.clock import ManualClock
+from kafkapy.errors import Error
+from kafkapy.model import IsolationLevel, LogId
+from kafkapy.records.batch import Compression, read_header
+from kafkapy.storage.base import Bounds, EpochEnd, FoundTime, Logs, Read, Slice
+
+COMMITTED = IsolationLevel.READ_COMMITTED
+
+
+async def read(logs: Logs, offset: int, max_bytes: int = 1 << 20, log: LogId = LOG, committed: bool = False) -> Slice:
+    isolation = COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    [piece] = await logs.read([Read(log, offset, max_bytes, isolation)], 1 << 20)
+    return piece
+
+
+async def test_batches_get_dense_offsets_and_come_back_as_they_went_in(logs: Logs) -> None:
+    first, second = batch(b"a", b"b", compression=Compression.GZIP), batch(b"c")
+    assert await append(logs, LOG, first, leader_epoch=3) == (0, 2, 0, Error.NONE, None, False, -1)
+    assert (await append(logs, LOG, second, leader_epoch=3)).base_offset == 2
+    got = bytes((await read(logs, 0)).records)
+    assert got[16 : len(first)] == first[16:]
+    assert read_header(got).leader_epoch == 3
+    assert values(got) == [(0, b"a"), (1, b"b"), (2, b"c")]
+
+
+async def test_a_read_begins_with_the_batch_that_holds_the_offset(logs: Logs) -> None:
+    for number in range(60):
+        await append(logs, LOG, batch(b"%d" % number, b"x", b"y"))
+    for offset in range(180):
+        piece = await read(logs, offset, max_bytes=1)
+        header = read_header(piece.records)
+        assert header.base_offset <= offset <= header.last_offset
+        assert len(piece.records) == header.size_bytes
+
+
+async def test_the_end_is_empty_and_beyond_is_out_of_range(logs: Logs) -> None:
+    await append(logs, LOG, batch(b"a"))
+    assert len((await read(logs, 1)).records) == 0
+    for offset in (-1, 2, 100):
+        piece = await read(logs, offset)
+        assert (piece.error, piece.log_start_offset, piece.high_watermark) == (Error.OFFSET_OUT_OF_RANGE, 0, 1)
+
+
+async def test_an_unknown_log_is_said_to_be_unknown(logs: Logs) -> None:
+    missing = LogId("missing", 0, b"3" * 16)
+    assert (await append(logs, missing, batch(b"a"))).error is Error.UNKNOWN_TOPIC_OR_PARTITION
+    assert (await read(logs, 0, log=missing)).error is Error.UNKNOWN_TOPIC_OR_PARTITION
+    assert logs.bounds(missing) is None
+
+
+async def test_only_the_first_find_may_exceed_the_limits(logs: Logs) -> None:
+    data = batch(b"v" * 300)
+    await append(logs, LOG, data)
+    await append(logs, OTHER, data)
+    pieces = await logs.read([Read(LOG, 1, 10), Read(OTHER, 0, 10), Read(LOG, 0, 10)], 10)
+    assert [len(piece.records) for piece in pieces] == [0, len(data), 0]
+    pieces = await logs.read([Read(LOG, 0, 1 << 20), Read(OTHER, 0, 1 << 20)], len(data) + 10)
+    assert [len(piece.records) for piece in pieces] == [len(data), 0]
+
+
+async def test_one_refusal_does_not_stop_the_others(logs: Logs) -> None:
+    from batches import write
+
+    missing = LogId("missing", 0, b"3" * 16)
+    outcomes = await logs.append([write(LOG, batch(b"a")), write(missing, batch(b"b")), write(OTHER, batch(b"c"))])
+    assert [outcome.error for outcome in outcomes] == [Error.NONE, Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NONE]
+
+
+async def test_a_deposed_owner_is_refused(logs: Logs) -> None:
+    assert (await append(logs, LOG, batch(b"a"), expect_end=0)).error is Error.NONE
+    assert (await append(logs, LOG, batch(b"b"), expect_end=0)).error is Error.NOT_LEADER_OR_FOLLOWER
+    assert logs.bounds(LOG) == Bounds(0, 1, 1, 1)
+
+
+async def test_a_repeat_gets_its_offsets_again(logs: Logs) -> None:
+    await append(logs, LOG, sent(0, b"a", b"b", at=500))
+    await append(logs, LOG, batch(b"other"))
+    again = await append(logs, LOG, sent(0, b"a", b"b", at=500))
+    assert (again.base_offset, again.end_offset, again.duplicate, again.repeated_timestamp) == (0, 2, True, 501)
+    assert logs.bounds(LOG) == Bounds(0, 3, 3, 3)
+
+
+async def test_the_last_five_batches_are_recognised(logs: Logs) -> None:
+    for number in range(6):
+        await append(logs, LOG, sent(number, b"v"))
+    assert [(await append(logs, LOG, sent(n, b"v"))).error for n in range(6)] == [
+        Error.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        *[Error.NONE] * 5,
+    ]
+    assert logs.bounds(LOG) == Bounds(0, 6, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("then", "error"),
+    [
+        (sent(2, b"next"), Error.NONE),
+        (sent(3, b"gap"), Error.OUT_OF_ORDER_SEQUENCE_NUMBER),
+        (sent(0, b"new", epoch=1), Error.NONE),
+        (sent(2, b"new", epoch=1), Error.OUT_OF_ORDER_SEQUENCE_NUMBER),
+        (sent(9, b"stranger", producer=8), Error.NONE),
+    ],
+)
+async def test_sequences_follow_each_other(logs: Logs, then: bytes, error: Error) -> None:
+    await append(logs, LOG, sent(0, b"a", b"b"))
+    assert (await append(logs, LOG, then)).error is error
+
+
+async def test_an_old_epoch_is_refused(logs: Logs) -> None:
+    await append(logs, LOG, sent(0, b"a", epoch=1))
+    assert (await append(logs, LOG, sent(0, b"b", epoch=0))).error is Error.INVALID_PRODUCER_EPOCH
+
+
+async def test_sequences_wrap(logs: Logs) -> None:
+    await append(logs, LOG, sent(2**31 - 2, b"a", b"b"))
+    assert (await append(logs, LOG, sent(0, b"c"))).error is Error.NONE
+    await append(logs, OTHER, sent(2**31 - 1, b"a", b"b"))
+    assert (await append(logs, OTHER, sent(1, b"c"))).error is Error.NONE
+
+
+async def test_a_silent_producer_is_forgotten(logs: Logs, clock: ManualClock) -> None:
+    await append(logs, LOG, sent(0, b"a", at=clock.now_ms()))
+    logs.expire_producers(clock.now_ms() + 999, 1000)
+    assert (await append(logs, LOG, sent(5, b"x"))).error is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+    logs.expire_producers(clock.now_ms() + 1000, 1000)
+    assert (await append(logs, LOG, sent(5, b"x"))).error is Error.NONE
+
+
+async def test_an_open_transaction_holds_the_stable_offset(logs: Logs) -> None:
+    await append(logs, LOG, batch(b"plain"))
+    await append(logs, LOG, sent(0, b"a", b"b", transactional=True))
+    await append(logs, LOG, batch(b"later"))
+    assert logs.bounds(LOG) == Bounds(0, 4, 1, 4)
+    assert values((await read(logs, 0, committed=True)).records) == [(0, b"plain")]
+    assert len((await read(logs, 1, committed=True)).records) == 0
+    await end(logs, LOG, 7, committed=False)
+    piece = await read(logs, 0, committed=True)
+    assert piece.last_stable_offset == 5
+    assert piece.aborted == [(7, 1)]
+    assert (await read(logs, 0)).aborted is None
+
+
+async def test_a_committed_transaction_is_just_there(logs: Logs) -> None:
+    await append(logs, LOG, sent(0, b"a", transactional=True))
+    assert (await append(logs, LOG, sent(1, b"plain"))).error is Error.INVALID_TXN_STATE
+    await end(logs, LOG, 7, committed=True)
+    piece = await read(logs, 0, committed=True)
+    assert (piece.aborted, piece.last_stable_offset) == ([], 2)
+
+
+async def test_records_are_found_by_time(logs: Logs) -> None:
+    await append(logs, LOG, batch(b"a", b"b", b"c", at=1000))
+    await append(logs, LOG, batch(b"d", b"e", at=3000, compression=Compression.LZ4), leader_epoch=1)
+    await append(logs, LOG, batch(b"f", at=2000), leader_epoch=1)
+    assert await logs.find_time(LOG, 0) == FoundTime(0, 1000, 0)
+    assert await logs.find_time(LOG, 1002) == FoundTime(2, 1002, 0)
+    assert await logs.find_time(LOG, 1003) == FoundTime(3, 3000, 1)
+    assert await logs.find_time(LOG, 3001) == FoundTime(4, 3001, 1)
+    assert await logs.find_time(LOG, 3002) is None
+    assert await logs.find_max_time(LOG) == FoundTime(4, 3001, 1)
+    assert await logs.find_max_time(OTHER) is None
+
+
+async def test_epochs_end_where_the_next_begins(logs: Logs) -> None:
+    assert await logs.epoch_end(LOG, 5) is None
+    for epoch in (1, 1, 4):
+        await append(logs, LOG, batch(b"a", b"b"), leader_epoch=epoch)
+    assert await logs.epoch_end(LOG, 0) is None
+    assert await logs.epoch_end(LOG, 1) == EpochEnd(1, 4)
+    assert await logs.epoch_end(LOG, 3) == EpochEnd(1, 4)
+    assert await logs.epoch_end(LOG, 9) == EpochEnd(4, 6)
+
+
+async def test_trimming_moves_the_start(logs: Logs) -> None:
+    for _ in range(100):
+        await append(logs, LOG, batch(b"v" * 50))
+    assert await logs.trim(LOG, 60) == 60
+    assert logs.bounds(LOG) == Bounds(60, 100, 100, 100)
+    assert (await read(logs, 59)).error is Error.OFFSET_OUT_OF_RANGE
+    assert values((await read(logs, 60)).records)[0][0] == 60
+    assert await logs.trim(LOG, 10) == 60
+
+
+async def test_a_log_made_again_is_a_new_log(logs: Logs) -> None:
+    await append(logs, LOG, sent(0, b"a"))
+    await logs.delete(LOG)
+    assert logs.bounds(LOG) is None
+    again = LOG._replace(topic_id=b"9" * 16)
+    await logs.create(again, SMALL)
+    assert logs.bounds(again) == Bounds(0, 0, 0, 0)
+    assert (await append(logs, again, sent(5, b"b"))).error is Error.NONE
+    assert set(logs.logs()) == {again, OTHER}
+
+
+async def test_creating_what_exists_changes_nothing(logs: Logs) -> None:
+    await append(logs, LOG, batch(b"a"))
+    await logs.create(LOG, SMALL)
+    assert logs.bounds(LOG) == Bounds(0, 1, 1, 1)
+
+
+async def test_a_watch_wakes_for_its_logs_only(logs: Logs, autojump_clock: trio.testing.MockClock) -> None:
+    with logs.watch([LOG]) as watch:
+        await append(logs, OTHER, batch(b"a"))
+        with trio.move_on_after(60) as waited:
+            await watch.changed()
+        assert waited.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch.changed)
+            await trio.testing.wait_all_tasks_blocked()
+            await append(logs, LOG, batch(b"b"))
+
+
+async def test_a_watch_remembers_what_came_before_it_was_asked(logs: Logs) -> None:
+    with logs.watch([LOG, OTHER]) as watch:
+        await append(logs, OTHER, batch(b"a"))
+        with trio.fail_after(1):
+            await watch.changed()
+
+
+async def test_deleting_wakes_those_who_wait(logs: Logs) -> None:
+    with logs.watch([LOG]) as watch:
+        await logs.delete(LOG)
+        with trio.fail_after(1):
+            await watch.changed()
