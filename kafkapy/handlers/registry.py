@@ -15,7 +15,7 @@ from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers import ALL, Route
 from kafkapy.handlers.context import Context, Rooms, Session
 from kafkapy.protocol.header import API_VERSIONS, RequestHeader, decode_request_header, encode_response_header
-from kafkapy.protocol.messages import request_class, response_class
+from kafkapy.protocol.messages import APIS, request_class, response_class
 from kafkapy.protocol.primitives import ProtocolError
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class Registry:
         key, version = header.api_key, header.api_version
         ctx = Context(key, version, header.correlation_id, header.client_id, session, self._rooms)
         if not handler.route.min_version <= version <= handler.route.max_version:
+            if APIS[key].advertised_from <= version < handler.route.min_version:
+                return _refused_old(header, frame)
             if key != API_VERSIONS:
                 raise CloseConnection(f"version {version} of API key {key} is not served")
             # The client cannot know what is served before this very answer, so it gets one that all can read (KIP-511).
@@ -88,6 +90,14 @@ def _refuse_as_a_whole(request: Any, refusal: KafkaError, ctx: Context) -> Any:
     if "error_message" in cls.__slots__:
         response.error_message = refusal.message or refusal.error.text
     return response
+
+
+def _refused_old(header: RequestHeader, frame: memoryview) -> Sequence[Any]:
+    """The answer to a version that is advertised and not served; only Produce has such."""
+    from kafkapy.handlers.data.old_produce import refuse_old_version
+
+    body = refuse_old_version(header.api_version, frame, header.body_offset)
+    return [_LENGTH.pack(_LENGTH.size + len(body)), _LENGTH.pack(header.correlation_id), body]
 
 
 def _framed(response: Any, header: RequestHeader, version: int) -> Sequence[Any]:

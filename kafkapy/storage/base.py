@@ -1,8 +1,8 @@
 """The seam: what kafkapy asks of a store, and nothing else.
 
 A store keeps partition logs. Groups, transactions and cluster metadata keep no store of their own: their facts are
-records in internal topics, so these few methods carry all durable state. `tests/storage/contract.py` holds the one
-suite that every store passes.
+records in internal topics, so these few methods carry all durable state. `tests/storage/test_logs_contract.py` holds
+the one suite that every store passes.
 
 Invariants of every store
  1. Offsets of a log are dense as appended: a batch gets the log's end offset as its base, and the end moves by

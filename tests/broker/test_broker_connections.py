@@ -15,11 +15,13 @@ from wire import Wire
 
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
+from kafkapy.protocol.messages.delete_topics import DeleteTopicsRequest
 from kafkapy.protocol.messages.fetch import FetchRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.produce import ProduceRequest
+from kafkapy.records.batch import Compression, crc_matches, read_header
 from kafkapy.records.builder import build_batch
-from kafkapy.records.record import Record
+from kafkapy.records.record import Record, read_records
 
 
 def produce(*values: bytes, acks: int = -1, topic: str = "t") -> ProduceRequest:
@@ -213,3 +215,71 @@ async def test_a_stop_does_not_wait_for_idle_clients(start_broker: Any) -> None:
             wire = await Wire.connect(broker.port)
             await wire.ask(ApiVersionsRequest(), 0)
         assert await wire.is_closed()
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+async def test_produce_versions_that_are_only_advertised_are_refused_with_an_answer(
+    start_broker: Any, version: int
+) -> None:
+    body = struct.pack(">hhih", 0, version, 7, -1) + struct.pack(">hii", 1, 1000, 1)
+    body += struct.pack(">h1si", 1, b"t", 2) + struct.pack(">ii3s", 4, 3, b"abc") + struct.pack(">ii", 5, 0)
+    results = [
+        struct.pack(">ihq", index, 35, -1) + (struct.pack(">q", -1) if version == 2 else b"") for index in (4, 5)
+    ]
+    expected = struct.pack(">ii", 7, 1) + struct.pack(">h1si", 1, b"t", 2) + b"".join(results)
+    async with start_broker(memory=True) as broker, await Wire.connect(broker.port) as wire:
+        await wire.send_frame(body)
+        assert await wire.receive_frame() == expected + (struct.pack(">i", 0) if version else b"")
+        await wire.send_frame(body[:-5])
+        assert await wire.is_closed()
+
+
+async def test_a_handler_that_fails_costs_one_request(
+    start_broker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start_broker(memory=True) as broker, await Wire.connect(broker.port) as wire:
+        monkeypatch.setattr(type(broker.rooms.cluster), "auto_create", None)
+        asked = MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name="t")])
+        answer = await wire.ask(asked, 9)
+        assert [topic.error_code for topic in answer.topics] == [-1]
+        assert "failed" in caplog.text
+        monkeypatch.undo()
+        assert (await wire.ask(asked, 9)).topics[0].error_code == 0
+
+
+async def test_a_topic_made_again_is_another_topic(start_broker: Any) -> None:
+    async with start_broker() as broker, await Wire.connect(broker.port) as wire:
+        await create(wire)
+        old = (await wire.ask(MetadataRequest(topics=None), 12)).topics[0].topic_id
+        await wire.ask(produce(b"old"), 9)
+        await wire.ask(DeleteTopicsRequest(topic_names=["t"], timeout_ms=1000), 5)
+        await create(wire)
+        new = (await wire.ask(MetadataRequest(topics=None), 12)).topics[0].topic_id
+        assert new != old
+        partition = FetchRequest.FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1000)
+        for topic_id, error, size in ((old, 100, 0), (new, 0, 0)):
+            topic = FetchRequest.FetchTopic(topic_id=topic_id, partitions=[partition])
+            answer = await wire.ask(FetchRequest(max_wait_ms=0, topics=[topic]), 13)
+            found = answer.responses[0].partitions[0]
+            assert (found.error_code, len(found.records)) == (error, size)
+
+
+async def test_a_topics_own_compression_is_applied(start_broker: Any) -> None:
+    async with start_broker(memory=True) as broker, await Wire.connect(broker.port) as wire:
+        config = CreateTopicsRequest.CreatableTopicConfig(name="compression.type", value="gzip")
+        topic = CreateTopicsRequest.CreatableTopic(name="t", num_partitions=1, replication_factor=1, configs=[config])
+        await wire.ask(CreateTopicsRequest(topics=[topic], timeout_ms=1000), 7)
+        await wire.ask(produce(b"a" * 1000, b"b"), 9)
+        stored = (await wire.ask(fetch(), 12)).responses[0].partitions[0].records
+        header = read_header(stored)
+        assert (header.compression, crc_matches(stored, 0, header)) == (Compression.GZIP, True)
+        assert [record.value for record in read_records(stored)] == [b"a" * 1000, b"b"]
+
+
+async def test_topics_are_not_created_where_that_is_off(start_broker: Any) -> None:
+    settings = {"auto.create.topics.enable": "false", "delete.topic.enable": "false"}
+    async with start_broker(memory=True, settings=settings) as broker, await Wire.connect(broker.port) as wire:
+        asked = MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name="t")])
+        assert (await wire.ask(asked, 9)).topics[0].error_code == 3
+        answer = await wire.ask(DeleteTopicsRequest(topic_names=["t"], timeout_ms=1000), 5)
+        assert answer.responses[0].error_code == 73

@@ -1,9 +1,10 @@
 """Produce (key 0), versions 3 to 13.
 
-Topics come by name, by id in version 13. Each partition is answered by itself. With acks=0 there is no answer; an error
-then closes the connection, as in Kafka, so that the producer notices. Transactional batches are refused
-(INVALID_TXN_STATE) until there are transactions. A single node has nobody to wait for, so acks=1 and acks=all differ
-only in min.insync.replicas, and the timeout never passes.
+Topics come by name, by id in version 13. Versions 0 to 2 are advertised and refused (`old_produce.py`). Each partition
+is answered by itself. With acks=0 there is no answer; an error then closes the connection, as in Kafka, so that the
+producer notices. Transactional batches are refused until there are transactions: without a transactional id as in
+Kafka, with one by INVALID_TXN_STATE. A single node has nobody to wait for, so acks=1 and acks=all are the same, and the
+timeout never passes.
 """
 
 from kafkapy.cluster.image import PartitionInfo, TopicInfo
