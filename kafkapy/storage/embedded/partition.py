@@ -70,6 +70,7 @@ class Partition:
         self.unflushed_count = 0
         self.unflushed_since_ms = 0
         self.sealed_unsynced: list[Segment] = []
+        self.sync_is_due = False
         self.failed = False
         self._bases: list[int] = []
         self._last_batch: tuple[int, _Place] | None = None
@@ -161,6 +162,7 @@ class Partition:
         self.active.save_indexes()
         self.save_snapshot(offset)
         self.sealed_unsynced.append(self.active)
+        self.sync_is_due = True
         self.add_segment(Segment(self._disk, self.folder, offset))
 
     def save_snapshot(self, offset: int) -> None:

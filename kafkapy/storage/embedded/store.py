@@ -137,7 +137,8 @@ class EmbeddedLogs:
                     unsynced[partition] = outcome.end_offset
                 else:
                     self._publish(partition, outcome.end_offset)
-                if partition.sealed_unsynced:
+                if partition.sync_is_due:
+                    partition.sync_is_due = False
                     self._nursery.start_soon(self._sync, partition)
         if unsynced:
             for partition, end_offset in unsynced.items():
