@@ -109,6 +109,25 @@ async def test_derived_files_are_rebuilt(tmp_path: Path, clean: bool, suffix: st
     assert list(check(tmp_path)) == []
 
 
+async def test_sealed_segments_are_not_read_again_after_a_crash(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await logs.create(LOG, SYNCED)
+        for number in range(60):
+            await append(logs, LOG, sent(number, b"v" * 50))
+        points = (tmp_path / "recovery-point-offset-checkpoint").read_text().split()
+        copy = tmp_path.with_name("crashed")
+        shutil.copytree(tmp_path, copy)
+    segments = sorted((copy / FOLDER).glob("*.log"))
+    assert int(points[-1]) >= int(segments[-1].stem) > 0
+    # Damage that a second reading would find, in a segment that needs none.
+    data = bytearray(segments[0].read_bytes())
+    data[-10] ^= 1
+    segments[0].write_bytes(data)
+    async with opened(copy) as logs:
+        assert len(await everything(logs)) == 60
+    assert [finding.problem for finding in check(copy)] != []
+
+
 async def test_a_lost_epoch_file_is_learned_from_the_batches(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
         await logs.create(LOG, SMALL)

@@ -176,8 +176,9 @@ class Partition:
         self._disk.write_file(path, encode_rows(of_segment))
 
     def unsynced_paths(self) -> list[str]:
-        """The log files that hold something not yet synced."""
-        return [segment.path for segment in (*self.sealed_unsynced, *self.segments[-1:]) if segment.size]
+        """The files that hold something not yet synced."""
+        paths = [path for segment in self.sealed_unsynced for path in segment.paths()]
+        return [*paths, *(segment.path for segment in self.segments[-1:] if segment.size)]
 
     def synced(self, end_offset: int) -> None:
         """Everything before `end_offset` is on the medium."""

@@ -114,6 +114,11 @@ class Segment:
         self._disk.write_file(self.folder / f"{name}.index", self.offset_index.encode())
         self._disk.write_file(self.folder / f"{name}.timeindex", self.time_index.encode())
 
+    def paths(self) -> list[str]:
+        """The files that must be on the medium before the segment can be trusted after a power cut."""
+        stem = self.path.removesuffix(".log")
+        return [self.path, f"{stem}.index", f"{stem}.timeindex"]
+
     def remove(self) -> None:
         """Remove the segment's files."""
         for suffix in (".log", ".index", ".timeindex", ".txnindex", ".snapshot"):

@@ -208,6 +208,7 @@ class EmbeddedLogs:
         requests, self._sync_requests = self._sync_requests, []
         ends = {partition: partition.head.end_offset for partition, _ in requests}
         paths = {partition: partition.unsynced_paths() for partition in ends}
+        sealed = any(partition.sealed_unsynced for partition in ends)
         failed = await trio.to_thread.run_sync(_sync_all, self._disk, paths)
         for partition, end_offset in ends.items():
             if partition in failed:
@@ -215,6 +216,8 @@ class EmbeddedLogs:
                 partition.failed = True
             else:
                 partition.synced(end_offset)
+        if sealed:
+            self._write_recovery_points()  # so that a crash does not have the sealed segments read again
         for _, done in requests:
             done.set()
 
@@ -319,13 +322,16 @@ class EmbeddedLogs:
                 partition.synced(partition.head.end_offset)
             partition.active.save_indexes()
             partition.save_snapshot(partition.head.end_offset)
-        ends = {_key(partition): partition.recovery_point for partition in written}
-        checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, ends)
+        self._write_recovery_points()
         watermarks = {_key(partition): partition.high_watermark for partition in self._partitions.values()}
         checkpoints.write_offsets(self._disk, self.directory / checkpoints.HIGH_WATERMARKS, watermarks)
         self._write_log_starts()
         if healthy:
             self._disk.write_file(self.directory / checkpoints.CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
+
+    def _write_recovery_points(self) -> None:
+        points = {_key(p): p.recovery_point for p in self._partitions.values() if p.segments}
+        checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, points)
 
     def _write_log_starts(self) -> None:
         starts = {_key(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}
