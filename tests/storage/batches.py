@@ -7,7 +7,11 @@ from kafkapy.records.batch import walk
 from kafkapy.records.builder import build_batch
 from kafkapy.records.control import EndMarker, build_end_marker
 from kafkapy.records.record import Record, read_records
-from kafkapy.storage.base import Logs, Origin, Outcome, Write
+from kafkapy.storage.base import Logs, LogSettings, Origin, Outcome, Write
+
+LOG = LogId("t", 0, b"1" * 16)
+OTHER = LogId("u", 3, b"2" * 16)
+SMALL = LogSettings(segment_bytes=2000, index_interval_bytes=200)
 
 
 def batch(*values: bytes, at: int = 1000, **options: Any) -> bytes:

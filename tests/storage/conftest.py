@@ -1,19 +1,19 @@
 """Stores to test, and batches to put into them."""
 
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from batches import LOG, OTHER, SMALL
+
 from kafkapy.clock import ManualClock
-from kafkapy.model import LogId
-from kafkapy.storage.base import Logs, LogSettings
+from kafkapy.storage.base import Logs
 from kafkapy.storage.embedded.store import open_embedded
 from kafkapy.storage.memory import open_memory
-
-LOG = LogId("t", 0, b"1" * 16)
-OTHER = LogId("u", 3, b"2" * 16)
-SMALL = LogSettings(segment_bytes=2000, index_interval_bytes=200)
 
 
 @pytest.fixture

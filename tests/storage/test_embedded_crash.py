@@ -11,8 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import append, batch, sent, values
-from conftest import LOG, OTHER, SMALL
+from batches import LOG, OTHER, SMALL, append, batch, sent, values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

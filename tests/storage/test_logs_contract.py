@@ -8,8 +8,7 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import append, batch, end, sent, values
-from conftest import LOG, OTHER, SMALL
+from batches import LOG, OTHER, SMALL, append, batch, end, sent, values, write
 
 from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
@@ -72,8 +71,6 @@ async def test_only_the_first_find_may_exceed_the_limits(logs: Logs) -> None:
 
 
 async def test_one_refusal_does_not_stop_the_others(logs: Logs) -> None:
-    from batches import write
-
     missing = LogId("missing", 0, b"3" * 16)
     outcomes = await logs.append([write(LOG, batch(b"a")), write(missing, batch(b"b")), write(OTHER, batch(b"c"))])
     assert [outcome.error for outcome in outcomes] == [Error.NONE, Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NONE]
