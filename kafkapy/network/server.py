@@ -9,6 +9,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -155,15 +156,13 @@ class Server:
 
 def bind(endpoints: Sequence[Endpoint], limits: Limits) -> list[tuple[Endpoint, socket.socket]]:
     """Bind every listener; each comes back with the port it got. Raises PortTaken, OSError."""
-    bound: list[tuple[Endpoint, socket.socket]] = []
-    try:
+    with ExitStack() as undo:
+        bound: list[tuple[Endpoint, socket.socket]] = []
         for endpoint in endpoints:
             listener = _bind(endpoint, limits)
+            undo.callback(listener.close)
             bound.append((endpoint._replace(port=listener.getsockname()[1]), listener))
-    except BaseException:
-        for _, listener in bound:
-            listener.close()
-        raise
+        undo.pop_all()
     return bound
 
 
