@@ -230,7 +230,8 @@ def checks(bootstrap: str) -> Iterator[harness.Check]:
     yield from scenarios.data_checks(client)
     yield from scenarios.refusal_checks(client)
     yield from scenarios.idempotence_checks(client)
-    yield from scenarios.group_checks(client)
+    # The full run has it; see FINDINGS.md for why the quick one leaves it to librdkafka.
+    yield from scenarios.group_checks(client, quick_three=False)
     yield from scenarios.admin_checks(client)
     yield from scenarios.time_checks(client)
     yield from scenarios.group_admin_checks(client)
