@@ -103,7 +103,9 @@ class ClusterMachine:
         self._collisions: dict[str, set[str]] = {}
         self._next_producer_id = 0
         self._infos: dict[str, TopicInfo] = {}
-        self._stale: set[str] = set()
+        self._stale: dict[str, None] = {}  # in the order of the facts
+        self._brokers = (BrokerInfo(node_id, config["broker.rack"]),)
+        self._image = ClusterImage(cluster_id, node_id, self._brokers, {}, {})
 
     # -- deciding
 
@@ -127,9 +129,7 @@ class ClusterMachine:
     def _create_topics(self, command: CreateTopics, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []
         results: list[TopicInfo | KafkaError] = []
-        self._refuse_too_many(
-            sum(len(t.assignments) or t.partition_count for t in command.topics if t.partition_count != 0)
-        )
+        _refuse_too_many(sum(self._asked_partition_count(topic) for topic in command.topics))
         taken: set[str] = set()
         for topic, topic_id in zip(command.topics, command.topic_ids, strict=True):
             try:
@@ -150,18 +150,24 @@ class ClusterMachine:
             facts += [_partition_record(partition) for partition in partitions]
         return Decision([] if command.validate_only else facts, [Answer(ticket, results)])
 
+    def _asked_partition_count(self, topic: NewTopic) -> int:
+        """How many partitions the topic asks for, whether or not it will get them."""
+        if topic.assignments:
+            return len(topic.assignments)
+        count: int = self._config["num.partitions"] if topic.partition_count == _DEFAULT else topic.partition_count
+        return max(count, 0)
+
     def _check_name(self, name: str, taken: set[str]) -> None:
         validate_topic_name(name)
         if name == METADATA_TOPIC:
             raise KafkaError(Error.INVALID_REQUEST, f"Creation of internal topic {METADATA_TOPIC} is prohibited.")
-        others = self._collisions.get(collision_key(name), set()) | {
-            other for other in taken if collision_key(other) == collision_key(name)
-        }
         if name in self._topics or name in taken:
             raise KafkaError(Error.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
-        if others:
-            other = min(others)
-            raise KafkaError(Error.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {other}")
+        # As in Kafka, names that collide within one request pass.
+        if others := self._collisions.get(collision_key(name)):
+            raise KafkaError(
+                Error.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {min(others)}"
+            )
 
     def _place(self, topic: NewTopic) -> list[tuple[int, tuple[int, ...]]]:
         """The brokers of each partition, by the request or by the defaults."""
@@ -198,15 +204,13 @@ class ClusterMachine:
                 "A manual partition assignment was specified, but numPartitions was not set to -1.",
             )
         placed: dict[int, tuple[int, ...]] = {}
-        factor: int | None = None
         for index, brokers in topic.assignments:
             if index in placed:
                 raise KafkaError(
                     Error.INVALID_REPLICA_ASSIGNMENT,
                     f"Found multiple manual partition assignments for partition {index}",
                 )
-            self._check_assignment(brokers, factor)
-            factor = len(brokers)
+            self._check_assignment(brokers)
             placed[index] = tuple(brokers)
         if set(placed) != set(range(len(placed))):
             raise KafkaError(
@@ -214,7 +218,8 @@ class ClusterMachine:
             )
         return sorted(placed.items())
 
-    def _check_assignment(self, brokers: Sequence[int], factor: int | None) -> None:
+    def _check_assignment(self, brokers: Sequence[int]) -> None:
+        """With one broker to choose from, an assignment that passes is that broker."""
         prefix = "The manual partition assignment includes"
         if not brokers:
             raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, f"{prefix} an empty replica list.")
@@ -226,12 +231,6 @@ class ClusterMachine:
                 )
             if position:
                 raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, f"{prefix} the broker {broker} more than once.")
-        if factor is not None and len(brokers) != factor:
-            raise KafkaError(
-                Error.INVALID_REPLICA_ASSIGNMENT,
-                f"{prefix} a partition with {len(brokers)} replica(s), but this is not consistent with previous "
-                f"partitions, which have {factor} replica(s).",
-            )
 
     def _delete_topics(self, command: DeleteTopics, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []
@@ -248,7 +247,7 @@ class ClusterMachine:
     def _create_partitions(self, command: CreatePartitions, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []
         results: list[TopicInfo | KafkaError] = []
-        self._refuse_too_many(sum(topic.partition_count for topic in command.topics))
+        _refuse_too_many(sum(self._additional_count(topic) for topic in command.topics))
         for topic in command.topics:
             try:
                 added = self._grow(topic)
@@ -260,6 +259,10 @@ class ClusterMachine:
             results.append(self._info(grown))
             facts += [_partition_record(partition) for partition in added]
         return Decision([] if command.validate_only else facts, [Answer(ticket, results)])
+
+    def _additional_count(self, wanted: NewPartitions) -> int:
+        topic = self._topics.get(wanted.name)
+        return 0 if topic is None else max(wanted.partition_count - len(topic.partitions), 0)
 
     def _grow(self, wanted: NewPartitions) -> list[PartitionInfo]:
         topic = self._topics.get(wanted.name)
@@ -283,16 +286,12 @@ class ClusterMachine:
                     f"but only {len(wanted.assignments)} assignment(s) were specified.",
                 )
             for replicas in wanted.assignments:
-                self._check_assignment(replicas, len(topic.partitions[0].replicas))
+                self._check_assignment(replicas)
             brokers = wanted.assignments
         return [
             self._partition(topic.name, topic.topic_id, present + number, tuple(replicas))
             for number, replicas in enumerate(brokers)
         ]
-
-    def _refuse_too_many(self, partition_count: int) -> None:
-        if partition_count > MAX_PARTITIONS_PER_REQUEST:
-            raise KafkaError(Error.POLICY_VIOLATION, "Excessively large number of partitions per request.")
 
     def _partition(self, name: str, topic_id: bytes, index: int, replicas: tuple[int, ...]) -> PartitionInfo:
         return PartitionInfo(LogId(name, index, topic_id), replicas[0], 0, replicas, replicas)
@@ -305,21 +304,21 @@ class ClusterMachine:
                 self._topics[fact.name] = _Topic(fact.name, fact.topic_id)
                 self._names[fact.topic_id] = fact.name
                 self._collisions.setdefault(collision_key(fact.name), set()).add(fact.name)
-                self._stale.add(fact.name)
+                self._stale[fact.name] = None
             case PartitionRecord():
                 topic = self._topics[self._names[fact.topic_id]]
                 log = LogId(topic.name, fact.partition_id, fact.topic_id)
                 topic.partitions.append(
                     PartitionInfo(log, fact.leader, fact.leader_epoch, tuple(fact.replicas), tuple(fact.isr))
                 )
-                self._stale.add(topic.name)
+                self._stale[topic.name] = None
             case ConfigRecord(resource_type=kind, resource_name=name) if kind == _TOPIC_RESOURCE:
                 overrides = self._topics[name].overrides
                 if fact.value is None:
                     overrides.pop(fact.name, None)
                 else:
                     overrides[fact.name] = fact.value
-                self._stale.add(name)
+                self._stale[name] = None
             case RemoveTopicRecord():
                 name = self._names.pop(fact.topic_id)
                 del self._topics[name]
@@ -327,28 +326,34 @@ class ClusterMachine:
                 self._collisions[key].discard(name)
                 if not self._collisions[key]:
                     del self._collisions[key]
-                self._stale.add(name)
+                self._stale[name] = None
             case ProducerIdsRecord():
                 self._next_producer_id = fact.next_producer_id
 
     def image(self) -> ClusterImage:
         """The cluster now; topics that no fact has touched since the last call are shared with the last image."""
-        infos = dict(self._infos)
-        for name in self._stale:
-            topic = self._topics.get(name)
-            if topic is None:
-                infos.pop(name, None)
-            else:
-                infos[name] = self._info(topic)
-        self._infos = infos
-        self._stale.clear()
-        brokers = (BrokerInfo(self._node_id, self._config["broker.rack"]),)
-        return ClusterImage(self._cluster_id, self._node_id, brokers, infos, dict(self._names))
+        if self._stale:
+            infos = dict(self._infos)
+            for name in self._stale:
+                topic = self._topics.get(name)
+                if topic is None:
+                    infos.pop(name, None)
+                else:
+                    infos[name] = self._info(topic)
+            self._infos = infos
+            self._stale.clear()
+            self._image = ClusterImage(self._cluster_id, self._node_id, self._brokers, infos, dict(self._names))
+        return self._image
 
     def _info(self, topic: _Topic) -> TopicInfo:
         overrides = dict(topic.overrides)
         config = TopicConfig(overrides, self._config)
         return TopicInfo(topic.name, topic.topic_id, tuple(topic.partitions), overrides, config)
+
+
+def _refuse_too_many(partition_count: int) -> None:
+    if partition_count > MAX_PARTITIONS_PER_REQUEST:
+        raise KafkaError(Error.POLICY_VIOLATION, "Excessively large number of partitions per request.")
 
 
 def _partition_record(partition: PartitionInfo) -> PartitionRecord:
@@ -364,9 +369,9 @@ def _partition_record(partition: PartitionInfo) -> PartitionRecord:
 
 
 def _checked_overrides(overrides: Mapping[str, str | None], broker: BrokerConfig) -> dict[str, str]:
-    missing = sorted(name for name, value in overrides.items() if value is None)
+    missing = [name for name, value in overrides.items() if value is None]
     if missing:
-        raise KafkaError(Error.INVALID_CONFIG, f"Null value not supported for topic configs: {', '.join(missing)}")
+        raise KafkaError(Error.INVALID_CONFIG, f"Null value not supported for topic configs: {','.join(missing)}")
     checked = {name: value for name, value in overrides.items() if value is not None}
     validate_topic_overrides(checked, broker)
     return checked

@@ -1,12 +1,21 @@
 """The cluster's door: topics are created, grown and deleted here, and their logs with them.
 
-Runs the cluster machine on the metadata log and keeps the store in step with the image: when a topic command is
-answered its logs exist, and at start whatever a crash left half done is completed. `broker.py` runs the service before
+Runs the cluster machine on the metadata log and keeps the store in step with it. `broker.py` runs the service before
 every room that needs topics.
+
+Invariants
+ 1. Every partition of `image` has its log, unless the disk refused to make one: a topic appears once its logs exist,
+    and has gone before they do.
+ 2. A change that was decided is carried out, whether or not its caller still waits; one task carries out all of them,
+    in order.
+ 3. What a crash left half done is completed at the next start.
 """
 
+import logging
+import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -30,10 +39,30 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId, format_uuid
 from kafkapy.storage.base import Logs, LogSettings
 
+_log = logging.getLogger(__name__)
+
 TopicResult = TopicInfo | KafkaError
 
 _METADATA_SETTINGS: Final = LogSettings(flush_messages=1)
 """A topic that was answered for must outlive a power cut: metadata is synced at every write, as Kafka does."""
+
+_MAX_WAITING_CHANGES: Final = 100
+"""Further callers wait before they are queued; each is a connection, and those are bounded."""
+
+_OF_COORDINATORS: Final = {
+    Error.COORDINATOR_LOAD_IN_PROGRESS,
+    Error.COORDINATOR_NOT_AVAILABLE,
+    Error.NOT_COORDINATOR,
+}
+
+
+@dataclass(slots=True)
+class _Change:
+    """A command that changes topics, and the caller who waits for its answer."""
+
+    command: CreateTopics | CreatePartitions | DeleteTopics
+    done: trio.Event = field(default_factory=trio.Event)
+    answer: "list[TopicResult] | KafkaError | None" = None
 
 
 class ClusterService:
@@ -52,12 +81,13 @@ class ClusterService:
             clock=clock,
             view=ClusterMachine.image,
         )
+        self._image: ClusterImage = self._shard.view
+        self._to_change, self._changes = trio.open_memory_channel[_Change](_MAX_WAITING_CHANGES)
 
     @property
     def image(self) -> ClusterImage:
-        """The cluster as of the last fact that is in the metadata log."""
-        image: ClusterImage = self._shard.view
-        return image
+        """The cluster as of the last change that was carried out."""
+        return self._image
 
     def on_topic_deleted(self, callback: Callable[[TopicInfo], None]) -> None:
         """Have `callback` called with each topic that goes."""
@@ -69,77 +99,117 @@ class ClusterService:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._shard.run)
             await self._reconcile()
+            self._image = self._shard.view
             task_status.started()
+            async for change in self._changes:
+                change.answer = await self._carry_out(change.command)
+                change.done.set()
 
-    async def create_topics(self, topics: Sequence[NewTopic], *, validate_only: bool = False) -> list[TopicResult]:
+    # Each raises REQUEST_TIMED_OUT when `timeout_ms` run out (the change may still be carried out), and NOT_CONTROLLER
+    # when the metadata log refused the change.
+
+    async def create_topics(
+        self, topics: Sequence[NewTopic], *, validate_only: bool = False, timeout_ms: int | None = None
+    ) -> list[TopicResult]:
         """Create the topics; for each what it became, or why not."""
-        command = CreateTopics(topics, [_new_topic_id() for _ in topics], validate_only)
-        results: list[TopicResult] = await self._shard.execute(command)
-        if not validate_only:
-            for result in results:
-                if isinstance(result, TopicInfo):
-                    await self._create_logs(result)
-        return results
+        return await self._change(CreateTopics(topics, [_new_topic_id() for _ in topics], validate_only), timeout_ms)
 
     async def create_partitions(
-        self, topics: Sequence[NewPartitions], *, validate_only: bool = False
+        self, topics: Sequence[NewPartitions], *, validate_only: bool = False, timeout_ms: int | None = None
     ) -> list[TopicResult]:
         """Add partitions; for each topic what it became, or why not."""
-        results: list[TopicResult] = await self._shard.execute(CreatePartitions(topics, validate_only))
-        if not validate_only:
-            for result in results:
-                if isinstance(result, TopicInfo):
-                    await self._create_logs(result)
-        return results
+        return await self._change(CreatePartitions(topics, validate_only), timeout_ms)
 
-    async def delete_topics(self, topic_ids: Sequence[bytes]) -> list[TopicResult]:
+    async def delete_topics(self, topic_ids: Sequence[bytes], *, timeout_ms: int | None = None) -> list[TopicResult]:
         """Delete the topics and their logs; for each what it was, or why not."""
-        results: list[TopicResult] = await self._shard.execute(DeleteTopics(topic_ids))
-        for result in results:
-            if isinstance(result, TopicInfo):
-                for partition in result.partitions:
-                    await self._logs.delete(partition.log)
-                for callback in self._deleted_callbacks:
-                    callback(result)
-        return results
+        return await self._change(DeleteTopics(topic_ids), timeout_ms)
+
+    async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
+        """Create the topics with the broker's defaults, internal ones with theirs; for each what it is, or why not."""
+        wanted = [internal_topic(name, self._config) if name in INTERNAL_TOPICS else NewTopic(name) for name in names]
+        results = await self.create_topics(wanted)
+        return [self.image.topic(name) or result for name, result in zip(names, results, strict=True)]
 
     async def ensure_internal_topic(self, name: str) -> TopicInfo:
-        """The internal topic, created if it does not exist yet."""
-        return await self.auto_create(name)
-
-    async def auto_create(self, name: str) -> TopicInfo:
-        """The topic, created with the broker's defaults if need be; raises the `KafkaError` that prevents it."""
-        if (topic := self.image.topic(name)) is not None:
-            return topic
-        wanted = internal_topic(name, self._config) if name in INTERNAL_TOPICS else NewTopic(name)
-        [result] = await self.create_topics([wanted])
-        if isinstance(result, TopicInfo):
-            return result
-        if result.error is Error.TOPIC_ALREADY_EXISTS and (topic := self.image.topic(name)) is not None:
-            return topic
-        raise result
+        """The internal topic, created if it does not exist yet; raises the `KafkaError` that prevents it."""
+        topic: TopicResult | None = self.image.topic(name)
+        if topic is None:
+            [topic] = await self.auto_create([name])
+        if isinstance(topic, KafkaError):
+            raise topic
+        return topic
 
     async def allocate_producer_ids(self) -> range:
         """A block of producer ids that nobody else has, now or after a restart."""
         block: range = await self._shard.execute(AllocateProducerIds())
         return block
 
-    async def _create_logs(self, topic: TopicInfo) -> None:
+    async def _change(
+        self, command: CreateTopics | CreatePartitions | DeleteTopics, timeout_ms: int | None
+    ) -> list[TopicResult]:
+        timeout_seconds = math.inf if timeout_ms is None else timeout_ms / 1000
+        if timeout_seconds <= 0:  # as in Kafka, no time at all is not enough: nothing is done
+            raise KafkaError(Error.REQUEST_TIMED_OUT)
+        change = _Change(command)
+        with trio.move_on_after(timeout_seconds):
+            await self._to_change.send(change)
+            await change.done.wait()
+        answer = change.answer
+        if answer is None:
+            raise KafkaError(Error.REQUEST_TIMED_OUT)
+        if isinstance(answer, KafkaError):
+            raise answer
+        return answer
+
+    async def _carry_out(
+        self, command: CreateTopics | CreatePartitions | DeleteTopics
+    ) -> "list[TopicResult] | KafkaError":
+        try:
+            results: list[TopicResult] = await self._shard.execute(command)
+        except KafkaError as refusal:
+            if refusal.error in _OF_COORDINATORS:  # what a client of topics understands, and tries again
+                return KafkaError(Error.NOT_CONTROLLER, refusal.message)
+            return refusal
+        if isinstance(command, DeleteTopics):
+            self._image = self._shard.view
+            for result in results:
+                if isinstance(result, TopicInfo):
+                    await self._remove(result)
+        elif not command.validate_only:
+            results = [await self._make_logs(result) if isinstance(result, TopicInfo) else result for result in results]
+            self._image = self._shard.view
+        return results
+
+    async def _make_logs(self, topic: TopicInfo) -> TopicResult:
         settings = log_settings(topic.config)
         for partition in topic.partitions:
             if self._logs.bounds(partition.log) is None:
-                await self._logs.create(partition.log, settings)
+                try:
+                    await self._logs.create(partition.log, settings)
+                except OSError as failure:
+                    _log.error("%s: its log could not be made, the next start tries again: %s", partition.log, failure)
+                    return KafkaError(Error.KAFKA_STORAGE_ERROR, f"the disk failed: {failure.strerror or failure}")
+                await trio.lowlevel.checkpoint()  # a thousand logs take a while: others get their turn
+        return topic
+
+    async def _remove(self, topic: TopicInfo) -> None:
+        for partition in topic.partitions:
+            await self._logs.delete(partition.log)
+        for callback in self._deleted_callbacks:
+            callback(topic)
 
     async def _reconcile(self) -> None:
-        """Bring the store in step with the image: a crash may have come between the fact and the log."""
+        """Bring the store in step with the metadata: a crash may have come between a fact and its logs."""
+        topics: ClusterImage = self._shard.view
         wanted: set[LogId] = {METADATA_LOG}
-        for topic in self.image.topics.values():
+        for topic in topics.topics.values():
             settings = log_settings(topic.config)
             for partition in topic.partitions:
                 wanted.add(partition.log)
                 await self._logs.create(partition.log, settings)
         for log in self._logs.logs():
             if log not in wanted:
+                _log.warning("%s: no topic has this log, it is deleted", log)
                 await self._logs.delete(log)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from kafkapy.errors import KafkaError
 from kafkapy.model import ANONYMOUS, Endpoint, Principal
 
 if TYPE_CHECKING:
@@ -121,9 +122,23 @@ class Context:
     def require(self, operation: Operation, resource_type: ResourceType, name: str) -> None:
         """Raise the resource type's authorization error unless the principal may do `operation` on the resource."""
 
+    def permits(self, operation: Operation, resource_type: ResourceType, name: str) -> bool:
+        """Whether the principal may do `operation` on the resource, for APIs that answer each resource by itself."""
+        try:
+            self.require(operation, resource_type, name)
+        except KafkaError:
+            return False
+        return True
+
     def authorized_operations(self, resource_type: ResourceType, name: str) -> int:
         """What the principal may do on the resource, as the bitfield of KIP-430."""
         bits = 0
         for operation in _OPERATIONS[resource_type]:
             bits |= 1 << operation
         return bits
+
+    def cluster_authorized_operations(self) -> int:
+        """What the principal may do on the cluster; nothing when it may not even know."""
+        if not self.permits(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME):
+            return 0
+        return self.authorized_operations(ResourceType.CLUSTER, CLUSTER_NAME)

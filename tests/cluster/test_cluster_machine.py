@@ -83,6 +83,23 @@ def test_an_image_does_not_change(driver: Driver) -> None:
     assert len(after.topics["t"].partitions) == 3
 
 
+def test_images_share_what_no_fact_has_touched(driver: Driver) -> None:
+    create(driver, "t")
+    before = driver.machine.image()
+    create(driver, "u", b"x" * 16)
+    after = driver.machine.image()
+    assert after.topics["t"] is before.topics["t"]
+    driver.do(AllocateProducerIds())
+    assert driver.machine.image() is after
+
+
+def test_an_image_lists_topics_in_the_order_they_were_made(driver: Driver) -> None:
+    names = [f"t{number}" for number in range(20)]
+    driver.do(CreateTopics([NewTopic(name) for name in names], [bytes([number]) * 16 for number in range(1, 21)]))
+    assert list(driver.machine.image().topics) == names
+    assert list(driver.replayed().image().topics) == names
+
+
 def test_validating_leaves_nothing(driver: Driver) -> None:
     create(driver, "t", validate_only=True)
     assert driver.machine.image().topic("t") is None
@@ -120,6 +137,8 @@ def test_the_metadata_log_is_not_a_topic(driver: Driver) -> None:
 
 
 def test_names_must_not_collide_and_a_deleted_name_is_free_again(driver: Driver) -> None:
+    create(driver, "x_y", b"z" * 16)
+    assert error_of(create(driver, "x.y", b"y" * 16)) is Error.INVALID_TOPIC_EXCEPTION
     create(driver, "a.b")
     assert error_of(create(driver, "a.b", b"y" * 16)) is Error.TOPIC_ALREADY_EXISTS
     assert error_of(create(driver, "a_b", b"y" * 16)) is Error.INVALID_TOPIC_EXCEPTION
@@ -154,6 +173,24 @@ def test_replaying_the_log_gives_the_same_cluster(driver: Driver) -> None:
     assert {n: (t.topic_id, t.partitions, dict(t.overrides)) for n, t in live.topics.items()} == {
         n: (t.topic_id, t.partitions, dict(t.overrides)) for n, t in again.topics.items()
     }
+
+
+def test_facts_lie_in_the_log_as_kafka_writes_them(driver: Driver) -> None:
+    create(driver, "t", overrides={"retention.ms": "9"})
+    driver.do(AllocateProducerIds())
+    driver.do(DeleteTopics([ID]))
+    topic, config, partition, producer_ids, removal = [entry.value for entry in driver.log]
+    # frame version, API key and record version as varints, then the compact message
+    assert topic == b"\x01\x02\x00\x02t" + ID + b"\x00"
+    assert config == b"\x01\x04\x00\x02\x02t\x0dretention.ms\x029\x00"
+    assert partition is not None
+    assert partition[:3] == b"\x01\x03\x01"
+    assert partition[3:23] == bytes(4) + ID
+    assert (
+        producer_ids == b"\x01\x0f\x00" + (1).to_bytes(4) + (-1).to_bytes(8, signed=True) + (1000).to_bytes(8) + b"\0"
+    )
+    assert removal == b"\x01\x09\x00" + ID + b"\x00"
+    assert all(entry.key is None for entry in driver.log)
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\x01\x02", b"\x00\x02\x00", b"\x01\x02\x00\xff\xff"])

@@ -22,19 +22,19 @@ async def handle(request: CreatePartitionsRequest, ctx: Context) -> CreatePartit
     for topic in request.topics:
         if counts[topic.name] > 1:
             continue
-        try:
-            ctx.require(Operation.ALTER, ResourceType.TOPIC, topic.name)
-        except KafkaError as refusal:
-            results.append(_result(topic.name, refusal))
+        if not ctx.permits(Operation.ALTER, ResourceType.TOPIC, topic.name):
+            results.append(_result(topic.name, KafkaError(Error.TOPIC_AUTHORIZATION_FAILED)))
             continue
         assignments = None
         if topic.assignments is not None:
             assignments = [assignment.broker_ids for assignment in topic.assignments]
         wanted.append(NewPartitions(topic.name, topic.count, assignments))
     if wanted:
-        grown = await ctx.rooms.cluster.create_partitions(wanted, validate_only=request.validate_only)
-        for topic_wanted, outcome in zip(wanted, grown, strict=True):
-            results.append(_result(topic_wanted.name, outcome if isinstance(outcome, KafkaError) else None))
+        grown = await ctx.rooms.cluster.create_partitions(
+            wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
+        )
+        for asked, outcome in zip(wanted, grown, strict=True):
+            results.append(_result(asked.name, outcome if isinstance(outcome, KafkaError) else None))
     return CreatePartitionsResponse(results=results)
 
 

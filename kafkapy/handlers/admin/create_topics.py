@@ -2,15 +2,16 @@
 
 Each topic is answered by itself; one that is refused does not stop the others. A name that stands twice in one request
 is refused. From version 5 on the answer carries what the topic became: partitions, replicas, every setting with its
-source. When the answer leaves, the topic can be written and read. Creation takes no time worth a timeout.
+source. When the answer leaves, the topic can be written and read. A request that allows no time gets REQUEST_TIMED_OUT.
 """
 
 from collections import Counter
 
 from kafkapy.cluster.image import TopicInfo
 from kafkapy.cluster.machine import NewTopic
+from kafkapy.cluster.service import TopicResult
 from kafkapy.errors import Error, KafkaError
-from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 
 Result = CreateTopicsResponse.CreatableTopicResult
@@ -18,62 +19,62 @@ Result = CreateTopicsResponse.CreatableTopicResult
 
 async def handle(request: CreateTopicsRequest, ctx: Context) -> CreateTopicsResponse:
     counts = Counter(topic.name for topic in request.topics)
-    refused: list[Result] = []
+    may_create_all = ctx.permits(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME)
+    twice = KafkaError(Error.INVALID_REQUEST, "Duplicate topic name.")
+    refused = [_refused(name, twice) for name, count in counts.items() if count > 1]
     wanted: list[NewTopic] = []
     for topic in request.topics:
         if counts[topic.name] > 1:
             continue
-        try:
-            ctx.require(Operation.CREATE, ResourceType.TOPIC, topic.name)
-        except KafkaError as refusal:
-            refused.append(_refused(topic.name, refusal))
-            continue
-        wanted.append(
-            NewTopic(
-                topic.name,
-                topic.num_partitions,
-                topic.replication_factor,
-                [(assignment.partition_index, assignment.broker_ids) for assignment in topic.assignments],
-                {config.name: config.value for config in topic.configs},
-            )
-        )
-    twice = KafkaError(Error.INVALID_REQUEST, "Duplicate topic name.")
-    refused += [_refused(name, twice) for name, count in counts.items() if count > 1]
-    created = []
+        if may_create_all or ctx.permits(Operation.CREATE, ResourceType.TOPIC, topic.name):
+            wanted.append(_new_topic(topic))
+        else:
+            denied = KafkaError(Error.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
+            refused.append(_refused(topic.name, denied))
+    created: list[TopicResult] = []
     if wanted:
-        try:
-            created = await ctx.rooms.cluster.create_topics(wanted, validate_only=request.validate_only)
-        except KafkaError as refusal:
-            created = [refusal] * len(wanted)
+        created = await ctx.rooms.cluster.create_topics(
+            wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
+        )
     results = [
-        _created(result) if isinstance(result, TopicInfo) else _refused(topic.name, result)
+        _created(result, ctx) if isinstance(result, TopicInfo) else _refused(topic.name, result)
         for topic, result in zip(wanted, created, strict=True)
     ]
     return CreateTopicsResponse(topics=results + refused)
 
 
-def _created(topic: TopicInfo) -> Result:
-    return Result(
-        name=topic.name,
-        topic_id=topic.topic_id,
-        error_message=None,
-        num_partitions=len(topic.partitions),
-        replication_factor=topic.replication_factor,
-        configs=[
-            CreateTopicsResponse.CreatableTopicConfigs(
-                name=config.name,
-                value=config.value,
-                read_only=config.read_only,
-                config_source=config.source,
-                is_sensitive=config.sensitive,
-            )
-            for config in sorted(topic.config.describe())
-        ],
+def _new_topic(topic: CreateTopicsRequest.CreatableTopic) -> NewTopic:
+    return NewTopic(
+        topic.name,
+        topic.num_partitions,
+        topic.replication_factor,
+        [(assignment.partition_index, assignment.broker_ids) for assignment in topic.assignments],
+        {config.name: config.value for config in topic.configs},
     )
 
 
+def _created(topic: TopicInfo, ctx: Context) -> Result:
+    result = Result(name=topic.name, topic_id=topic.topic_id, error_message=None)
+    if not ctx.permits(Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, topic.name):
+        result.topic_config_error_code = Error.TOPIC_AUTHORIZATION_FAILED
+        return result
+    result.num_partitions = len(topic.partitions)
+    result.replication_factor = topic.replication_factor
+    result.configs = [
+        CreateTopicsResponse.CreatableTopicConfigs(
+            name=config.name,
+            value=config.value,
+            read_only=config.read_only,
+            config_source=config.source,
+            is_sensitive=config.sensitive,
+        )
+        for config in sorted(topic.config.describe())
+    ]
+    return result
+
+
 def _refused(name: str, refusal: KafkaError) -> Result:
-    return Result(name=name, error_code=refusal.error, error_message=refusal.message or refusal.error.text)
+    return Result(name=name, error_code=refusal.error, error_message=refusal.message)
 
 
 def refuse(request: CreateTopicsRequest, refusal: KafkaError, ctx: Context) -> CreateTopicsResponse:

@@ -1,15 +1,15 @@
 """DeleteTopics (key 20), versions 1 to 6.
 
 Topics are named, or from version 6 on identified; both at once, neither, or the same one twice is an error of that
-entry. A topic's logs are gone when the answer leaves, and its committed offsets with them.
+entry, and then nothing happens to the topic. A topic's logs are gone when the answer leaves, and its committed offsets
+with them. A request that allows no time gets REQUEST_TIMED_OUT.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 
 from kafkapy.cluster.image import TopicInfo
 from kafkapy.errors import Error, KafkaError
-from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.model import ZERO_UUID
 from kafkapy.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 
@@ -23,83 +23,95 @@ async def handle(request: DeleteTopicsRequest, ctx: Context) -> DeleteTopicsResp
         if ctx.api_version < _DISABLED_ERROR_FROM_VERSION:
             raise KafkaError(Error.INVALID_REQUEST, "This version does not support topic deletion.")
         raise KafkaError(Error.TOPIC_DELETION_DISABLED)
-    results, names, ids = _sorted_out(request)
-    found: list[TopicInfo] = []
-    image = ctx.rooms.cluster.image
-    for topic_id in ids:
-        topic = image.topic_by_id(topic_id)
+    selection = _Selection(request, ctx)
+    doomed = list(selection.doomed.values())
+    if doomed:
+        deleted = await ctx.rooms.cluster.delete_topics(
+            [topic.topic_id for topic in doomed], timeout_ms=request.timeout_ms
+        )
+        for topic, outcome in zip(doomed, deleted, strict=True):
+            selection.answer(topic.name, topic.topic_id, outcome if isinstance(outcome, KafkaError) else None)
+    return DeleteTopicsResponse(responses=selection.results)
+
+
+class _Selection:
+    """Which topics a request deletes (`doomed`, by id), and what is answered for the other entries (`results`)."""
+
+    def __init__(self, request: DeleteTopicsRequest, ctx: Context) -> None:
+        self.results: list[Result] = []
+        self.doomed: dict[bytes, TopicInfo] = {}
+        self._ctx = ctx
+        self._image = ctx.rooms.cluster.image
+        self._may_delete_all = ctx.permits(Operation.DELETE, ResourceType.CLUSTER, CLUSTER_NAME)
+        names, ids = self._sort_out(request)
+        for topic_id, count in ids.items():
+            if count > 1:
+                self.answer(None, topic_id, KafkaError(Error.INVALID_REQUEST, "Duplicate topic id."))
+            else:
+                self._choose_id(topic_id)
+        for name, count in names.items():
+            if count > 1:
+                self.answer(name, ZERO_UUID, KafkaError(Error.INVALID_REQUEST, "Duplicate topic name."))
+            else:
+                self._choose_name(name, ids)
+
+    def answer(self, name: str | None, topic_id: bytes, refusal: KafkaError | None) -> None:
+        """Add the result of one entry."""
+        result = Result(name=name, topic_id=topic_id)
+        if refusal is not None:
+            result.error_code = refusal.error
+            result.error_message = refusal.message or refusal.error.text
+        self.results.append(result)
+
+    def _sort_out(self, request: DeleteTopicsRequest) -> tuple[Counter[str], Counter[bytes]]:
+        """How often each name and each id stands in the request."""
+        names, ids = Counter(request.topic_names), Counter[bytes]()
+        for topic in request.topics:
+            if topic.name is None and topic.topic_id == ZERO_UUID:
+                neither = KafkaError(Error.INVALID_REQUEST, "Neither topic name nor id were specified.")
+                self.answer(None, ZERO_UUID, neither)
+            elif topic.name is None:
+                ids[topic.topic_id] += 1
+            elif topic.topic_id == ZERO_UUID:
+                names[topic.name] += 1
+            else:
+                both = KafkaError(Error.INVALID_REQUEST, "You may not specify both topic name and topic id.")
+                self.answer(topic.name, topic.topic_id, both)
+        return names, ids
+
+    def _choose_id(self, topic_id: bytes) -> None:
+        topic = self._image.topic_by_id(topic_id)
         if topic is None:
-            results.append(_refused(None, topic_id, KafkaError(Error.UNKNOWN_TOPIC_ID)))
+            self.answer(None, topic_id, KafkaError(Error.UNKNOWN_TOPIC_ID))
+        elif self._permits(Operation.DELETE, topic.name):
+            self.doomed[topic_id] = topic
         else:
-            _take(topic, found, results, ctx)
-    for name in names:
-        topic = image.topic(name)
-        if topic is None:
-            results.append(_refused(name, ZERO_UUID, KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)))
-        elif any(other.topic_id == topic.topic_id for other in found):
-            found = [other for other in found if other.topic_id != topic.topic_id]
-            twice = KafkaError(
-                Error.INVALID_REQUEST, "The provided topic name maps to an ID that was already supplied."
-            )
-            results.append(_refused(name, topic.topic_id, twice))
+            name = topic.name if self._permits(Operation.DESCRIBE, topic.name) else None
+            self.answer(name, topic_id, KafkaError(Error.TOPIC_AUTHORIZATION_FAILED))
+
+    def _choose_name(self, name: str, ids: Counter[bytes]) -> None:
+        topic = self._image.topic(name)
+        # Who may not know of a topic does not learn whether it exists.
+        if not self._permits(Operation.DESCRIBE, name):
+            self.answer(name, ZERO_UUID, KafkaError(Error.TOPIC_AUTHORIZATION_FAILED))
+        elif topic is None:
+            self.answer(name, ZERO_UUID, KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION))
+        elif not self._permits(Operation.DELETE, name):
+            self.answer(name, ZERO_UUID, KafkaError(Error.TOPIC_AUTHORIZATION_FAILED))
+        elif topic.topic_id in ids:
+            self.doomed.pop(topic.topic_id, None)
+            again = "The provided topic name maps to an ID that was already supplied."
+            self.answer(name, topic.topic_id, KafkaError(Error.INVALID_REQUEST, again))
         else:
-            _take(topic, found, results, ctx)
-    deleted = await ctx.rooms.cluster.delete_topics([topic.topic_id for topic in found]) if found else []
-    for topic, outcome in zip(found, deleted, strict=True):
-        if isinstance(outcome, KafkaError):
-            results.append(_refused(topic.name, topic.topic_id, outcome))
-        else:
-            results.append(Result(name=topic.name, topic_id=topic.topic_id))
-    return DeleteTopicsResponse(responses=results)
+            self.doomed[topic.topic_id] = topic
 
-
-def _sorted_out(request: DeleteTopicsRequest) -> tuple[list[Result], Sequence[str], Sequence[bytes]]:
-    """What is wrong by itself, and the names and ids that stand once."""
-    results: list[Result] = []
-    names, ids = Counter(request.topic_names), Counter[bytes]()
-    for topic in request.topics:
-        if topic.name is None and topic.topic_id == ZERO_UUID:
-            neither = KafkaError(Error.INVALID_REQUEST, "Neither topic name nor id were specified.")
-            results.append(_refused(None, ZERO_UUID, neither))
-        elif topic.name is None:
-            ids[topic.topic_id] += 1
-        elif topic.topic_id == ZERO_UUID:
-            names[topic.name] += 1
-        else:
-            both = KafkaError(Error.INVALID_REQUEST, "You may not specify both topic name and topic id.")
-            results.append(_refused(topic.name, topic.topic_id, both))
-    same_name = KafkaError(Error.INVALID_REQUEST, "Duplicate topic name.")
-    same_id = KafkaError(Error.INVALID_REQUEST, "Duplicate topic id.")
-    results += [_refused(name, ZERO_UUID, same_name) for name, count in names.items() if count > 1]
-    results += [_refused(None, topic_id, same_id) for topic_id, count in ids.items() if count > 1]
-    once = [name for name, count in names.items() if count == 1]
-    return results, once, [topic_id for topic_id, count in ids.items() if count == 1]
-
-
-def _take(topic: TopicInfo, found: list[TopicInfo], results: list[Result], ctx: Context) -> None:
-    try:
-        ctx.require(Operation.DELETE, ResourceType.TOPIC, topic.name)
-    except KafkaError as refusal:
-        results.append(_refused(topic.name, topic.topic_id, refusal))
-    else:
-        found.append(topic)
-
-
-def _refused(name: str | None, topic_id: bytes, refusal: KafkaError) -> Result:
-    return Result(
-        name=name,
-        topic_id=topic_id,
-        error_code=refusal.error,
-        error_message=refusal.message or refusal.error.text,
-    )
+    def _permits(self, operation: Operation, name: str) -> bool:
+        return self._may_delete_all or self._ctx.permits(operation, ResourceType.TOPIC, name)
 
 
 def refuse(request: DeleteTopicsRequest, refusal: KafkaError, ctx: Context) -> DeleteTopicsResponse:
     """The error response: the error at every topic."""
     asked = [(name, ZERO_UUID) for name in request.topic_names] + [(t.name, t.topic_id) for t in request.topics]
     return DeleteTopicsResponse(
-        responses=[
-            Result(name=name, topic_id=topic_id, error_code=refusal.error, error_message=refusal.message)
-            for name, topic_id in asked
-        ]
+        responses=[Result(name=name, topic_id=topic_id, error_code=refusal.error) for name, topic_id in asked]
     )

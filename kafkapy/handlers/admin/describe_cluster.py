@@ -5,7 +5,7 @@ The cluster's id, controller and brokers. There is no separate controller to tal
 """
 
 from kafkapy.errors import Error, KafkaError
-from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
+from kafkapy.handlers.context import Context
 from kafkapy.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
 
 _BROKERS = 1
@@ -13,11 +13,10 @@ _CONTROLLERS = 2
 
 
 async def handle(request: DescribeClusterRequest, ctx: Context) -> DescribeClusterResponse:
-    ctx.require(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME)
     if request.endpoint_type == _CONTROLLERS:
         raise KafkaError(
             Error.MISMATCHED_ENDPOINT_TYPE,
-            "The request was sent to an endpoint of type BROKER, but we wanted CONTROLLER",
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
         )
     if request.endpoint_type != _BROKERS:
         raise KafkaError(Error.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {request.endpoint_type}")
@@ -35,5 +34,5 @@ async def handle(request: DescribeClusterRequest, ctx: Context) -> DescribeClust
         ],
     )
     if request.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = ctx.authorized_operations(ResourceType.CLUSTER, CLUSTER_NAME)
+        response.cluster_authorized_operations = ctx.cluster_authorized_operations()
     return response

@@ -7,6 +7,7 @@ at all, so what is described there are the defaults. The loggers of this broker 
 """
 
 import logging
+import re
 from collections.abc import Sequence
 
 from kafkapy.cluster.topic_names import validate_topic_name
@@ -23,6 +24,9 @@ _BROKER = 4
 _BROKER_LOGGER = 8
 _CLIENT_METRICS = 16
 _GROUP = 32
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INT32 = range(-(1 << 31), 1 << 31)
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL", "NOTSET": "TRACE"}
 
@@ -45,7 +49,7 @@ def _describe(
         described = _settings(resource.resource_type, resource.resource_name, ctx)
     except KafkaError as refusal:
         result.error_code = refusal.error
-        result.error_message = refusal.message or refusal.error.text
+        result.error_message = refusal.error.text if refusal.message is None else refusal.message
         return result
     wanted = resource.configuration_keys
     result.configs = [
@@ -79,7 +83,7 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
         validate_topic_name(name)
         topic = ctx.rooms.cluster.image.topic(name)
         if topic is None:
-            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, "")  # Kafka says no more here
         return topic.config.describe()
     if resource_type == _GROUP:
         ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.GROUP, name)
@@ -95,17 +99,12 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
         return config.describe(cluster_defaults=True)
     if not name:
         raise KafkaError(Error.INVALID_REQUEST, "Broker id must not be empty")
-    _check_broker_id(name, ctx.rooms.node_id)
+    if not _INTEGER.fullmatch(name) or int(name) not in _INT32:
+        raise KafkaError(Error.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}")
+    if int(name) != ctx.rooms.node_id:
+        expected = f"{ctx.rooms.node_id} or empty string," if resource_type == _BROKER else f"{ctx.rooms.node_id}"
+        raise KafkaError(Error.INVALID_REQUEST, f"Unexpected broker id, expected {expected} but received {name}")
     return config.describe() if resource_type == _BROKER else _loggers()
-
-
-def _check_broker_id(name: str, node_id: int) -> None:
-    try:
-        broker_id = int(name)
-    except ValueError:
-        raise KafkaError(Error.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}") from None
-    if broker_id != node_id:
-        raise KafkaError(Error.INVALID_REQUEST, f"Unexpected broker id, expected {node_id} but received {name}")
 
 
 def _loggers() -> list[DescribedConfig]:
@@ -118,7 +117,7 @@ def _loggers() -> list[DescribedConfig]:
             read_only=False,
             sensitive=False,
             synonyms=[],
-            type=Type.STRING,
+            type=Type.UNKNOWN,
             documentation="",
         )
         for name, logger in [("root", logging.root), *((name, logging.getLogger(name)) for name in named)]

@@ -23,16 +23,14 @@ async def handle(request: DescribeTopicPartitionsRequest, ctx: Context) -> Descr
     image = ctx.rooms.cluster.image
     start, first_partition = _start(request)
     everything = not request.topics
-    names: Iterable[str] = image.topics if everything else {topic.name for topic in request.topics}
+    asked: Iterable[str] = image.topics if everything else {topic.name for topic in request.topics}
+    names = sorted(name for name in asked if name >= start)
+    visible = {name for name in names if ctx.permits(Operation.DESCRIBE, ResourceType.TOPIC, name)}
     limit = max(min(ctx.rooms.config["max.request.partition.size.limit"], request.response_partition_limit), 1)
     response = DescribeTopicPartitionsResponse()
-    for name in sorted(name for name in names if name >= start):
-        if not everything:
-            try:
-                ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, name)
-            except KafkaError as refusal:
-                response.topics.append(Topic(error_code=refusal.error, name=name))
-                continue
+    for name in names:
+        if name not in visible:
+            continue
         if limit <= 0:
             response.next_cursor = DescribeTopicPartitionsResponse.Cursor(topic_name=name, partition_index=0)
             break
@@ -49,6 +47,9 @@ async def handle(request: DescribeTopicPartitionsRequest, ctx: Context) -> Descr
                 topic_name=name, partition_index=begin + len(page)
             )
             break
+    if not everything:
+        hidden = [name for name in names if name not in visible]
+        response.topics += [Topic(error_code=Error.TOPIC_AUTHORIZATION_FAILED, name=name) for name in hidden]
     return response
 
 

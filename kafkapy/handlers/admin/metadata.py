@@ -9,7 +9,7 @@ Addresses are those that this client can reach: the advertised ones, or else the
 
 import logging
 
-from kafkapy.cluster.image import INTERNAL_TOPICS, METADATA_TOPIC, TopicInfo
+from kafkapy.cluster.image import INTERNAL_TOPICS, TopicInfo
 from kafkapy.cluster.topic_names import topic_name_problem
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
@@ -18,6 +18,8 @@ from kafkapy.protocol.messages.metadata import MetadataRequest, MetadataResponse
 
 Topic = MetadataResponse.MetadataResponseTopic
 
+_TOPIC = ResourceType.TOPIC
+
 _log = logging.getLogger(__name__)
 
 _IDS_FROM_VERSION = 12
@@ -25,16 +27,12 @@ _ERROR_FROM_VERSION = 13
 
 
 async def handle(request: MetadataRequest, ctx: Context) -> MetadataResponse:
-    image = ctx.rooms.cluster.image
-    topics: list[Topic]
-    if request.topics is None or (ctx.api_version == 0 and not request.topics):
-        topics = [_existing(topic) for topic in image.topics.values()]
-    else:
-        topics = await _asked(request, ctx)
+    topics = await _topics(request, ctx)
     if request.include_topic_authorized_operations:
         for topic in topics:
-            if topic.name is not None:
+            if topic.name is not None and topic.error_code != Error.TOPIC_AUTHORIZATION_FAILED:
                 topic.topic_authorized_operations = ctx.authorized_operations(ResourceType.TOPIC, topic.name)
+    image = ctx.rooms.cluster.image
     endpoint = ctx.rooms.advertised(ctx.session)
     response = MetadataResponse(
         brokers=[
@@ -48,57 +46,86 @@ async def handle(request: MetadataRequest, ctx: Context) -> MetadataResponse:
         topics=topics,
     )
     if request.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = ctx.authorized_operations(ResourceType.CLUSTER, CLUSTER_NAME)
+        response.cluster_authorized_operations = ctx.cluster_authorized_operations()
     return response
 
 
-async def _asked(request: MetadataRequest, ctx: Context) -> list[Topic]:
-    """The topics that the request names, each once; ids win over names, as in Kafka."""
-    asked = request.topics or []
+async def _topics(request: MetadataRequest, ctx: Context) -> list[Topic]:
+    """The topics asked for, each once; ids win over names, as in Kafka."""
+    if request.topics is None or (ctx.api_version == 0 and not request.topics):
+        everything = ctx.rooms.cluster.image.topics.values()
+        return [_existing(topic) for topic in everything if ctx.permits(Operation.DESCRIBE, _TOPIC, topic.name)]
     if ctx.api_version < _IDS_FROM_VERSION:
-        for one in asked:
+        for one in request.topics:
             if one.name is None:
                 raise KafkaError(Error.INVALID_REQUEST, f"Topic name can not be null for version {ctx.api_version}")
             if one.topic_id != ZERO_UUID:
                 raise KafkaError(
                     Error.INVALID_REQUEST, f"Topic IDs are not supported in requests for version {ctx.api_version}"
                 )
-    if any(one.name is None and one.topic_id == ZERO_UUID for one in asked):
+    if any(one.name is None and one.topic_id == ZERO_UUID for one in request.topics):
         raise KafkaError(Error.INVALID_REQUEST, "A topic needs a name or an id")
-    ids = dict.fromkeys(one.topic_id for one in asked if one.topic_id != ZERO_UUID)
+    ids = dict.fromkeys(one.topic_id for one in request.topics if one.topic_id != ZERO_UUID)
     if ids:
         return [_by_id(topic_id, ctx) for topic_id in ids]
-    may_create = request.allow_auto_topic_creation and bool(ctx.rooms.config["auto.create.topics.enable"])
-    names = dict.fromkeys(one.name for one in asked)
-    return [await _by_name(name, ctx, may_create=may_create) for name in names if name is not None]
+    names = [name for name in dict.fromkeys(one.name for one in request.topics) if name is not None]
+    creating = request.allow_auto_topic_creation and bool(ctx.rooms.config["auto.create.topics.enable"])
+    if creating:
+        await _create_missing(names, ctx)
+    return [_by_name(name, ctx, creating=creating) for name in names]
+
+
+async def _create_missing(names: list[str], ctx: Context) -> None:
+    """Create what is missing and may be created. What cannot be stays missing, and that is all the client hears."""
+    cluster = ctx.rooms.cluster
+    missing = [
+        name
+        for name in names
+        if cluster.image.topic(name) is None
+        and ctx.permits(Operation.DESCRIBE, _TOPIC, name)
+        and _may_create(name, ctx)
+    ]
+    if not missing:
+        return
+    try:
+        outcomes = await cluster.auto_create(missing)
+    except KafkaError as refusal:
+        outcomes = [refusal] * len(missing)
+    for name, outcome in zip(missing, outcomes, strict=True):
+        if isinstance(outcome, KafkaError):
+            _log.warning("could not create topic %s for client %s: %s", name, ctx.client_id, outcome)
+        else:
+            _log.info("created topic %s for client %s at %s", name, ctx.client_id, ctx.session.peer_host)
+
+
+def _may_create(name: str, ctx: Context) -> bool:
+    return ctx.permits(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME) or ctx.permits(
+        Operation.CREATE, _TOPIC, name
+    )
 
 
 def _by_id(topic_id: bytes, ctx: Context) -> Topic:
     topic = ctx.rooms.cluster.image.topic_by_id(topic_id)
     if topic is None:
         return Topic(error_code=Error.UNKNOWN_TOPIC_ID, name=None, topic_id=topic_id)
-    try:
-        ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, topic.name)
-    except KafkaError as refusal:
-        return Topic(error_code=refusal.error, name=None, topic_id=topic_id)
+    if not ctx.permits(Operation.DESCRIBE, _TOPIC, topic.name):
+        return Topic(error_code=Error.TOPIC_AUTHORIZATION_FAILED, name=None, topic_id=topic_id)
     return _existing(topic)
 
 
-async def _by_name(name: str, ctx: Context, *, may_create: bool) -> Topic:
-    try:
-        ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, name)
-        topic = ctx.rooms.cluster.image.topic(name)
-        if topic is None and topic_name_problem(name):
-            raise KafkaError(Error.INVALID_TOPIC_EXCEPTION)
-        if topic is None and may_create and name != METADATA_TOPIC:
-            ctx.require(Operation.CREATE, ResourceType.TOPIC, name)
-            topic = await ctx.rooms.cluster.auto_create(name)
-            _log.info("created topic %s for client %s at %s", name, ctx.client_id, ctx.session.peer_host)
-        if topic is None:
-            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-    except KafkaError as refusal:
-        return Topic(error_code=refusal.error, name=name, is_internal=name in INTERNAL_TOPICS)
-    return _existing(topic)
+def _by_name(name: str, ctx: Context, *, creating: bool) -> Topic:
+    if not ctx.permits(Operation.DESCRIBE, _TOPIC, name):
+        return Topic(error_code=Error.TOPIC_AUTHORIZATION_FAILED, name=name)
+    topic = ctx.rooms.cluster.image.topic(name)
+    if topic is not None:
+        return _existing(topic)
+    if creating and not _may_create(name, ctx):
+        error = Error.TOPIC_AUTHORIZATION_FAILED
+    elif topic_name_problem(name):
+        error = Error.INVALID_TOPIC_EXCEPTION
+    else:
+        error = Error.UNKNOWN_TOPIC_OR_PARTITION
+    return Topic(error_code=error, name=name, is_internal=name in INTERNAL_TOPICS)
 
 
 def _existing(topic: TopicInfo) -> Topic:
