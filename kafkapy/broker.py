@@ -28,7 +28,8 @@ from kafkapy.log.fetch_session import FetchSessionCache
 from kafkapy.log.housekeeping import expire_producers
 from kafkapy.model import Endpoint, format_uuid
 from kafkapy.network.connection import Peer
-from kafkapy.network.server import Limits, Server, bind
+from kafkapy.network.listening import bind
+from kafkapy.network.server import Limits, Server
 from kafkapy.storage.base import Logs
 from kafkapy.storage.memory import open_memory
 from kafkapy.transactions.producer_ids import ProducerIds
@@ -62,13 +63,13 @@ async def open_broker(
     """Run a broker for the length of the block; it accepts connections when the block begins.
 
     `data_dir` None keeps everything in memory. `advertise_host` is what clients are told instead of the address by
-    which they came. Raises ConfigError, PortTaken, DirectoryInUse, DirectoryMismatch, OSError.
+    which they came. Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
     """
     clock = clock or SystemClock()
     node_id: int = config["node.id"]
     limits = _limits(config)
     advertised = advertised_listeners(config)
-    listeners = bind(bound_listeners(config), limits)
+    listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     try:
         async with _open_store(data_dir, clock, node_id, cluster_id) as (logs, cluster_id):
             cluster = ClusterService(cluster_id=cluster_id, node_id=node_id, config=config, logs=logs, clock=clock)
@@ -157,7 +158,6 @@ def _limits(config: BrokerConfig) -> Limits:
         max_connections_per_ip=config["max.connections.per.ip"],
         max_connections_per_ip_overrides=overrides,
         socket_send_buffer_bytes=config["socket.send.buffer.bytes"],
-        socket_receive_buffer_bytes=config["socket.receive.buffer.bytes"],
         socket_listen_backlog_size=config["socket.listen.backlog.size"],
     )
 

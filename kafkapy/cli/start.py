@@ -16,7 +16,7 @@ from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.properties import from_environment, parse_properties
 from kafkapy.config.setting import ConfigError
 from kafkapy.errors import KafkaError
-from kafkapy.network.server import PortTaken
+from kafkapy.network.listening import CannotListen, PortTaken
 
 _log = logging.getLogger("kafkapy")
 
@@ -135,7 +135,7 @@ def _explain(group: BaseExceptionGroup[BaseException]) -> int:
         )
     elif isinstance(problem, DirectoryInUse):
         print(f"kafkapy: {problem}; name another one with --data-dir", file=sys.stderr)
-    elif isinstance(problem, DirectoryMismatch | ConfigError | PermissionError):
+    elif isinstance(problem, DirectoryMismatch | ConfigError | CannotListen):
         print(f"kafkapy: {problem}", file=sys.stderr)
     elif isinstance(problem, OSError | KafkaError):
         print(f"kafkapy: cannot start: {problem}", file=sys.stderr)

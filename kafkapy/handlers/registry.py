@@ -44,36 +44,31 @@ class Registry:
         Raises ProtocolError for bytes that do not parse, and CloseConnection where Kafka would close.
         """
         header = decode_request_header(frame)
-        handler = self._handlers.get(header.api_key) or self._load(header)
         key, version = header.api_key, header.api_version
+        handler = self._handlers.get(key) or self._load(header)
         ctx = Context(key, version, header.correlation_id, header.client_id, session, self._rooms)
         if not handler.route.min_version <= version <= handler.route.max_version:
-            if APIS[key].advertised_from <= version < handler.route.min_version:
-                return _refused_old(header, frame)
-            if key != API_VERSIONS:
-                raise CloseConnection(f"version {version} of API key {key} is not served")
-            # The client cannot know what is served before this very answer, so it gets one that all can read (KIP-511).
-            response = handler.refuse(None, KafkaError(Error.UNSUPPORTED_VERSION), ctx)
-            return _framed(response, header, version=0)
+            return _answer_to_unserved_version(handler, header, frame, ctx)
         try:
             request, _ = handler.request_class.decode(version, frame, header.body_offset)
         except ProtocolError as malformed:
-            raise ProtocolError(f"{handler.request_class.__name__} version {version}: {malformed}") from malformed
+            raise CloseConnection(f"{_described(header)} does not parse: {malformed}") from malformed
         try:
             response = await handler.handle(request, ctx)
+            return None if response is None else _framed(response, header, version)
         except KafkaError as refusal:
-            response = handler.refuse(request, refusal, ctx)
-        except (CloseConnection, ProtocolError):
+            problem = refusal
+        except CloseConnection:
             raise
         except Exception:  # noqa: BLE001  one request is lost, not the broker: the only catch of its kind
-            _log.exception("a request of %s failed: %s", session.peer_host, header)
-            response = handler.refuse(request, KafkaError(Error.UNKNOWN_SERVER_ERROR), ctx)
-        return None if response is None else _framed(response, header, version)
+            _log.exception("%s of %s failed", _described(header), session.peer_host)
+            problem = KafkaError(Error.UNKNOWN_SERVER_ERROR)
+        return _framed(handler.refuse(request, problem, ctx), header, version)
 
     def _load(self, header: RequestHeader) -> _Handler:
         route = _ROUTES.get(header.api_key)
         if route is None:
-            raise CloseConnection(f"API key {header.api_key} is not served")
+            raise CloseConnection(f"{_described(header)} is not served")
         module = importlib.import_module(f"kafkapy.handlers.{route.module}")
         refuse = getattr(module, "refuse", _refuse_as_a_whole)
         handler = _Handler(route, request_class(route.key), module.handle, refuse)
@@ -81,11 +76,28 @@ class Registry:
         return handler
 
 
+def _answer_to_unserved_version(
+    handler: _Handler, header: RequestHeader, frame: memoryview, ctx: Context
+) -> Sequence[Any]:
+    version = header.api_version
+    if header.api_key == API_VERSIONS:
+        # The client cannot know what is served before this very answer, so it gets one that all can read (KIP-511).
+        return _framed(handler.refuse(None, KafkaError(Error.UNSUPPORTED_VERSION), ctx), header, version=0)
+    if APIS[header.api_key].advertised_from <= version < handler.route.min_version:
+        return _refused_old(header, frame)
+    raise CloseConnection(f"{_described(header)} is not served")
+
+
+def _described(header: RequestHeader) -> str:
+    """The request as a log names it."""
+    api = APIS.get(header.api_key)
+    name = api.name if api is not None else f"API key {header.api_key}"
+    return f"{name} version {header.api_version} of client {header.client_id!r:.80}"
+
+
 def _refuse_as_a_whole(request: Any, refusal: KafkaError, ctx: Context) -> Any:
     """The error response of an API that has an error code of its own; others define `refuse` in their module."""
     cls: Any = response_class(ctx.api_key)
-    if "error_code" not in cls.__slots__:
-        raise CloseConnection(f"{cls.__name__} cannot carry {refusal.error.name}")
     response = cls(error_code=refusal.error)
     if "error_message" in cls.__slots__:
         response.error_message = refusal.message or refusal.error.text

@@ -83,14 +83,6 @@ class FrameReader:
         self._start = body + size
         return self._view[body : self._start]
 
-    def has_frame(self) -> bool:
-        """Whether `next_frame()` has something to say: a frame, or an error."""
-        body = self._start + _PREFIX.size
-        if body > self._end:
-            return False
-        (size,) = _PREFIX.unpack_from(self._buffer, self._start)
-        return not 0 <= size <= self._max_size or body + size <= self._end
-
     def _replace(self, capacity: int, pending: int) -> None:
         """Go on in a fresh buffer that begins with the first `pending` bytes of the old one."""
         buffer = bytearray(capacity)

@@ -20,6 +20,7 @@ from kafkapy.protocol.messages.fetch import FetchRequest, FetchResponse
 PartitionData = FetchResponse.PartitionData
 TopicResponse = FetchResponse.FetchableTopicResponse
 
+_ERROR_FROM_VERSION = 7
 _IDS_FROM_VERSION = 13
 _ZSTD_FROM_VERSION = 10
 _REPLICA_STATE_FROM_VERSION = 15
@@ -175,3 +176,18 @@ def _packed(index: int, result: Result) -> PartitionData:
             epoch=result.diverging.leader_epoch, end_offset=result.diverging.end_offset
         )
     return data
+
+
+def refuse(request: FetchRequest, refusal: KafkaError, ctx: Context) -> FetchResponse:
+    """The error response: the response's own error, or before version 7 the error at every partition."""
+    if ctx.api_version >= _ERROR_FROM_VERSION:
+        return FetchResponse(error_code=refusal.error, session_id=NO_SESSION)
+    return FetchResponse(
+        responses=[
+            TopicResponse(
+                topic=topic.topic,
+                partitions=[_packed(partition.partition, Result(refusal.error)) for partition in topic.partitions],
+            )
+            for topic in request.topics
+        ]
+    )

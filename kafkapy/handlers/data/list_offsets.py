@@ -54,3 +54,19 @@ async def _find(
     if ctx.api_version >= _EPOCH_FROM_VERSION:
         answer.leader_epoch = found.leader_epoch
     return answer
+
+
+def refuse(request: ListOffsetsRequest, refusal: KafkaError, ctx: Context) -> ListOffsetsResponse:
+    """The error response: the error at every partition."""
+    return ListOffsetsResponse(
+        topics=[
+            TopicResponse(
+                name=topic.name,
+                partitions=[
+                    PartitionResponse(partition_index=asked.partition_index, error_code=refusal.error)
+                    for asked in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )

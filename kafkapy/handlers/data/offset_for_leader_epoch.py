@@ -36,3 +36,18 @@ async def handle(request: OffsetForLeaderEpochRequest, ctx: Context) -> OffsetFo
                 )
         response.topics.append(TopicResult(topic=topic.topic, partitions=results))
     return response
+
+
+def refuse(request: OffsetForLeaderEpochRequest, refusal: KafkaError, ctx: Context) -> OffsetForLeaderEpochResponse:
+    """The error response: the error at every partition."""
+    return OffsetForLeaderEpochResponse(
+        topics=[
+            TopicResult(
+                topic=topic.topic,
+                partitions=[
+                    PartitionResult(partition=asked.partition, error_code=refusal.error) for asked in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )

@@ -112,3 +112,27 @@ def _packed(index: int, result: Result) -> PartitionResponse:
             for e in result.record_errors
         ]
     return response
+
+
+def refuse(request: ProduceRequest, refusal: KafkaError, ctx: Context) -> ProduceResponse:
+    """The error response: the error at every partition. A producer with acks=0 hears nothing, and is cut off."""
+    if request.acks == 0:
+        raise CloseConnection(f"produce with acks=0 failed with error {refusal.error}")
+    return ProduceResponse(
+        responses=[
+            TopicResponse(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partition_responses=[
+                    PartitionResponse(
+                        index=partition.index,
+                        error_code=refusal.error,
+                        base_offset=-1,
+                        error_message=refusal.message or refusal.error.text,
+                    )
+                    for partition in topic.partition_data
+                ],
+            )
+            for topic in request.topic_data
+        ]
+    )

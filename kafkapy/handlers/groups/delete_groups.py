@@ -24,3 +24,13 @@ async def handle(request: DeleteGroupsRequest, ctx: Context) -> DeleteGroupsResp
             for group_id, error in errors.items()
         ]
     )
+
+
+def refuse(request: DeleteGroupsRequest, refusal: KafkaError, ctx: Context) -> DeleteGroupsResponse:
+    """The error response: the error at every group."""
+    return DeleteGroupsResponse(
+        results=[
+            DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=refusal.error)
+            for group_id in request.groups_names
+        ]
+    )

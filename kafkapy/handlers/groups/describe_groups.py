@@ -27,6 +27,13 @@ async def handle(request: DescribeGroupsRequest, ctx: Context) -> DescribeGroups
     return DescribeGroupsResponse(groups=groups)
 
 
+def refuse(request: DescribeGroupsRequest, refusal: KafkaError, ctx: Context) -> DescribeGroupsResponse:
+    """The error response: the error at every group."""
+    return DescribeGroupsResponse(
+        groups=[DescribedGroup(group_id=group_id, error_code=refusal.error) for group_id in request.groups]
+    )
+
+
 async def _describe(group_id: str, ctx: Context) -> DescribedGroup:
     try:
         ctx.require(Operation.DESCRIBE, ResourceType.GROUP, group_id)

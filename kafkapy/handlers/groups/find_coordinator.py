@@ -45,6 +45,21 @@ async def handle(request: FindCoordinatorRequest, ctx: Context) -> FindCoordinat
     )
 
 
+def refuse(request: FindCoordinatorRequest, refusal: KafkaError, ctx: Context) -> FindCoordinatorResponse:
+    """The error response: the error at every key, or before version 4 at the only one."""
+    message = refusal.message or refusal.error.text
+    if ctx.api_version < FIRST_BATCHED_VERSION:
+        return FindCoordinatorResponse(error_code=refusal.error, error_message=message, node_id=-1, port=-1)
+    return FindCoordinatorResponse(
+        coordinators=[
+            FindCoordinatorResponse.Coordinator(
+                key=key, node_id=-1, port=-1, error_code=refusal.error, error_message=message
+            )
+            for key in request.coordinator_keys
+        ]
+    )
+
+
 async def _find(key_type: int, key: str, ctx: Context) -> tuple[Error, str, int, Endpoint]:
     try:
         if key_type == _GROUP:

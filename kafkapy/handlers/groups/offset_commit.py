@@ -31,7 +31,7 @@ async def handle(request: OffsetCommitRequest, ctx: Context) -> OffsetCommitResp
     try:
         ctx.require(Operation.READ, ResourceType.GROUP, request.group_id)
     except KafkaError as refusal:
-        return OffsetCommitResponse(topics=[_refused(topic, topic.name, refusal.error) for topic in request.topics])
+        return refuse(request, refusal, ctx)
     response = OffsetCommitResponse()
     prepared: list[_Prepared] = []
     for topic in request.topics:
@@ -49,6 +49,11 @@ async def handle(request: OffsetCommitRequest, ctx: Context) -> OffsetCommitResp
         )
         await _commit(command, prepared, ctx)
     return response
+
+
+def refuse(request: OffsetCommitRequest, refusal: KafkaError, ctx: Context) -> OffsetCommitResponse:
+    """The error response: the error at every partition."""
+    return OffsetCommitResponse(topics=[_refused(topic, topic.name, refusal.error) for topic in request.topics])
 
 
 def _prepare(topic: Topic, prepared: list[_Prepared], ctx: Context) -> TopicResult:

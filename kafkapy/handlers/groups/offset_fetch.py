@@ -32,14 +32,33 @@ _NOTHING = CommittedOffset(-1)
 
 
 async def handle(request: OffsetFetchRequest, ctx: Context) -> OffsetFetchResponse:
+    return _response([await _fetch(group, ctx) for group in _groups(request, ctx)], ctx)
+
+
+def refuse(request: OffsetFetchRequest, refusal: KafkaError, ctx: Context) -> OffsetFetchResponse:
+    """The error response: the error at every group, or where it stands before there were many."""
+    return _response([_refused_group(group, refusal.error, ctx) for group in _groups(request, ctx)], ctx)
+
+
+def _groups(request: OffsetFetchRequest, ctx: Context) -> Sequence[Group]:
+    """The groups asked for; before version 8 there is one."""
     if ctx.api_version >= FIRST_BATCHED_VERSION:
-        return OffsetFetchResponse(groups=[await _fetch(group, ctx) for group in request.groups])
+        return request.groups
     topics = request.topics
-    group = Group(
-        group_id=request.group_id,
-        topics=None if topics is None else [Topic(name=t.name, partition_indexes=t.partition_indexes) for t in topics],
-    )
-    result = await _fetch(group, ctx)
+    return [
+        Group(
+            group_id=request.group_id,
+            topics=None
+            if topics is None
+            else [Topic(name=t.name, partition_indexes=t.partition_indexes) for t in topics],
+        )
+    ]
+
+
+def _response(results: list[GroupResult], ctx: Context) -> OffsetFetchResponse:
+    if ctx.api_version >= FIRST_BATCHED_VERSION:
+        return OffsetFetchResponse(groups=results)
+    [result] = results
     return OffsetFetchResponse(
         error_code=result.error_code,
         topics=[
@@ -69,9 +88,14 @@ async def _fetch(group: Group, ctx: Context) -> GroupResult:
         else:
             topics = await _fetch_topics(group.group_id, group.topics, ctx)
     except KafkaError as refusal:
-        if ctx.api_version >= FIRST_TOP_LEVEL_ERROR_VERSION:
-            return GroupResult(group_id=group.group_id, error_code=refusal.error)
-        topics = [_refused(topic, topic.name, refusal.error) for topic in group.topics or ()]
+        return _refused_group(group, refusal.error, ctx)
+    return GroupResult(group_id=group.group_id, topics=topics)
+
+
+def _refused_group(group: Group, error: Error, ctx: Context) -> GroupResult:
+    if ctx.api_version >= FIRST_TOP_LEVEL_ERROR_VERSION:
+        return GroupResult(group_id=group.group_id, error_code=error)
+    topics = [_refused(topic, topic.name, error) for topic in group.topics or ()]
     return GroupResult(group_id=group.group_id, topics=topics)
 
 

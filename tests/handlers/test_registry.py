@@ -1,0 +1,220 @@
+"""Every API, every version: a refusal and a failure reach the client as an error in that version's layout."""
+
+import struct
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "protocol"))
+
+from codegen.spec import StructSpec
+from spec_values import api_messages, project, tree
+
+from kafkapy.clock import ManualClock
+from kafkapy.errors import CloseConnection, Error, KafkaError
+from kafkapy.handlers import ALL, Route
+from kafkapy.handlers.context import Context, Session
+from kafkapy.handlers.registry import Registry
+from kafkapy.protocol.header import decode_response_header, encode_request_header
+from kafkapy.protocol.messages import APIS, response_class
+from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from kafkapy.protocol.messages.list_groups import ListGroupsRequest
+from kafkapy.protocol.messages.produce import ProduceRequest
+from kafkapy.protocol.primitives import Struct
+
+MESSAGES = api_messages()
+SESSION = Session("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50000)
+
+
+def cases() -> Iterator[Any]:
+    for route in ALL:
+        for version in range(route.min_version, route.max_version + 1):
+            yield pytest.param(route, version, id=f"{APIS[route.key].name} v{version}")
+
+
+def error_codes(value: Any, *, nested: bool = False) -> Iterator[int]:
+    """Every error code in a message; with `nested`, those of what it lists only."""
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Struct):
+            for name in item.__slots__:
+                if name == "error_code" and not nested:
+                    yield item.error_code
+                elif name != "error_code":
+                    yield from error_codes(getattr(item, name))
+
+
+def asking_for_one(struct: StructSpec, owner: type, cls: type, version: int) -> Any:
+    """A request in which every field has a value, and every list one entry."""
+    request = cls()
+    for field in struct.fields:
+        if not field.versions.has(version):
+            continue
+        if field.struct is not None:
+            value = asking_for_one(field.struct, owner, getattr(owner, field.base), version)
+        else:
+            value = {"string": "x", "bytes": b"", "records": b"", "uuid": bytes(15) + b"x"}.get(field.base, 1)
+        setattr(request, field.attr, [value] if field.is_array else value)
+    return request
+
+
+def request_for(route: Route, version: int) -> Any:
+    _, spec, cls = MESSAGES[APIS[route.key].name + "Request"]
+    return asking_for_one(spec.root, cls, cls, version)
+
+
+def framed(request: Any, version: int) -> memoryview:
+    out = bytearray()
+    encode_request_header(request.API_KEY, version, 7, "me", out)
+    return memoryview(b"".join(request.encode(version, out)))
+
+
+async def answer(route: Route, version: int, request: Any, handle: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a client gets when `handle` stands for the API's handler; None when it gets no answer."""
+    monkeypatch.setattr(import_module(f"kafkapy.handlers.{route.module}"), "handle", handle)
+    rooms: Any = SimpleNamespace(clock=ManualClock())
+    buffers = await Registry(rooms).dispatch(framed(request, version), SESSION)
+    if buffers is None:
+        return None
+    frame = b"".join(buffers)
+    assert int.from_bytes(frame[:4]) == len(frame) - 4
+    correlation_id, offset = decode_response_header(route.key, version, frame[4:])
+    assert correlation_id == 7
+    response, end = response_class(route.key).decode(version, frame[4:], offset)
+    assert end == len(frame) - 4
+    return response
+
+
+async def refusing(request: Any, ctx: Context) -> Any:
+    raise KafkaError(Error.KAFKA_STORAGE_ERROR, "why")
+
+
+async def failing(request: Any, ctx: Context) -> Any:
+    raise RuntimeError("a bug")
+
+
+async def unencodable(request: Any, ctx: Context) -> Any:
+    response = response_class(ctx.api_key)()
+    for name in response.__slots__:
+        setattr(response, name, object())
+    return response
+
+
+@pytest.mark.parametrize(("route", "version"), list(cases()))
+@pytest.mark.parametrize(
+    ("handle", "error"),
+    [
+        (refusing, Error.KAFKA_STORAGE_ERROR),
+        (failing, Error.UNKNOWN_SERVER_ERROR),
+        (unencodable, Error.UNKNOWN_SERVER_ERROR),
+    ],
+)
+async def test_an_error_is_told_in_the_layout_of_the_version(
+    route: Route, version: int, handle: Any, error: Error, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = await answer(route, version, request_for(route, version), handle, monkeypatch)
+    assert error in set(error_codes(response))
+    assert set(error_codes(response, nested=True)) <= {error}
+
+
+@pytest.mark.parametrize("route", ALL, ids=lambda route: APIS[route.key].name)
+def test_whatever_was_asked_the_error_can_be_told(route: Route) -> None:
+    _, spec, cls = MESSAGES[APIS[route.key].name + "Request"]
+
+    @given(st.data())
+    @settings(max_examples=25, deadline=None)
+    def check(data: st.DataObject) -> None:
+        version = data.draw(st.integers(route.min_version, route.max_version))
+        request = project(spec, cls, data.draw(tree(spec.root)), version)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            try:
+                response = trio.run(answer, route, version, request, refusing, monkeypatch)
+            except CloseConnection:
+                assert request.acks == 0
+            else:
+                assert set(error_codes(response, nested=True)) <= {Error.KAFKA_STORAGE_ERROR}
+
+    check()
+
+
+async def test_a_failure_is_logged_with_what_failed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    route = next(route for route in ALL if route.key == ListGroupsRequest.API_KEY)
+    await answer(route, 5, ListGroupsRequest(), failing, monkeypatch)
+    [record] = caplog.records
+    assert "ListGroups version 5 of client 'me'" in record.getMessage()
+    assert record.exc_info is not None
+
+
+async def test_a_failed_produce_with_acks_0_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CloseConnection):
+        await answer(ALL[0], 9, ProduceRequest(acks=0), failing, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("key", "version", "named"),
+    [
+        (3, 14, "Metadata version 14"),
+        (3, -1, "Metadata version -1"),
+        (1, 3, "Fetch version 3"),
+        (17, 1, "SaslHandshake"),
+        (93, 0, "93"),
+    ],
+)
+async def test_what_is_not_served_ends_the_connection(key: int, version: int, named: str) -> None:
+    rooms: Any = None
+    frame = memoryview(struct.pack(">hhih2s", key, version, 1, 2, b"me") + bytes(20))
+    with pytest.raises(CloseConnection, match=named):
+        await Registry(rooms).dispatch(frame, SESSION)
+
+
+@pytest.mark.parametrize("version", [-1, 5, 32767])
+async def test_an_unknown_version_of_api_versions_hears_which_are_known(version: int) -> None:
+    rooms: Any = None
+    buffers = await Registry(rooms).dispatch(memoryview(struct.pack(">hhih", 18, version, 7, -1)), SESSION)
+    assert buffers is not None
+    assert b"".join(buffers)[4:] == struct.pack(">ihihhh", 7, Error.UNSUPPORTED_VERSION, 1, 18, 0, 4)
+
+
+@pytest.mark.parametrize("version", range(5))
+async def test_api_versions_names_every_api_that_is_served(version: int) -> None:
+    rooms: Any = None
+    request = ApiVersionsRequest()
+    if version >= 3:
+        request = ApiVersionsRequest(client_software_name="some-client", client_software_version="1.2.3")
+    buffers = await Registry(rooms).dispatch(framed(request, version), SESSION)
+    assert buffers is not None
+    frame = b"".join(buffers)
+    response, end = ApiVersionsResponse.decode(version, frame, 8)
+    assert end == len(frame)
+    assert response.error_code == 0
+    ranges = {row.api_key: (row.min_version, row.max_version) for row in response.api_keys}
+    assert ranges == {r.key: (r.min_version, r.max_version) for r in ALL} | {0: (0, 13)}
+    assert not response.zk_migration_ready
+    finalized = {row.name: row.max_version_level for row in response.finalized_features}
+    supported = {row.name: (row.min_version, row.max_version) for row in response.supported_features}
+    assert finalized == ({"metadata.version": 30} if version >= 3 else {})
+    assert all(low <= finalized[name] <= high for name, (low, high) in supported.items())
+    if version >= 3:
+        assert (SESSION.software_name, SESSION.software_version) == ("some-client", "1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("", "1"), ("x", ""), ("-x", "1"), ("x y", "1"), ("x", "1_0"), ("x-", "1")]
+)
+async def test_client_software_must_have_a_decent_name(name: str, version: str) -> None:
+    rooms: Any = None
+    request = ApiVersionsRequest(client_software_name=name, client_software_version=version)
+    buffers = await Registry(rooms).dispatch(framed(request, 3), SESSION)
+    assert buffers is not None
+    response, _ = ApiVersionsResponse.decode(3, b"".join(buffers), 8)
+    assert (response.error_code, response.api_keys) == (Error.INVALID_REQUEST, [])
