@@ -350,6 +350,7 @@ async def open_embedded(
     disk.make_folder(directory)
     lock = _lock(directory)
     try:
+        _refuse_metadata_snapshots(directory)
         cluster_id = _identify(disk, directory, node_id, cluster_id)
         clean_mark = directory / checkpoints.CLEAN_SHUTDOWN
         clean = disk.read_file(clean_mark) is not None
@@ -393,6 +394,18 @@ def _lock(directory: Path) -> int:
         os.close(descriptor)
         raise DirectoryInUse(f"{directory} is in use by another process") from None
     return descriptor
+
+
+def _refuse_metadata_snapshots(directory: Path) -> None:
+    """Refuse a directory whose topics stand in Apache Kafka's metadata snapshots, which are not read here.
+
+    Its metadata log would tell only part of the topics, and the logs of the others would be taken for left-overs.
+    """
+    snapshots = [
+        path for path in (directory / "__cluster_metadata-0").glob("*.checkpoint") if path.name[:20].strip("0")
+    ]
+    if snapshots:
+        raise DirectoryMismatch(f"{directory} holds metadata snapshots of Apache Kafka, which kafkapy does not read")
 
 
 def _identify(disk: Disk, directory: Path, node_id: int, cluster_id: str | None) -> str:
