@@ -1,33 +1,25 @@
-"""The embedded store after crashes, on damaged files, and on a disk that lies."""
+"""The embedded store after crashes, and on damaged files."""
 
-import errno
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import LOG, OTHER, SMALL, append, batch, sent, values
+from batches import LOG, OTHER, SMALL, append, batch, end, sent
+from disks import FOLDER, SYNCED, everything, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
+from kafkapy.model import IsolationLevel
 from kafkapy.storage.base import Bounds, LogSettings, Read
 from kafkapy.storage.embedded.check import check
-from kafkapy.storage.embedded.files import Disk
-from kafkapy.storage.embedded.store import DirectoryInUse, DirectoryMismatch, EmbeddedLogs, open_embedded
-
-FOLDER = "t-0"
-SYNCED = LogSettings(segment_bytes=2000, index_interval_bytes=200, flush_messages=1)
-
-
-def opened(directory: Path, disk: Disk | None = None, node_id: int = 1):  # type: ignore[no-untyped-def]
-    return open_embedded(directory, clock=ManualClock(), node_id=node_id, disk=disk)
+from kafkapy.storage.embedded.store import DirectoryInUse, DirectoryMismatch
 
 
 async def fill(directory: Path, count: int = 50) -> None:
@@ -35,18 +27,6 @@ async def fill(directory: Path, count: int = 50) -> None:
         await logs.create(LOG, SMALL)
         for number in range(count):
             assert (await append(logs, LOG, sent(number, b"value %d" % number))).error is Error.NONE
-
-
-async def everything(logs: EmbeddedLogs) -> list[tuple[int, bytes | None]]:
-    bounds = logs.bounds(LOG)
-    assert bounds is not None
-    found: list[tuple[int, bytes | None]] = []
-    while not found or found[-1][0] + 1 < bounds.high_watermark:
-        [piece] = await logs.read([Read(LOG, found[-1][0] + 1 if found else bounds.log_start_offset, 1 << 20)], 1 << 20)
-        if not piece.records:
-            break
-        found += values(piece.records)
-    return found
 
 
 def crash(directory: Path) -> list[Path]:
@@ -114,7 +94,7 @@ async def test_sealed_segments_are_not_read_again_after_a_crash(tmp_path: Path) 
         for number in range(60):
             await append(logs, LOG, sent(number, b"v" * 50))
         points = (tmp_path / "recovery-point-offset-checkpoint").read_text().split()
-        copy = tmp_path.with_name("crashed")
+        copy = tmp_path.with_name(f"{tmp_path.name}-crashed")
         shutil.copytree(tmp_path, copy)
     segments = sorted((copy / FOLDER).glob("*.log"))
     assert int(points[-1]) >= int(segments[-1].stem) > 0
@@ -179,73 +159,89 @@ async def test_segments_roll_by_size_and_by_age(tmp_path: Path) -> None:
     assert [[int(name) for name in part] for part in names] == [[0, 1, 2], [0, 2]]
 
 
-class LyingDisk(Disk):
-    """Forgets what was not synced, and fails when told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.synced: dict[str, bytes] = {}
-        self.room_bytes: int | None = None
-        self.syncs_fail = False
-
-    def append(self, path: str, buffers: Sequence[bytes | bytearray | memoryview], position: int) -> None:
-        if self.room_bytes is not None and sum(map(len, buffers)) > self.room_bytes:
-            super().append(path, [b"".join(buffers)[: self.room_bytes]], position)
-            raise OSError(errno.ENOSPC, "No space left on device")
-        super().append(path, buffers, position)
-
-    def sync(self, paths: Sequence[str]) -> None:
-        if self.syncs_fail:
-            raise OSError(errno.EIO, "Input/output error")
-        super().sync(paths)
-        for path in paths:
-            self.synced[path] = Path(path).read_bytes()
-
-    def lose_power(self, directory: Path) -> None:
-        (directory / ".kafka_cleanshutdown").unlink(missing_ok=True)
-        for path in directory.glob("*/*.log"):
-            path.write_bytes(self.synced.get(str(path), b""))
+async def test_leftovers_of_deleted_logs_go_at_the_next_start(tmp_path: Path) -> None:
+    await fill(tmp_path, 3)
+    leftover = tmp_path / f"old-0.{'a' * 32}-delete"
+    shutil.copytree(tmp_path / FOLDER, leftover)
+    async with opened(tmp_path) as logs:
+        assert logs.logs() == [LOG]
+        with trio.fail_after(5):
+            while leftover.exists():
+                await trio.lowlevel.checkpoint()
 
 
-async def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path) -> None:
-    disk = LyingDisk()
-    async with opened(tmp_path, disk) as logs:
-        await logs.create(LOG, SMALL)
-        await append(logs, LOG, sent(0, b"before"))
-        disk.room_bytes = 40
-        assert (await append(logs, LOG, sent(1, b"lost"))).error is Error.KAFKA_STORAGE_ERROR
-        assert logs.bounds(LOG) == Bounds(0, 1, 1, 1)
-        disk.room_bytes = None
-        assert (await append(logs, LOG, sent(1, b"after"))).base_offset == 1
-        assert await everything(logs) == [(0, b"before"), (1, b"after")]
+async def test_a_namesake_does_not_inherit_the_start_of_a_deleted_log(tmp_path: Path) -> None:
+    again = LOG._replace(topic_id=b"9" * 16)
+    copy = tmp_path.with_name(f"{tmp_path.name}-crashed")
+    async with opened(tmp_path) as logs:
+        await logs.create(LOG, SYNCED)
+        for _ in range(40):
+            await append(logs, LOG, batch(b"v" * 100))
+        await logs.trim(LOG, 20)
+        await logs.delete(LOG)
+        await logs.create(again, SYNCED)
+        for _ in range(30):
+            await append(logs, again, batch(b"new"))
+        shutil.copytree(tmp_path, copy)
+    async with opened(copy) as logs:
+        assert logs.bounds(again) == Bounds(0, 30, 30, 30)
+
+
+@pytest.mark.parametrize("tail", [b"\x00" * 100, b"\x01" * 30])
+async def test_the_mark_of_a_clean_stop_is_not_believed_against_the_evidence(tmp_path: Path, tail: bytes) -> None:
+    await fill(tmp_path)
+    last = max((tmp_path / FOLDER).glob("*.log"))
+    with last.open("ab") as file:
+        file.write(tail)
+    async with opened(tmp_path) as logs:
+        assert (await append(logs, LOG, sent(50, b"x"))).base_offset == 50
+        assert len(await everything(logs)) == 51
     assert list(check(tmp_path)) == []
 
 
-async def test_after_a_failed_sync_the_log_takes_no_more(tmp_path: Path) -> None:
-    disk = LyingDisk()
-    async with opened(tmp_path, disk) as logs:
-        await logs.create(LOG, SYNCED)
-        await append(logs, LOG, batch(b"safe"))
-        disk.syncs_fail = True
-        assert (await append(logs, LOG, batch(b"doubtful"))).error is Error.KAFKA_STORAGE_ERROR
-        disk.syncs_fail = False
-        assert (await append(logs, LOG, batch(b"more"))).error is Error.KAFKA_STORAGE_ERROR
-        assert await everything(logs) == [(0, b"safe")]
-    assert not (tmp_path / ".kafka_cleanshutdown").exists()
+async def test_damage_in_a_trusted_segment_is_told_to_its_readers_alone(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    first, *_, last = sorted((tmp_path / FOLDER).glob("*.log"))
+    data = bytearray(first.read_bytes())
+    data[16] = 9  # the magic byte of the first batch
+    first.write_bytes(data)
+    async with opened(tmp_path) as logs:
+        reads = [Read(LOG, 0, 1000), Read(LOG, int(last.stem), 1000)]
+        assert [piece.error for piece in await logs.read(reads, 10_000)] == [Error.CORRUPT_MESSAGE, Error.NONE]
+        assert (await append(logs, LOG, sent(50, b"x"))).base_offset == 50
 
 
-async def test_what_was_acknowledged_outlives_a_power_cut(tmp_path: Path) -> None:
-    disk = LyingDisk()
-    async with opened(tmp_path, disk) as logs:
-        await logs.create(LOG, SYNCED)
-        for number in range(60):
-            assert (await append(logs, LOG, sent(number, b"%d" % number))).error is Error.NONE
-        disk.lose_power(tmp_path)
-        copy = tmp_path.with_name("after")
-        shutil.copytree(tmp_path, copy)
-    async with opened(copy) as logs:
-        assert await everything(logs) == [(n, b"%d" % n) for n in range(60)]
-        assert (await append(logs, LOG, sent(59, b"59"))).duplicate
+async def test_aborted_transactions_outlive_a_crash_that_took_their_index(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await logs.create(LOG, SMALL)
+        await append(logs, LOG, sent(0, b"a", transactional=True))
+        await end(logs, LOG, 7, committed=False)
+    crash(tmp_path)
+    for name in ("*.txnindex", "*.snapshot"):
+        [path] = (tmp_path / FOLDER).glob(name)
+        path.write_bytes(b"")
+    for _ in range(2):  # the second start finds a snapshot, and replays nothing
+        async with opened(tmp_path) as logs:
+            [piece] = await logs.read([Read(LOG, 0, 1000, IsolationLevel.READ_COMMITTED)], 1000)
+            assert piece.aborted == [(7, 0)]
+
+
+async def test_a_transaction_that_was_cut_off_leaves_no_trace(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await logs.create(LOG, SMALL)
+        await append(logs, LOG, batch(b"plain"))
+        size = (tmp_path / FOLDER / f"{0:020}.log").stat().st_size
+        await append(logs, LOG, sent(0, b"a", transactional=True))
+        await end(logs, LOG, 7, committed=False)
+    [log] = crash(tmp_path)
+    with log.open("rb+") as file:
+        file.truncate(size)
+    async with opened(tmp_path) as logs:
+        for number in range(4):
+            await append(logs, LOG, sent(number, b"b", producer=8))
+    async with opened(tmp_path) as logs:
+        [piece] = await logs.read([Read(LOG, 0, 1000, IsolationLevel.READ_COMMITTED)], 1000)
+        assert piece.aborted == []
 
 
 STEPS = st.lists(

@@ -7,7 +7,8 @@ Invariants
  1. Segments follow each other without overlap; only the last one is written to.
  2. In memory stands what is on disk: a write that failed changes nothing, the segment is cut back.
  3. `high_watermark` never passes what the topic's flush settings have made durable, nor the end offset.
- 4. A log whose sync failed takes no more writes: what the kernel dropped, a second sync would not bring back.
+ 4. A log whose sync failed takes no more writes: what the kernel dropped, a second sync would not bring back. Nor
+    does one that could not be cut back: invariant 2 no longer holds there.
 """
 
 from bisect import bisect_right
@@ -31,7 +32,7 @@ from kafkapy.storage.base import (
     Slice,
     Write,
 )
-from kafkapy.storage.embedded.checkpoints import write_epochs
+from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, write_epochs
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OFFSET_ROW_SIZE, TIME_ROW_SIZE
 from kafkapy.storage.embedded.segment import Segment, offset_name
@@ -39,6 +40,7 @@ from kafkapy.storage.sequencing import Accepted, Head, encode_snapshot
 from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
 
 _MAX_RELATIVE_OFFSET = 2**31 - 1
+_NO_END = 2**63
 
 _REGION_FROM_BYTES = 128 * 1024
 """From here on sending from the file beats reading first; and what waits to be sent costs no memory."""
@@ -93,28 +95,28 @@ class Partition:
         """Write the batches into the page cache; OSError leaves the log as it was."""
         offset, position = accepted.base_offset, 0
         data = memoryview(write.data)
-        began = (self.active, self.active.size) if self.segments else None
+        segment_count, size = len(self.segments), self.active.size if self.segments else 0
         try:
             for header in write.headers:
                 end = position + header.size_bytes
                 self._append_batch(data[position:end], header, offset, write.leader_epoch, now_ms)
                 offset += header.last_offset_delta + 1
                 position = end
+            if accepted.aborted:
+                self._add_aborted(accepted.aborted)
         except OSError:
-            if began is not None and position:
-                self._undo(*began)
+            self._undo(segment_count, size)
             raise
         if not self.unflushed_count:
             self.unflushed_since_ms = now_ms
         self.unflushed_count += accepted.end_offset - accepted.base_offset
         self.head.take(accepted)
-        if accepted.aborted:
-            self._add_aborted(accepted.aborted)
 
     def _append_batch(self, data: memoryview, header: BatchHeader, offset: int, leader_epoch: int, now_ms: int) -> None:
         if not self.epochs or leader_epoch > self.epochs[-1][0]:
-            self.epochs.append((leader_epoch, offset))
-            write_epochs(self._disk, self.folder, self.epochs)
+            epochs = [*self.epochs, (leader_epoch, offset)]
+            write_epochs(self._disk, self.folder, epochs)
+            self.epochs = epochs
         segment = self._segment_for(header, offset, now_ms)
         position = segment.size
         prefix = stamp(offset, header.batch_length, leader_epoch)
@@ -123,14 +125,20 @@ class Partition:
         segment.append(buffers, placed, self.settings.index_interval_bytes)
         self._last_batch = (offset, _Place(segment, position, header.size_bytes))
 
-    def _undo(self, segment: Segment, size: int) -> None:
-        """Several batches in one write, and a later one failed: take the earlier ones back."""
-        while self.active is not segment:
-            self._bases.pop()
-            self.segments.pop().remove()
-        segment.size = size
-        self._disk.truncate(segment.path, size)
+    def _undo(self, segment_count: int, size: int) -> None:
+        """A write failed: take back what it did, to where the last of the segments had this size."""
         self._last_batch = None
+        self.aborted = [row for row in self.aborted if row.last_offset < self.head.end_offset]
+        undone, self.segments = self.segments[segment_count:], self.segments[:segment_count]
+        del self._bases[segment_count:]
+        self.sealed_unsynced = [segment for segment in self.sealed_unsynced if segment in self.segments[:-1]]
+        try:
+            if self.segments:
+                self.active.cut(size, self.settings.index_interval_bytes)
+            for segment in undone:
+                segment.remove()
+        except OSError:
+            self.failed = True
 
     def _segment_for(self, header: BatchHeader, offset: int, now_ms: int) -> Segment:
         if not self.segments:
@@ -171,21 +179,40 @@ class Partition:
 
     def _add_aborted(self, rows: list[AbortedRow]) -> None:
         self.aborted += rows
-        of_segment = [row for row in self.aborted if row.last_offset >= self.active.base_offset]
-        path = self.folder / f"{offset_name(self.active.base_offset)}.txnindex"
-        self._disk.write_file(path, encode_rows(of_segment))
+        for index in sorted({bisect_right(self._bases, row.last_offset) - 1 for row in rows}):
+            self.save_aborted(index)
 
-    def unsynced_paths(self) -> list[str]:
-        """The files that hold something not yet synced."""
+    def aborted_in(self, index: int) -> list[AbortedRow]:
+        """The aborted transactions whose markers lie in this segment."""
+        begin, *following = self._bases[index : index + 2]
+        end = following[0] if following else _NO_END
+        return [row for row in self.aborted if begin <= row.last_offset < end]
+
+    def save_aborted(self, index: int) -> None:
+        """Write the transaction index of this segment."""
+        path = self.folder / f"{offset_name(self._bases[index])}.txnindex"
+        self._disk.write_file(path, encode_rows(self.aborted_in(index)))
+
+    def begin_sync(self) -> tuple[int, list[str]]:
+        """The end offset now, and the files that must be synced before everything below it is on the medium.
+
+        What is sealed from here on is the next sync's. A sync that fails is not tried again, so nothing is kept for it.
+        """
         paths = [path for segment in self.sealed_unsynced for path in segment.paths()]
-        return [*paths, *(segment.path for segment in self.segments[-1:] if segment.size)]
+        if paths:
+            paths.append(str(self.folder / LEADER_EPOCHS))
+        self.sealed_unsynced = []
+        if self.segments and self.active.size:
+            log, _, _, transactions = self.active.paths()
+            paths.append(log)
+            if self.aborted and self.aborted[-1].last_offset >= self.active.base_offset:
+                paths.append(transactions)
+        return self.head.end_offset, paths
 
     def synced(self, end_offset: int) -> None:
         """Everything before `end_offset` is on the medium."""
         self.recovery_point = max(self.recovery_point, end_offset)
-        self.sealed_unsynced = [s for s in self.sealed_unsynced if s.base_offset >= end_offset]
-        if end_offset == self.head.end_offset:
-            self.unflushed_count = 0
+        self.unflushed_count = self.head.end_offset - self.recovery_point
 
     def trim(self, offset: int) -> None:
         """Move the start of the log forward; segments that lie before it go."""
@@ -266,13 +293,20 @@ class Partition:
 
     def find_max_time(self) -> FoundTime | None:
         written = [segment for segment in self.segments if segment.size]
-        if not written:
+        best: tuple[Segment, int, BatchHeader] | None = None
+        for segment in sorted(written, key=lambda segment: segment.max_timestamp, reverse=True):
+            # One look is enough, unless the log's start hides the first segment's largest.
+            if best is not None and segment.max_timestamp <= best[2].max_timestamp:
+                break
+            for position, header in segment.scan():
+                if header.last_offset >= self.start_offset and (
+                    best is None or header.max_timestamp > best[2].max_timestamp
+                ):
+                    best = (segment, position, header)
+        if best is None:
             return None
-        segment = max(written, key=lambda segment: segment.max_timestamp)
-        for position, header in segment.scan():
-            if header.max_timestamp == segment.max_timestamp and header.last_offset >= self.start_offset:
-                return first_with_max_timestamp(segment.read_batch(position, header), header)
-        return None
+        segment, position, header = best
+        return first_with_max_timestamp(segment.read_batch(position, header), header)
 
     def epoch_end(self, leader_epoch: int) -> EpochEnd | None:
         row = bisect_right(self.epochs, leader_epoch, key=lambda known: known[0]) - 1

@@ -12,7 +12,7 @@ from typing import Final
 
 from kafkapy.model import LogId
 from kafkapy.records.batch import HEADER_SIZE, BatchHeader, CorruptBatch, crc_matches, read_header
-from kafkapy.storage.aborted import decode_rows
+from kafkapy.storage.aborted import AbortedRow, decode_rows
 from kafkapy.storage.base import LogSettings
 from kafkapy.storage.embedded.checkpoints import read_epochs, write_epochs
 from kafkapy.storage.embedded.files import Disk
@@ -51,16 +51,20 @@ def load(
             continue
         size = disk.size(segment.path)
         trusted = clean or (following is not None and following <= recovery_point)
-        if trusted and _load_indexes(disk, segment, size, settings):
+        sealed = following is not None
+        if trusted and _load_indexes(disk, segment, size) and (sealed or _tail_is_whole(segment)):
             partition.add_segment(segment)
             continue
-        end = size if trusted else _verified_end(disk, segment, size)
+        end = size if trusted and sealed else _verified_end(disk, segment, size)
         if end < size:
             _log.warning("%s: cut %d bytes of a torn tail at offset %d", log, size - end, base)
             disk.truncate(segment.path, end)
-            intact = following is None
-        _rebuild_indexes(segment, end, settings)
-        if following is not None:
+            intact = not sealed
+        try:
+            segment.index_anew(end, settings.index_interval_bytes)
+        except CorruptBatch as damage:
+            _log.error("%s: the segment at offset %d cannot be read to its end: %s", log, base, damage)
+        if sealed:
             segment.save_indexes()  # a sealed segment is not written again at the next stop
         partition.add_segment(segment)
     _load_state(disk, partition, names, clean=clean)
@@ -71,8 +75,8 @@ def load(
     return partition
 
 
-def _load_indexes(disk: Disk, segment: Segment, size: int, settings: LogSettings) -> bool:
-    """Take the index files if they are whole; then look at what came after their last row."""
+def _load_indexes(disk: Disk, segment: Segment, size: int) -> bool:
+    """Take the index files if they are whole, and what else the segment knows about itself."""
     name = offset_name(segment.base_offset)
     offsets = disk.read_file(segment.folder / f"{name}.index")
     times = disk.read_file(segment.folder / f"{name}.timeindex")
@@ -81,23 +85,27 @@ def _load_indexes(disk: Disk, segment: Segment, size: int, settings: LogSettings
     try:
         segment.offset_index = OffsetIndex.decode(offsets, size)
         segment.time_index = TimeIndex.decode(times)
-    except ValueError as damage:
+        if size:
+            segment.first_timestamp = read_header(disk.read(segment.path, 0, HEADER_SIZE)).max_timestamp
+    except (ValueError, CorruptBatch) as damage:
         _log.warning("%s: rebuilding the indexes of %s: %s", segment.folder.name, name, damage)
-        segment.offset_index, segment.time_index = OffsetIndex(), TimeIndex()
         return False
     if (last := segment.time_index.last()) is not None:
         segment.max_timestamp = last.timestamp
         segment.max_timestamp_offset = segment.base_offset + last.relative_offset
     segment.size = size
-    if size:
-        segment.first_timestamp = read_header(disk.read(segment.path, 0, HEADER_SIZE)).max_timestamp
     return True
 
 
-def _rebuild_indexes(segment: Segment, end: int, settings: LogSettings) -> None:
-    for position, header in segment.scan(0, end):
-        segment.note(position, header, settings.index_interval_bytes)
-    segment.size = end
+def _tail_is_whole(segment: Segment) -> bool:
+    """Whether batches fill the file from the last index row to its end."""
+    end = segment.offset_index.last_position()
+    try:
+        for position, header in segment.scan(end):
+            end = position + header.size_bytes
+    except CorruptBatch:
+        return False
+    return end == segment.size
 
 
 def _verified_end(disk: Disk, segment: Segment, size: int) -> int:
@@ -128,6 +136,7 @@ def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bo
     end = _end_offset(partition)
     partition.epochs = [row for row in read_epochs(disk, partition.folder) if row[1] <= end]
     partition.head.end_offset = end
+    on_disk: list[list[AbortedRow]] = []
     for segment in partition.segments:
         data = disk.read_file(partition.folder / f"{offset_name(segment.base_offset)}.txnindex")
         try:
@@ -135,6 +144,7 @@ def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bo
         except ValueError as damage:
             _log.warning("%s: ignoring a transaction index: %s", partition.log, damage)
             rows = []
+        on_disk.append(rows)
         partition.aborted += [row for row in rows if row.last_offset < end]
     begin = _restore_snapshot(disk, partition, names, end)
     if not partition.epochs and begin > partition.segments[0].base_offset:
@@ -152,6 +162,10 @@ def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bo
     partition.head.end_offset = end
     if len(partition.epochs) != known_epochs:
         write_epochs(disk, partition.folder, partition.epochs)
+    partition.aborted.sort(key=lambda row: row.last_offset)
+    for index, rows in enumerate(on_disk):
+        if rows != partition.aborted_in(index):
+            partition.save_aborted(index)  # once a newer snapshot is there, these batches are not replayed again
 
 
 def _end_offset(partition: Partition) -> int:
@@ -163,22 +177,23 @@ def _end_offset(partition: Partition) -> int:
 
 
 def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], end: int) -> int:
-    """Begin from the newest usable producer snapshot; the offset from which batches must be replayed."""
-    offsets = sorted((int(n[:-9]) for n in names if n.endswith(".snapshot") and n[:-9].isdigit()), reverse=True)
-    for offset in offsets:
+    """Begin from the newest usable producer snapshot, and remove all others; the offset to replay batches from."""
+    begin = None
+    for offset in sorted((int(n[:-9]) for n in names if n.endswith(".snapshot") and n[:-9].isdigit()), reverse=True):
         path = partition.folder / f"{offset_name(offset)}.snapshot"
-        if offset > end:
-            disk.remove(str(path))  # from a tail that is gone
-            continue
-        try:
-            partition.head.restore(decode_snapshot(disk.read_file(path) or b""), offset)
-        except ValueError as damage:
-            _log.warning("%s: removed a producer snapshot: %s", partition.log, damage)
-            disk.remove(str(path))
-            continue
-        return offset
-    partition.head.restore({}, partition.segments[0].base_offset)
-    return partition.segments[0].base_offset
+        if begin is None and offset <= end:
+            try:
+                partition.head.restore(decode_snapshot(disk.read_file(path) or b""), offset)
+            except ValueError as damage:
+                _log.warning("%s: %s", partition.log, damage)
+            else:
+                begin = offset
+                continue
+        disk.remove(str(path))
+    if begin is None:
+        begin = partition.segments[0].base_offset
+        partition.head.restore({}, begin)
+    return begin
 
 
 def _batches_from(partition: Partition, begin: int, end: int) -> Iterator[tuple[Segment, int, BatchHeader]]:
@@ -188,6 +203,9 @@ def _batches_from(partition: Partition, begin: int, end: int) -> Iterator[tuple[
     for segment, next_base in zip(partition.segments, [*following, end + 1], strict=True):
         if next_base <= begin:
             continue
-        for position, header in segment.scan(segment.offset_index.position_before(begin - segment.base_offset - 1)):
-            if header.base_offset >= begin:
-                yield segment, position, header
+        try:
+            for position, header in segment.scan(segment.offset_index.position_before(begin - segment.base_offset - 1)):
+                if header.base_offset >= begin:
+                    yield segment, position, header
+        except CorruptBatch as damage:
+            _log.error("%s: damaged within %s: %s", partition.log, segment.path, damage)

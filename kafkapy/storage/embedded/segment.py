@@ -56,12 +56,8 @@ class Segment:
         self._since_index_row = 0
 
     def append(self, buffers: list[Buffer], header: BatchHeader, index_interval_bytes: int) -> None:
-        """Add one batch, whose header has its final offsets. OSError leaves the segment as it was."""
-        try:
-            self._disk.append(self.path, buffers, self.size)
-        except OSError:
-            self._cut_back()
-            raise
+        """Add one batch, whose header has its final offsets. After an OSError the caller cuts the segment back."""
+        self._disk.append(self.path, buffers, self.size)
         self.note(self.size, header, index_interval_bytes)
         self.size += header.size_bytes
 
@@ -78,6 +74,22 @@ class Segment:
             self.time_index.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
             self._since_index_row = 0
         self._since_index_row += header.size_bytes
+
+    def index_anew(self, end: int, index_interval_bytes: int) -> None:
+        """Make the indexes from the batches before `end`, which becomes the size. Raises CorruptBatch, OSError."""
+        self.size = end
+        self.offset_index, self.time_index = OffsetIndex(), TimeIndex()
+        self.first_timestamp = None
+        self.max_timestamp, self.max_timestamp_offset = NO_TIMESTAMP, self.base_offset
+        self._since_index_row = 0
+        for position, header in self.scan():
+            self.note(position, header, index_interval_bytes)
+
+    def cut(self, size: int, index_interval_bytes: int) -> None:
+        """Drop the batches from `size` on, and what a failed write left behind them. Raises OSError."""
+        if size != self.size:
+            self.index_anew(size, index_interval_bytes)
+        self._disk.truncate(self.path, size)
 
     def scan(self, position: int = 0, end: int | None = None) -> Iterator[tuple[int, BatchHeader]]:
         """Position and header of each whole batch in [position, end). Raises CorruptBatch where there is none."""
@@ -117,17 +129,9 @@ class Segment:
     def paths(self) -> list[str]:
         """The files that must be on the medium before the segment can be trusted after a power cut."""
         stem = self.path.removesuffix(".log")
-        return [self.path, f"{stem}.index", f"{stem}.timeindex"]
+        return [f"{stem}{suffix}" for suffix in (".log", ".index", ".timeindex", ".txnindex")]
 
     def remove(self) -> None:
         """Remove the segment's files."""
         for suffix in (".log", ".index", ".timeindex", ".txnindex", ".snapshot"):
             self._disk.remove(str(self.folder / f"{offset_name(self.base_offset)}{suffix}"))
-
-    def _cut_back(self) -> None:
-        """Drop what a failed write left behind the last good batch."""
-        try:
-            self._disk.truncate(self.path, self.size)
-        except OSError:
-            # The next append writes at the same position, and recovery cuts torn tails: nothing is lost by going on.
-            return

@@ -22,6 +22,7 @@ from kafkapy.clock import Clock
 from kafkapy.config.properties import parse_properties
 from kafkapy.errors import Error
 from kafkapy.model import LogId, TopicPartition, format_uuid
+from kafkapy.records.batch import CorruptBatch
 from kafkapy.storage.base import (
     Bounds,
     EpochEnd,
@@ -105,6 +106,11 @@ class EmbeddedLogs:
             return
         doomed = self.directory / _doomed_name(partition.folder.name)
         self._disk.rename(partition.folder, doomed)
+        # A namesake must not inherit what the checkpoints say of this log.
+        if partition.start_offset:
+            self._write_log_starts()
+        if partition.recovery_point:
+            self._write_recovery_points()
         delay_seconds = partition.settings.file_delete_delay_ms / 1000
         self._nursery.start_soon(self._remove_later, doomed, delay_seconds)
         self._watchers.notify(log)
@@ -124,7 +130,7 @@ class EmbeddedLogs:
 
     async def append(self, writes: Sequence[Write]) -> list[Outcome]:
         outcomes = []
-        unsynced: dict[Partition, int] = {}
+        unsynced: set[Partition] = set()
         for write in writes:
             partition = self._partitions.get(write.log)
             if partition is None:
@@ -132,19 +138,18 @@ class EmbeddedLogs:
                 continue
             outcome = self._append(partition, write)
             outcomes.append(outcome)
-            if outcome.error is Error.NONE and not outcome.duplicate:
+            # A repeat, too, is answered only when the first of its kind could be.
+            if outcome.error is Error.NONE and outcome.end_offset > partition.high_watermark:
                 if partition.unflushed_count >= partition.settings.flush_messages:
-                    unsynced[partition] = outcome.end_offset
+                    unsynced.add(partition)
                 else:
                     self._publish(partition, outcome.end_offset)
-                if partition.sync_is_due:
-                    partition.sync_is_due = False
-                    self._nursery.start_soon(self._sync, partition)
+            if partition.sync_is_due:
+                partition.sync_is_due = False
+                self._nursery.start_soon(self._sync, partition)
         if unsynced:
-            for partition, end_offset in unsynced.items():
+            for partition in unsynced:
                 await self._sync(partition)
-                if not partition.failed:
-                    self._publish(partition, end_offset)
             outcomes = [
                 Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log could not be synced")
                 if outcome.error is Error.NONE and self._has_failed(write.log)
@@ -155,7 +160,7 @@ class EmbeddedLogs:
 
     def _append(self, partition: Partition, write: Write) -> Outcome:
         if partition.failed:
-            return Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log is closed after a failed sync")
+            return Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log is closed since its disk failed")
         head = partition.head
         if write.expect_end is not None and write.expect_end != head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
@@ -206,20 +211,23 @@ class EmbeddedLogs:
 
     async def _sync_round(self) -> None:
         requests, self._sync_requests = self._sync_requests, []
-        ends = {partition: partition.head.end_offset for partition, _ in requests}
-        paths = {partition: partition.unsynced_paths() for partition in ends}
-        sealed = any(partition.sealed_unsynced for partition in ends)
+        sealed = any(partition.sealed_unsynced for partition, _ in requests)
+        ends, paths = _begin_sync({partition for partition, _ in requests})
         failed = await trio.to_thread.run_sync(_sync_all, self._disk, paths)
+        self._end_sync(ends, failed)
+        if sealed:
+            self._write_recovery_points()  # so that a crash does not have the sealed segments read again
+        for _, done in requests:
+            done.set()
+
+    def _end_sync(self, ends: dict[Partition, int], failed: dict[Partition, str]) -> None:
         for partition, end_offset in ends.items():
             if partition in failed:
                 _log.critical("%s: a sync failed, the log takes no more writes: %s", partition.log, failed[partition])
                 partition.failed = True
             else:
                 partition.synced(end_offset)
-        if sealed:
-            self._write_recovery_points()  # so that a crash does not have the sealed segments read again
-        for _, done in requests:
-            done.set()
+                self._publish(partition, end_offset)
 
     def _watch_flush_time(self, settings: LogSettings) -> None:
         if settings.flush_ms < _NEVER_MS and not self._flushes_by_time:
@@ -251,6 +259,9 @@ class EmbeddedLogs:
             except OSError as failure:
                 _log.error("%s: a read failed: %s", read.log, failure)
                 piece = Slice(error=Error.KAFKA_STORAGE_ERROR)
+            except CorruptBatch as damage:
+                _log.error("%s: damaged near offset %d: %s", read.log, read.offset, damage)
+                piece = Slice(error=Error.CORRUPT_MESSAGE)
             if piece.size_bytes:
                 found = True
                 left = max(left - piece.size_bytes, 0)
@@ -312,30 +323,35 @@ class EmbeddedLogs:
 
     def save(self) -> None:
         """Leave everything that a quick start needs, and say so: the last thing that is written."""
-        written = [partition for partition in self._partitions.values() if partition.segments]
-        healthy = all(not partition.failed for partition in written)
+        everything = [*self._partitions.values(), *self._nameless.values()]
+        written = [partition for partition in everything if partition.segments and not partition.failed]
+        ends, paths = _begin_sync({partition for partition in written if partition.unflushed_count})
+        self._end_sync(ends, _sync_all(self._disk, paths))
         for partition in written:
             if partition.failed:
                 continue
-            if partition.unflushed_count:
-                self._disk.sync(partition.unsynced_paths())
-                partition.synced(partition.head.end_offset)
             partition.active.save_indexes()
             partition.save_snapshot(partition.head.end_offset)
         self._write_recovery_points()
         watermarks = {_key(partition): partition.high_watermark for partition in self._partitions.values()}
-        checkpoints.write_offsets(self._disk, self.directory / checkpoints.HIGH_WATERMARKS, watermarks)
+        self._write_checkpoint(checkpoints.HIGH_WATERMARKS, watermarks)
         self._write_log_starts()
-        if healthy:
+        if not any(partition.failed for partition in everything):
             self._disk.write_file(self.directory / checkpoints.CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
 
     def _write_recovery_points(self) -> None:
         points = {_key(p): p.recovery_point for p in self._partitions.values() if p.segments}
-        checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, points)
+        self._write_checkpoint(checkpoints.RECOVERY_POINTS, points)
 
     def _write_log_starts(self) -> None:
         starts = {_key(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}
-        checkpoints.write_offsets(self._disk, self.directory / checkpoints.LOG_STARTS, starts)
+        self._write_checkpoint(checkpoints.LOG_STARTS, starts)
+
+    def _write_checkpoint(self, name: str, offsets: dict[TopicPartition, int]) -> None:
+        try:
+            checkpoints.write_offsets(self._disk, self.directory / name, offsets)
+        except OSError as failure:
+            _log.error("%s could not be written, the old one stays: %s", name, failure)
 
 
 @asynccontextmanager
@@ -373,6 +389,12 @@ async def open_embedded(
     finally:
         disk.close()
         os.close(lock)
+
+
+def _begin_sync(partitions: set[Partition]) -> tuple[dict[Partition, int], dict[Partition, list[str]]]:
+    """Where each partition ends now, and the files to sync for that."""
+    begun = {partition: partition.begin_sync() for partition in partitions}
+    return {p: end_offset for p, (end_offset, _) in begun.items()}, {p: paths for p, (_, paths) in begun.items()}
 
 
 def _sync_all(disk: Disk, paths: dict[Partition, list[str]]) -> dict[Partition, str]:

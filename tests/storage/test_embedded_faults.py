@@ -1,0 +1,263 @@
+"""The embedded store on a disk that is full, fails, lies, or loses what was not synced."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from batches import LOG, OTHER, SMALL, append, batch, end, sent
+from disks import SYNCED, LyingDisk, everything, opened
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kafkapy.errors import Error
+from kafkapy.model import IsolationLevel
+from kafkapy.storage.base import Bounds, LogSettings, Read
+from kafkapy.storage.embedded.check import check
+from kafkapy.storage.embedded.store import EmbeddedLogs
+
+ANY = LogSettings(segment_bytes=600, index_interval_bytes=100)
+
+
+@pytest.mark.parametrize("before", [0, 1, 20])
+@pytest.mark.parametrize("room", [0, 1, 2])
+async def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, before: int, room: int) -> None:
+    """Also when it fills up between the batches of one write, before or after a new segment begins."""
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await logs.create(LOG, ANY)
+        for number in range(before):
+            await append(logs, LOG, sent(number, b"before"))
+        disk.appends_left = room
+        three = b"".join(sent(before + n, b"v" * 300, at=9000) for n in range(3))
+        assert (await append(logs, LOG, three)).error is Error.KAFKA_STORAGE_ERROR
+        assert logs.bounds(LOG) == Bounds(0, before, before, before)
+        assert [value for _, value in await everything(logs)] == [b"before"] * before
+        disk.appends_left = None
+        for number in range(before, before + 20):
+            assert (await append(logs, LOG, sent(number, b"after"))).base_offset == number
+        found = await everything(logs)
+        assert [value for _, value in found] == [b"before"] * before + [b"after"] * 20
+        assert await logs.find_time(LOG, 9000) is None
+        assert await logs.find_max_time(LOG) == (0, 1000, 0)
+    assert list(check(tmp_path)) == []
+    async with opened(tmp_path) as logs:
+        assert await everything(logs) == found
+
+
+async def test_a_write_that_cannot_be_taken_back_closes_the_log(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await logs.create(LOG, SMALL)
+        await append(logs, LOG, batch(b"before"))
+        disk.appends_left, disk.cuts_fail = 0, True
+        assert (await append(logs, LOG, batch(b"lost"))).error is Error.KAFKA_STORAGE_ERROR
+        disk.appends_left, disk.cuts_fail = None, False
+        assert (await append(logs, LOG, batch(b"more"))).error is Error.KAFKA_STORAGE_ERROR
+        assert await everything(logs) == [(0, b"before")]
+    assert not (tmp_path / ".kafka_cleanshutdown").exists()
+    async with opened(tmp_path) as logs:
+        assert await everything(logs) == [(0, b"before")]
+        assert (await append(logs, LOG, batch(b"again"))).base_offset == 1
+
+
+async def test_an_abort_is_written_with_its_index_or_not_at_all(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await logs.create(LOG, SMALL)
+        await append(logs, LOG, sent(0, b"a", transactional=True))
+        disk.small_files_fail = True
+        assert (await end(logs, LOG, 7, committed=False)).error is Error.KAFKA_STORAGE_ERROR
+        assert logs.bounds(LOG) == Bounds(0, 1, 0, 1)
+        disk.small_files_fail = False
+        assert (await end(logs, LOG, 7, committed=False)).error is Error.NONE
+        [piece] = await logs.read([Read(LOG, 0, 1000, IsolationLevel.READ_COMMITTED)], 1000)
+        assert piece.aborted == [(7, 0)]
+
+
+async def test_a_disk_too_full_for_a_checkpoint_stops_nothing(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await logs.create(LOG, SYNCED)
+        await append(logs, LOG, batch(b"v"))
+        disk.small_files_fail = True
+        assert await logs.trim(LOG, 1) == 1
+        assert (await append(logs, LOG, batch(b"v"))).error is Error.NONE
+        disk.small_files_fail = False
+
+
+async def test_a_read_that_fails_is_one_error(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await logs.create(LOG, SMALL)
+        await append(logs, LOG, batch(b"v"))
+        disk.reads_fail = True
+        [piece] = await logs.read([Read(LOG, 0, 1000)], 1000)
+        assert piece.error is Error.KAFKA_STORAGE_ERROR
+
+
+async def test_after_a_failed_sync_the_log_takes_no_more(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await logs.create(LOG, SYNCED)
+        await logs.create(OTHER, SYNCED)
+        await append(logs, LOG, batch(b"safe"))
+        disk.syncs_fail = True
+        assert (await append(logs, LOG, batch(b"doubtful"))).error is Error.KAFKA_STORAGE_ERROR
+        disk.syncs_fail = False
+        assert (await append(logs, LOG, batch(b"more"))).error is Error.KAFKA_STORAGE_ERROR
+        assert (await append(logs, OTHER, batch(b"fine"))).error is Error.NONE
+        assert await everything(logs) == [(0, b"safe")]
+    assert not (tmp_path / ".kafka_cleanshutdown").exists()
+
+
+class Pending:
+    """An append that waits for a sync which has begun."""
+
+    def __init__(self, disk: LyingDisk, logs: EmbeddedLogs, nursery: trio.Nursery) -> None:
+        self.disk, self.logs, self.nursery = disk, logs, nursery
+        self.done: list[Error] = []
+
+    async def begin(self, data: bytes, *, first: bool = False) -> None:
+        if first:
+            self.disk.sync_begun.clear()
+            self.disk.sync_may_end.clear()
+        self.nursery.start_soon(self._append, data)
+        if first:
+            await trio.to_thread.run_sync(self.disk.sync_begun.wait)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def _append(self, data: bytes) -> None:
+        self.done.append((await append(self.logs, LOG, data)).error)
+
+
+async def test_what_is_sealed_while_a_sync_runs_waits_for_the_next(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs, trio.open_nursery() as nursery:
+        await logs.create(LOG, SYNCED)
+        pending = Pending(disk, logs, nursery)
+        await pending.begin(batch(b"first"), first=True)
+        await pending.begin(batch(b"not in that sync"))
+        await pending.begin(batch(b"x" * 1990))  # begins a segment
+        disk.sync_may_end.set()
+        with trio.fail_after(5):
+            while len(pending.done) < 3:
+                await trio.lowlevel.checkpoint()
+        assert pending.done == [Error.NONE] * 3
+        copy = tmp_path.with_name(f"{tmp_path.name}-after")
+        disk.after_crash(tmp_path, copy, lambda: 0.0)
+    async with opened(copy) as logs:
+        assert [offset for offset, _ in await everything(logs)] == [0, 1, 2]
+
+
+async def test_a_repeat_waits_for_the_sync_of_what_it_repeats(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs, trio.open_nursery() as nursery:
+        await logs.create(LOG, SYNCED)
+        pending = Pending(disk, logs, nursery)
+        await pending.begin(sent(0, b"v"), first=True)
+        await pending.begin(sent(0, b"v"))
+        assert pending.done == []
+        disk.sync_may_end.set()
+
+
+async def test_a_writer_that_leaves_does_not_hide_its_records(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await logs.create(LOG, SYNCED)
+        async with trio.open_nursery() as nursery, trio.open_nursery() as leaving:
+            await Pending(disk, logs, nursery).begin(batch(b"a"), first=True)
+            await Pending(disk, logs, leaving).begin(batch(b"b"))
+            leaving.cancel_scope.cancel()
+            disk.sync_may_end.set()
+        assert logs.bounds(LOG) == Bounds(0, 2, 2, 2)
+
+
+class Model:
+    """What was appended: the log as a list, and its transactions.
+
+    Those that ended are (producer, first offset, offset of the marker); of those that lost theirs, the first offset.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[tuple[int, bytes | None]] = []
+        self.committed: list[tuple[int, int, int]] = []
+        self.aborted: list[tuple[int, int, int]] = []
+        self.open: list[int] = []
+
+    async def append(self, logs: EmbeddedLogs, count: int, size: int, *, ends: bool | None) -> None:
+        """Append a batch; `ends`: as a transaction, then committed or aborted."""
+        base = len(self.records)
+        contents = [b"%d" % (base + i) + b"." * size for i in range(count)]
+        producer = 1000 + base  # each transaction has its own
+        data = sent(0, *contents, producer=producer, transactional=ends is not None)
+        assert (await append(logs, LOG, data)).base_offset == base
+        self.records += enumerate(contents, base)
+        if ends is not None:
+            outcome = await end(logs, LOG, producer, committed=ends)
+            assert outcome.base_offset == base + count
+            self.records.append((base + count, bytes(6)))
+            (self.committed if ends else self.aborted).append((producer, base, base + count))
+
+    async def check(self, logs: EmbeddedLogs, acknowledged: int) -> None:
+        """The store holds a prefix of this model, of at least that length; what it lost is forgotten here too."""
+        found = await everything(logs)
+        assert found == self.records[: len(found)]
+        assert acknowledged <= len(found)
+        lost = [row for row in (*self.committed, *self.aborted) if row[2] >= len(found)]
+        self.open = [first for first in (*self.open, *(row[1] for row in lost)) if first < len(found)]
+        self.aborted = [row for row in self.aborted if row not in lost]
+        self.committed = [row for row in self.committed if row not in lost]
+        del self.records[len(found) :]
+        stable = min(self.open, default=len(found))
+        [piece] = await logs.read([Read(LOG, 0, 1 << 20, IsolationLevel.READ_COMMITTED)], 1 << 20)
+        assert piece.last_stable_offset == stable
+        assert piece.aborted == [row[:2] for row in self.aborted if row[1] < stable]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["plain", "commit", "abort"]), st.integers(1, 3), st.integers(1, 300)),
+        st.tuples(st.sampled_from(["stop", "kill", "power cut"]), st.integers(0, 1000), st.just(0)),
+    ),
+    max_size=20,
+)
+ENDS = {"plain": None, "commit": True, "abort": False}
+
+
+@settings(max_examples=50, deadline=None)
+@given(steps=STEPS, may_wait=st.sampled_from([0, 3, 1 << 62]))
+async def test_what_was_acknowledged_outlives_every_end(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]], may_wait: int
+) -> None:
+    """After a power cut the log is short of at most the records that may wait for their sync; else of nothing."""
+    topic = LogSettings(segment_bytes=600, index_interval_bytes=100, flush_messages=may_wait + 1)
+    root = tmp_path_factory.mktemp("lives")
+    model, acknowledged = Model(), 0
+    lives = [*steps, ("stop", 0, 0), ("stop", 0, 0)]
+    directory, disk = root / "0", LyingDisk()
+    while lives:
+        async with opened(directory, disk) as logs:
+            await logs.create(LOG, topic)
+            await model.check(logs, acknowledged)
+            step, first, size = lives.pop(0)
+            while step in ENDS:
+                await model.append(logs, first, size, ends=ENDS[step])
+                await model.check(logs, len(model.records))
+                step, first, size = lives.pop(0)
+            acknowledged = len(model.records)
+            following = root / str(len(lives) + 1)
+            if step == "power cut":
+                chance = random.Random(first)
+                disk = disk.after_crash(directory, following, chance.random)
+                acknowledged -= may_wait
+            elif step == "kill":
+                disk = disk.after_crash(directory, following, lambda: 1.0)
+        if step != "stop":
+            directory = following
+    assert list(check(directory)) == []
