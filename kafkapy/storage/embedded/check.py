@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kafkapy.records.batch import CorruptBatch, crc_matches, read_header
 from kafkapy.records.record import iterate_records
-from kafkapy.storage.aborted import decode_rows
+from kafkapy.storage.aborted import ROW_SIZE, decode_rows
 from kafkapy.storage.embedded import checkpoints
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
@@ -47,13 +47,17 @@ def _check_partition(disk: Disk, folder: Path) -> Iterator[Finding]:
     if checkpoints.read_topic_id(disk, folder) is None:
         yield Finding(str(folder / checkpoints.PARTITION_METADATA), "the topic id is missing or not readable")
     epochs = checkpoints.read_epochs(disk, folder)
+    if not epochs and disk.read_file(folder / checkpoints.LEADER_EPOCHS) is not None:
+        yield Finding(str(folder / checkpoints.LEADER_EPOCHS), "the epochs are not readable")
     for before, after in pairwise(epochs):
         if after[0] <= before[0] or after[1] < before[1]:
             yield Finding(str(folder / checkpoints.LEADER_EPOCHS), f"epoch {after} does not follow {before}")
     names = sorted(disk.names(folder))
     expected = 0
     for name in names:
-        if name.endswith(".log"):
+        if name.endswith(".log") and not name[:-4].isdecimal():
+            yield Finding(str(folder / name), "the name is not an offset")
+        elif name.endswith(".log"):
             base = int(name[:-4])
             if base < expected:
                 yield Finding(str(folder / name), f"begins at offset {base}, inside of the segment before ({expected})")
@@ -67,10 +71,13 @@ def _check_partition(disk: Disk, folder: Path) -> Iterator[Finding]:
             except ValueError as damage:
                 yield Finding(str(folder / name), str(damage))
         elif name.endswith(".txnindex"):
+            rows = (folder / name).read_bytes()
             try:
-                decode_rows((folder / name).read_bytes())
+                decode_rows(rows)
             except ValueError as damage:
                 yield Finding(str(folder / name), str(damage))
+            if len(rows) % ROW_SIZE:
+                yield Finding(str(folder / name), "the last row is torn")
 
 
 def _check_segment(disk: Disk, path: Path, base: int, positions: dict[int, int]) -> Iterator[Finding]:

@@ -1,0 +1,215 @@
+"""Sequencing as a pure function: its verdicts, and the state that a log's own bytes give back."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from batches import batch, marker, sent
+
+from kafkapy.errors import Error
+from kafkapy.records.batch import read_header, stamp, walk
+from kafkapy.storage.aborted import AbortedRow, decode_rows, encode_rows, overlapping
+from kafkapy.storage.base import Origin
+from kafkapy.storage.sequencing import (
+    Accepted,
+    BatchMark,
+    Head,
+    Producer,
+    Refused,
+    Repeated,
+    decode_snapshot,
+    encode_snapshot,
+)
+
+LAST = 2**31 - 1
+
+
+def judge(head: Head, data: bytes, origin: Origin = Origin.CLIENT) -> Accepted | Repeated | Refused:
+    return head.judge([header for _, header in walk(data)], data, origin)
+
+
+def take(head: Head, data: bytes, origin: Origin = Origin.CLIENT) -> Accepted:
+    verdict = judge(head, data, origin)
+    assert isinstance(verdict, Accepted), verdict
+    head.take(verdict)
+    return verdict
+
+
+def refusal(head: Head, data: bytes, origin: Origin = Origin.CLIENT) -> Error:
+    verdict = judge(head, data, origin)
+    assert isinstance(verdict, Refused), verdict
+    assert verdict.message
+    return verdict.error
+
+
+def test_judging_changes_nothing() -> None:
+    head = Head()
+    judge(head, sent(0, b"a", transactional=True))
+    assert head == Head()
+
+
+def test_an_unknown_producer_may_begin_anywhere() -> None:
+    for first in (0, 5, LAST):
+        take(Head(), sent(first, b"a"))
+
+
+def test_a_known_producer_begins_a_new_epoch_at_zero() -> None:
+    head = Head()
+    take(head, sent(3, b"a", epoch=1))
+    assert refusal(head, sent(4, b"b", epoch=2)) is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert refusal(head, sent(0, b"b", epoch=0)) is Error.INVALID_PRODUCER_EPOCH
+    take(head, sent(0, b"b", epoch=2))
+    assert refusal(head, sent(4, b"a", epoch=1)) is Error.INVALID_PRODUCER_EPOCH
+
+
+@pytest.mark.parametrize(("first", "follows"), [(LAST, True), (LAST - 1, True), (LAST - 2, False)])
+def test_sequences_wrap_to_zero(first: int, follows: bool) -> None:
+    """Two records from 2147483647 on are 2147483647 and 0; from one less they end exactly at the edge."""
+    head = Head()
+    take(head, sent(first, b"a", b"b"))
+    following = 1 if first == LAST else 0
+    if follows:
+        take(head, sent(following, b"c"))
+    else:
+        assert refusal(head, sent(0, b"c")) is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_a_repeat_is_one_in_both_ends_and_the_epoch() -> None:
+    head = Head(end_offset=100)
+    take(head, sent(0, b"a", b"b", at=500))
+    assert judge(head, sent(0, b"a", b"b")) == Repeated(100, 101, 501)
+    assert refusal(head, sent(0, b"a")) is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert isinstance(judge(head, sent(0, b"a", b"b", epoch=1)), Accepted)
+
+
+def test_repeats_come_before_an_open_transaction_is_looked_at() -> None:
+    head = Head()
+    take(head, sent(0, b"a"))
+    take(head, sent(1, b"b", transactional=True))
+    assert judge(head, sent(0, b"a")) == Repeated(0, 0, 1000)
+    assert refusal(head, sent(2, b"c")) is Error.INVALID_TXN_STATE
+
+
+def test_batches_of_one_write_follow_each_other() -> None:
+    head = Head()
+    verdict = take(head, sent(0, b"a", b"b") + sent(2, b"c") + batch(b"plain"))
+    assert (verdict.base_offset, verdict.end_offset) == (0, 4)
+    assert head.producers[7].batches == (BatchMark(0, 1, 0, 1, 1001), BatchMark(2, 2, 2, 2, 1000))
+    assert refusal(head, sent(3, b"d") + sent(9, b"gap")) is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert head.end_offset == 4
+
+
+def test_a_coordinator_writes_without_sequences_but_not_in_an_old_epoch() -> None:
+    head = Head()
+    take(head, sent(0, b"a", epoch=3))
+    take(head, sent(-1, b"offsets", epoch=3), Origin.COORDINATOR)
+    assert refusal(head, sent(-1, b"offsets", epoch=2), Origin.COORDINATOR) is Error.INVALID_PRODUCER_EPOCH
+
+
+def test_a_deposed_transaction_coordinator_is_fenced() -> None:
+    head = Head()
+    take(head, marker(7, committed=True, coordinator=4), Origin.COORDINATOR)
+    old = marker(7, committed=True, coordinator=3)
+    assert refusal(head, old, Origin.COORDINATOR) is Error.TRANSACTION_COORDINATOR_FENCED
+
+
+def test_a_marker_of_a_new_epoch_fences_and_lets_begin_at_zero() -> None:
+    head = Head()
+    take(head, sent(0, b"a", transactional=True))
+    take(head, marker(7, committed=False, epoch=1), Origin.COORDINATOR)
+    assert refusal(head, sent(1, b"b", transactional=True)) is Error.INVALID_PRODUCER_EPOCH
+    assert refusal(head, sent(1, b"b", epoch=1)) is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+    take(head, sent(0, b"b", epoch=1, transactional=True))
+
+
+def test_the_oldest_open_transaction_holds_the_stable_offset() -> None:
+    head = Head()
+    take(head, batch(b"plain"))
+    take(head, sent(0, b"a", producer=1, transactional=True))
+    take(head, sent(0, b"b", producer=2, transactional=True))
+    assert head.last_stable_offset == 1
+    assert take(head, marker(1, committed=False), Origin.COORDINATOR).aborted == [AbortedRow(1, 1, 3, 2)]
+    assert head.last_stable_offset == 2
+    assert take(head, marker(2, committed=False), Origin.COORDINATOR).aborted == [AbortedRow(2, 2, 4, 5)]
+    assert head.last_stable_offset == 5
+    assert take(head, marker(2, committed=False), Origin.COORDINATOR).aborted == []  # nothing was open
+
+
+def test_silence_expires_producers_but_no_transaction() -> None:
+    head = Head()
+    take(head, sent(0, b"a", producer=1, at=1000))
+    take(head, sent(0, b"a", producer=2, at=1000, transactional=True))
+    head.expire(1999, 1000)
+    assert head.producers.keys() == {1, 2}
+    head.expire(2000, 1000)
+    assert head.producers.keys() == {2}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["plain", "idempotent", "transactional", "commit", "abort"]),
+        st.integers(1, 3),
+        st.integers(1, 3),
+    ),
+    max_size=30,
+)
+
+
+@given(steps=STEPS, at=st.integers(0, 30))
+def test_a_log_replayed_from_any_snapshot_gives_the_same_head(steps: list[tuple[str, int, int]], at: int) -> None:
+    head, log, aborted = Head(), [], []
+    snapshot, since = (encode_snapshot({}), 0), 0
+    for number, (kind, producer, count) in enumerate(steps):
+        if number == at:
+            snapshot, since = (encode_snapshot(head.producers), head.end_offset), len(log)
+        known = head.producers.get(producer, Producer())
+        if kind in ("commit", "abort"):
+            data, origin = marker(producer, committed=kind == "commit"), Origin.COORDINATOR
+        elif kind == "plain":
+            data, origin = batch(b"p"), Origin.CLIENT
+        else:
+            transactional = kind == "transactional" or known.transaction_start is not None
+            data = sent(known.last_sequence + 1, *[b"v"] * count, producer=producer, transactional=transactional)
+            origin = Origin.CLIENT
+        verdict = take(head, data, origin)
+        log.append(stamp(verdict.base_offset, read_header(data).batch_length, 0) + data[16:])
+        aborted += verdict.aborted
+    again = Head()
+    again.restore(decode_snapshot(snapshot[0]), snapshot[1])
+    rows = [again.replay(read_header(data), data) for data in log[since:]]
+    assert again.end_offset == head.end_offset
+    assert again.open_transactions == head.open_transactions
+    assert [row for row in rows if row] == [row for row in aborted if row.last_offset >= snapshot[1]]
+    for producer_id, producer in head.producers.items():
+        assert snapshot_view(again.producers[producer_id]) == snapshot_view(producer)
+
+
+def snapshot_view(producer: Producer) -> Producer:
+    """What a snapshot keeps: the last batch alone, with the producer's last timestamp for its own."""
+    return producer._replace(batches=tuple(mark._replace(timestamp=0) for mark in producer.batches[-1:]))
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00", b"\x00\x01", b"\x00\x02" + bytes(8), b"\x00\x01" + bytes(8)])
+def test_a_damaged_snapshot_is_a_value_error(damage: bytes) -> None:
+    with pytest.raises(ValueError, match="snapshot"):
+        decode_snapshot(damage)
+    whole = encode_snapshot({1: Producer(0)})
+    assert decode_snapshot(whole) == {1: Producer(0)}
+    for position in range(len(whole)):
+        flipped = whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :]
+        with pytest.raises(ValueError, match="snapshot"):
+            decode_snapshot(flipped)
+
+
+def test_aborted_rows_are_those_that_overlap() -> None:
+    rows = [AbortedRow(1, 10, 20, 5), AbortedRow(2, 5, 30, 5), AbortedRow(3, 40, 50, 40)]
+    assert [row.producer_id for row in overlapping(rows, 0, 100)] == [2, 1, 3]
+    assert [row.producer_id for row in overlapping(rows, 21, 40)] == [2]
+    assert [row.producer_id for row in overlapping(rows, 20, 41)] == [2, 1, 3]
+    assert overlapping(rows, 51, 100) == []
+    assert decode_rows(encode_rows(rows) + b"torn") == rows
