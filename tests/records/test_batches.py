@@ -6,7 +6,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from kafkapy.records.batch import (
     Compression,
@@ -42,6 +42,27 @@ def test_what_is_built_reads_back_here_and_elsewhere(codec: Compression) -> None
     assert theirs.validate_crc()
     assert (theirs.producer_id, theirs.producer_epoch, theirs.base_sequence) == (9, 2, 4)
     assert [(r.offset, r.timestamp, r.key, r.value, r.headers) for r in theirs] == [tuple(r) for r in RECORDS]
+
+
+@pytest.mark.parametrize("codec", Compression)
+def test_what_others_build_is_read_here(codec: Compression) -> None:
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=codec,
+        is_transactional=True,
+        producer_id=9,
+        producer_epoch=2,
+        base_sequence=4,
+        batch_size=1 << 20,
+    )
+    for record in RECORDS:
+        builder.append(record.offset, record.timestamp, record.key, record.value, record.headers)
+    data = bytes(builder.build())
+    header = read_header(data)
+    assert crc_matches(data, 0, header)
+    assert header.is_transactional
+    assert (header.producer_id, header.producer_epoch, header.base_sequence, header.last_sequence) == (9, 2, 4, 7)
+    assert read_records(data) == RECORDS
 
 
 @given(
@@ -107,6 +128,35 @@ def test_damaged_compression_is_refused(codec: Compression) -> None:
     for damaged in (data[:-5], b"", b"\x00" * 20, data[:3] + b"\xff" + data[4:][:10]):
         with pytest.raises(CorruptBatch):
             decompress(codec, damaged)
+
+
+PLAIN = b"some content " * 20
+
+
+@given(
+    codec=st.sampled_from([codec for codec in Compression if codec]),
+    position=st.integers(0, 300),
+    junk=st.binary(max_size=6),
+    kept=st.integers(0, 300),
+)
+def test_damaged_compression_ends_in_one_named_error_or_in_bytes(
+    codec: Compression, position: int, junk: bytes, kept: int
+) -> None:
+    """Whatever a codec's library raises; and never more bytes than were allowed."""
+    data = bytearray(compress(codec, PLAIN))
+    position %= len(data)
+    data[position : position + len(junk)] = junk
+    try:
+        assert len(decompress(codec, data[:kept], max_size_bytes=1000)) <= 1000
+    except CorruptBatch:
+        pass
+
+
+def test_zstd_frames_follow_each_other() -> None:
+    data = compress(Compression.ZSTD, b"a" * 100)
+    assert decompress(Compression.ZSTD, data + data) == b"a" * 200
+    with pytest.raises(CorruptBatch):
+        decompress(Compression.ZSTD, data + data, max_size_bytes=150)
 
 
 def test_snappy_is_read_bare_and_framed_with_odd_versions() -> None:

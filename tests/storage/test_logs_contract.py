@@ -170,6 +170,19 @@ async def test_records_are_found_by_time(logs: Logs) -> None:
     assert await logs.find_max_time(OTHER) is None
 
 
+async def test_the_largest_time_is_that_of_what_is_left(logs: Logs) -> None:
+    await append(logs, LOG, batch(b"late", at=9000))
+    for number in range(50):
+        await append(logs, LOG, batch(b"v" * 50, at=1000 + number))
+    await append(logs, LOG, batch(b"again", at=1049))
+    assert await logs.find_max_time(LOG) == FoundTime(0, 9000, 0)
+    await logs.trim(LOG, 1)
+    assert await logs.find_max_time(LOG) == FoundTime(50, 1049, 0)
+    assert await logs.find_time(LOG, 2000) is None
+    await logs.trim(LOG, 52)
+    assert await logs.find_max_time(LOG) is None
+
+
 async def test_epochs_end_where_the_next_begins(logs: Logs) -> None:
     assert await logs.epoch_end(LOG, 5) is None
     for epoch in (1, 1, 4):
