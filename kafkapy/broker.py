@@ -7,6 +7,7 @@ broken invariant in a machine or a store ends everything, since restarting is re
 
 import logging
 import random
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -39,6 +40,9 @@ _log = logging.getLogger(__name__)
 GRACE_SECONDS: Final = 2.0
 """How long requests under way may take once the broker is told to stop."""
 
+_RESERVED_DESCRIPTORS: Final = 640
+"""What connections must leave of the descriptors: 512 for open logs (see storage), the rest for all else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Broker:
@@ -62,8 +66,8 @@ async def open_broker(
 ) -> AsyncIterator[Broker]:
     """Run a broker for the length of the block; it accepts connections when the block begins.
 
-    `data_dir` None keeps everything in memory. `advertise_host` is what clients are told instead of the address by
-    which they came. Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
+    `data_dir` None keeps everything in memory. `advertise_host` is the host that clients are told, whatever the
+    settings say and however they came. Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
     """
     clock = clock or SystemClock()
     node_id: int = config["node.id"]
@@ -146,15 +150,18 @@ def _fetch_sessions(config: BrokerConfig) -> FetchSessionCache:
 def _limits(config: BrokerConfig) -> Limits:
     overrides = {}
     for entry in filter(None, config["max.connections.per.ip.overrides"].split(",")):
-        host, _, count = entry.rpartition(":")
+        host, _, count = entry.strip().rpartition(":")
         try:
-            overrides[host.strip()] = int(count)
-        except ValueError:
-            raise ConfigError(f"max.connections.per.ip.overrides: {entry!r} is not of the form host:count") from None
+            overrides[str(socket.getaddrinfo(host, None)[0][4][0])] = int(count)
+        except (ValueError, OSError) as problem:
+            raise ConfigError(f"max.connections.per.ip.overrides: {entry!r} is not host:count: {problem}") from None
+    # More connections than descriptors would leave none for the logs. Those beyond wait until others end.
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 4)
     return Limits(
         socket_request_max_bytes=config["socket.request.max.bytes"],
         connections_max_idle_ms=config["connections.max.idle.ms"],
-        max_connections=config["max.connections"],
+        max_connections=config["max.connections"] if room < 0 else min(config["max.connections"], room),
         max_connections_per_ip=config["max.connections.per.ip"],
         max_connections_per_ip_overrides=overrides,
         socket_send_buffer_bytes=config["socket.send.buffer.bytes"],
@@ -167,7 +174,7 @@ def _open_session(peer: Peer) -> Session:
 
 
 class _Advertised:
-    """What a client is told of this broker: what is configured for its listener, else how it came."""
+    """What a client is told of this broker: what is set for its listener, else how it came."""
 
     def __init__(self, configured: dict[str, Endpoint], bound: dict[Endpoint, socket.socket], host: str | None) -> None:
         self._ports = {endpoint.listener: endpoint.port for endpoint in bound}
@@ -175,11 +182,9 @@ class _Advertised:
         self._host = host
 
     def __call__(self, session: Session) -> Endpoint:
-        configured = self._configured.get(session.listener)
-        if configured is not None:
-            return configured if configured.port else configured._replace(port=self._ports[session.listener])
-        host = self._host or session.local_host
-        return Endpoint(session.listener, host, session.local_port, session.security_protocol)
+        own = Endpoint(session.listener, session.local_host, session.local_port, session.security_protocol)
+        told = self._configured.get(session.listener, own)
+        return told._replace(host=self._host or told.host, port=told.port or self._ports[session.listener])
 
 
 def _reachable(host: str) -> str:

@@ -100,15 +100,21 @@ class BrokerConfig:
         flags: Mapping[str, str] | None = None,
         profile: Mapping[str, str] = DEVELOPMENT_PROFILE,
     ) -> "BrokerConfig":
-        """Merge the static layers and check every value; ConfigError at the first that is not valid."""
+        """Merge the static layers and check every value; ConfigError with a line for each that is not valid."""
         given = {**(file or {}), **(environment or {}), **(flags or {})}
         static = {**profile, **given}
         if "broker.id" in given and "node.id" not in given:
             static["node.id"] = given["broker.id"]
         static.setdefault("broker.id", static.get("node.id", "-1"))
+        problems = []
         for name, text in static.items():
             if name in BROKER:
-                BROKER[name].parse(text)
+                try:
+                    BROKER[name].parse(text)
+                except ConfigError as problem:
+                    problems.append(str(problem))
+        if problems:
+            raise ConfigError("\n".join(problems))
         warnings = complaints(given)
         for name in _ONE_NODE:
             if int(static.get(name) or BROKER[name].default or 1) > 1:

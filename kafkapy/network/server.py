@@ -79,10 +79,13 @@ class Server:
                 await self._waiting_for_an_end.park()
 
     async def _accept(self, endpoint: Endpoint, listener: socket.socket, connections: trio.Nursery) -> None:
-        failing = False
+        failing = full = False
         while True:
             await trio.lowlevel.wait_readable(listener)
             if len(self._connections) >= self._limits.max_connections:
+                if not full:
+                    _log.warning("%d connections are open, further ones wait (max.connections)", len(self._connections))
+                full = True
                 await self._waiting_for_an_end.park()
                 continue
             try:
@@ -99,7 +102,7 @@ class Server:
                 continue
             if failing:
                 _log.info("accepting connections at port %d again", endpoint.port)
-                failing = False
+            failing = full = False
             self._admit(endpoint, sock, _plain(address[0]), address[1], connections)
 
     def _admit(self, endpoint: Endpoint, sock: socket.socket, host: str, port: int, connections: trio.Nursery) -> None:

@@ -1,0 +1,326 @@
+"""The server behind a dispatch function of the test's own: turns, limits, stops, and what the system refuses."""
+
+import contextlib
+import errno
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from kafkapy.model import Endpoint
+from kafkapy.network.connection import Peer
+from kafkapy.network.listening import CannotListen, PortTaken, bind
+from kafkapy.network.server import Limits, Server
+
+Dispatch = Callable[[memoryview, Any], Awaitable[Any]]
+
+LOCALHOST = Endpoint("PLAINTEXT", "127.0.0.1", 0, "PLAINTEXT")
+
+
+def framed(body: bytes) -> bytes:
+    return struct.pack(">i", len(body)) + body
+
+
+async def echo(frame: memoryview, session: Any) -> list[Any]:
+    return [framed(bytes(frame))]
+
+
+class Running:
+    """A server, and the ports it listens on."""
+
+    def __init__(self, server: Server, ports: list[int]) -> None:
+        self.server = server
+        self.ports = ports
+
+    async def connect(self, listener: int = 0) -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", self.ports[listener])
+
+
+@asynccontextmanager
+async def serving(dispatch: Dispatch, limits: Limits | None = None, *, listeners: int = 1) -> AsyncIterator[Running]:
+    limits = limits or Limits()
+    server = Server(limits, lambda peer: peer, dispatch)
+    bound = bind([LOCALHOST._replace(listener=f"L{i}") for i in range(listeners)], -1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, bound)
+        with trio.fail_after(10):
+            yield Running(server, [endpoint.port for endpoint, _ in bound])
+        nursery.cancel_scope.cancel()
+
+
+async def receive(stream: trio.SocketStream, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = await stream.receive_some(size - len(data))
+        assert chunk, "the server closed the connection"
+        data += chunk
+    return bytes(data)
+
+
+async def ends(stream: trio.SocketStream) -> bool:
+    """Whether the server closes the connection without another byte."""
+    try:
+        return await stream.receive_some() == b""
+    except trio.BrokenResourceError:
+        return True
+
+
+async def test_a_session_knows_both_ends() -> None:
+    async def who(frame: memoryview, session: Peer) -> list[Any]:
+        return [framed(repr(tuple(session)).encode())]
+
+    async with serving(who, listeners=2) as running:
+        stream = await running.connect(1)
+        await stream.send_all(framed(b""))
+        expected = ("L1", "PLAINTEXT", "127.0.0.1", running.ports[1], *stream.socket.getsockname())
+        (size,) = struct.unpack(">i", await receive(stream, 4))
+        assert await receive(stream, size) == repr(expected).encode()
+
+
+async def test_a_client_that_never_lets_up_does_not_starve_the_others() -> None:
+    answered: list[bytes] = []
+
+    async def count(frame: memoryview, session: Any) -> list[Any]:
+        answered.append(bytes(frame))
+        return []
+
+    async with serving(count) as running:
+        greedy, modest = await running.connect(), await running.connect()
+        # All of it is in the server's socket before the server runs again.
+        greedy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        await greedy.socket.send(framed(b"g") * 2000)
+        await modest.socket.send(framed(b"m"))
+        while b"m" not in answered:
+            await trio.lowlevel.checkpoint()
+        assert answered.count(b"g") <= 100
+
+
+@pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 5000])
+async def test_an_answer_of_many_parts_arrives_whole(count: int) -> None:
+    parts = [struct.pack(">i", i) * (1 + i % 7) for i in range(count)]
+
+    async def many(frame: memoryview, session: Any) -> list[Any]:
+        return [memoryview(part) if i % 2 else bytearray(part) for i, part in enumerate(parts)]
+
+    whole = b"".join(parts)
+    async with serving(many) as running:
+        stream = await running.connect()
+        await stream.send_all(framed(b"") * 2)
+        assert await receive(stream, 2 * len(whole)) == whole * 2
+
+
+async def test_an_answer_larger_than_every_buffer_arrives_whole() -> None:
+    big = bytes(range(256)) * 40_000
+
+    async def large(frame: memoryview, session: Any) -> list[Any]:
+        return [b"head", memoryview(big), b"", big, b"tail"]
+
+    async with serving(large, Limits(socket_send_buffer_bytes=1 << 16)) as running:
+        stream = await running.connect()
+        await stream.send_all(framed(b""))
+        assert await receive(stream, 2 * len(big) + 8) == b"head" + big + big + b"tail"
+
+
+async def test_a_large_request_arrives_whole() -> None:
+    async def size(frame: memoryview, session: Any) -> list[Any]:
+        return [struct.pack(">iI", len(frame), sum(frame[:: len(frame) // 100]))]
+
+    big = bytes(range(251)) * 40_000
+    async with serving(size) as running:
+        stream = await running.connect()
+        for _ in range(3):
+            await stream.send_all(framed(big))
+            assert await receive(stream, 8) == struct.pack(">iI", len(big), sum(big[:: len(big) // 100]))
+
+
+async def test_who_waits_for_a_place_gets_it_at_whichever_listener() -> None:
+    async with serving(echo, Limits(max_connections=1), listeners=3) as running:
+        held = await running.connect()
+        await held.send_all(framed(b"x"))
+        await receive(held, 5)
+        waiting = [await running.connect(i) for i in range(3)]
+        for stream in waiting:
+            await stream.send_all(framed(b"y"))
+        await trio.testing.wait_all_tasks_blocked()
+        await held.aclose()
+        served = 0
+
+        async def take(stream: trio.SocketStream) -> None:
+            nonlocal served
+            assert await receive(stream, 5) == framed(b"y")
+            await stream.aclose()
+            served += 1
+
+        async with trio.open_nursery() as nursery:
+            for stream in waiting:
+                nursery.start_soon(take, stream)
+        assert served == 3
+
+
+async def test_addresses_can_have_limits_of_their_own() -> None:
+    limits = Limits(max_connections_per_ip=0, max_connections_per_ip_overrides={"127.0.0.1": 1})
+    async with serving(echo, limits) as running:
+        first, second = await running.connect(), await running.connect()
+        assert await ends(second)
+        await first.send_all(framed(b"x"))
+        assert await receive(first, 5) == framed(b"x")
+
+
+async def test_a_stop_lets_the_requests_under_way_finish() -> None:
+    go_on = trio.Event()
+
+    async def slow(frame: memoryview, session: Any) -> list[Any]:
+        await go_on.wait()
+        return [bytes(3_000_000)]
+
+    async with serving(slow) as running, trio.open_nursery() as nursery:
+        idle, busy = await running.connect(), await running.connect()
+        await busy.send_all(framed(b"1") + framed(b"2"))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(running.server.drain, 60)
+        assert await ends(idle)
+        with pytest.raises(OSError, match="all attempts to connect"):
+            await running.connect()
+        go_on.set()
+        assert await receive(busy, 3_000_000) == bytes(3_000_000)
+        assert await ends(busy)
+
+
+async def test_a_stop_waits_no_longer_than_the_grace(autojump_clock: trio.testing.MockClock) -> None:
+    begun = trio.Event()
+
+    async def never(frame: memoryview, session: Any) -> None:
+        begun.set()
+        await trio.sleep_forever()
+
+    async with serving(never, Limits(connections_max_idle_ms=-1)) as running:
+        stream = await running.connect()
+        await stream.send_all(framed(b"1"))
+        await begun.wait()
+        began = trio.current_time()
+        await running.server.drain(5)
+        assert trio.current_time() == began + 5
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("sends", [b"", framed(b"wait"), framed(b"much"), b"\x00\x00"])
+async def test_where_nothing_moves_the_connection_is_closed(sends: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def stuck(frame: memoryview, session: Any) -> list[Any]:
+        if frame == b"wait":
+            await trio.sleep_forever()
+        return [bytes(50_000_000)]
+
+    async with serving(stuck, Limits(connections_max_idle_ms=100)) as running:
+        stream = await running.connect()
+        await stream.send_all(sends)
+        while not any("idle" in line for line in caplog.messages):
+            await trio.lowlevel.checkpoint()
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await stream.receive_some():
+                pass  # what the kernel held of an answer that was not read
+
+
+class Refusing:
+    """A listening socket whose system has run out of something."""
+
+    def __init__(self, listener: socket.socket, failures: list[OSError]) -> None:
+        self._listener = listener
+        self._failures = failures
+
+    def accept(self) -> Any:
+        if self._failures:
+            raise self._failures.pop(0)
+        return self._listener.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+
+async def test_what_accept_fails_with_does_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    codes = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EPERM, errno.ECONNABORTED]
+    [(endpoint, listener)] = bind([LOCALHOST], -1)
+    refusing: Any = Refusing(listener, [OSError(code, "no") for code in codes])
+    server = Server(Limits(), lambda peer: peer, echo)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, [(endpoint, refusing)])
+        with trio.fail_after(10):
+            stream = await trio.open_tcp_stream("127.0.0.1", endpoint.port)
+            await stream.send_all(framed(b"x"))
+            assert await receive(stream, 5) == framed(b"x")
+        nursery.cancel_scope.cancel()
+    assert [line.split(" at port")[0] for line in caplog.messages] == [
+        "cannot accept connections",
+        "accepting connections",
+    ]
+
+
+async def test_other_addresses_and_names_can_be_bound() -> None:
+    for host, client in (("", "127.0.0.1"), ("localhost", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1")):
+        bound = bind([LOCALHOST._replace(host=host)], -1)
+        server = Server(Limits(), lambda peer: peer, echo)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, bound)
+            async with await trio.open_tcp_stream(client, bound[0][0].port) as stream:
+                await stream.send_all(framed(b"x"))
+                assert await receive(stream, 5) == framed(b"x")
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address() -> None:
+    async def who(frame: memoryview, session: Peer) -> list[Any]:
+        return [f"{session.local_host} {session.peer_host}".encode()]
+
+    bound = bind([LOCALHOST._replace(host="")], -1)
+    server = Server(Limits(), lambda peer: peer, who)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, bound)
+        async with await trio.open_tcp_stream("127.0.0.1", bound[0][0].port) as stream:
+            await stream.send_all(framed(b"x"))
+            assert await receive(stream, 19) == b"127.0.0.1 127.0.0.1"
+        nursery.cancel_scope.cancel()
+
+
+def test_a_machine_without_ipv6_is_listened_on_by_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without_ipv6(family: int = -1, *rest: Any, **named: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *rest, **named)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    [(_, listener)] = bind([LOCALHOST._replace(host="")], -1)
+    assert listener.family == socket.AF_INET
+    listener.close()
+
+
+def test_what_cannot_be_bound_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=rf"PLAINTEXT://127\.0\.0\.1:{port}"):
+            bind([LOCALHOST, LOCALHOST._replace(port=port)], -1)
+    for host in ("no-such-host.invalid", "192.0.2.1"):
+        with pytest.raises(CannotListen, match=f"PLAINTEXT://{host}:0") as refusal:
+            bind([LOCALHOST._replace(host=host)], -1)
+        assert not isinstance(refusal.value, PortTaken)
+    bind([LOCALHOST._replace(port=port)], -1)[0][1].close()
+
+
+async def test_of_two_that_bind_a_port_the_second_to_listen_is_refused() -> None:
+    [(endpoint, first)] = bind([LOCALHOST], -1)
+    second = bind([endpoint], -1)
+    first.listen()
+    server = Server(Limits(), lambda peer: peer, echo)
+    with pytest.raises(BaseExceptionGroup) as refusal:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, second)
+    assert refusal.group_contains(PortTaken)
+    first.close()
