@@ -558,9 +558,9 @@ def idempotence_checks(client: Client) -> list[Check]:
     return [Check("idempotent producer", lambda: idempotent(client), quick=True)]
 
 
-def group_checks(client: Client, *, quick_three: bool = True) -> list[Check]:
+def group_checks(client: Client) -> list[Check]:
     return [
-        Check("group of three, leaving and joining", lambda: group_of_three(client), limit_s=120, quick=quick_three),
+        Check("group of three, leaving and joining", lambda: group_of_three(client), limit_s=120, quick=True),
         Check("commit, kill -9, resume", lambda: resume_after_kill(client), limit_s=90, quick=True, restarts=True),
         Check("at work through a kill -9", lambda: live_through_kill(client), limit_s=120, restarts=True),
     ]

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,7 +80,8 @@ def test_a_taken_port_is_named_with_the_way_out(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = failing("--port", str(port), "--data-dir", str(tmp_path))
-    assert f"port {port} is in use" in said
+    assert f"port {port} is in use by " in said
+    assert f"(pid {os.getpid()})" in said
     assert "--port 0" in said
 
 
@@ -99,10 +101,84 @@ def test_a_directory_serves_one_process(tmp_path: Path) -> None:
         (["-c", "advertised.listeners=PLAINTEXT://0.0.0.0:9092"], "0.0.0.0"),
         (["missing.properties"], "missing.properties"),
         (["--port", "70000"], "70000"),
+        (["--port", "0", "-c", "listeners=PLAINTEXT://:0"], "exclude each other"),
+        (["-c", "max.connections.per.ip.overrides=127.0.0.1"], "max.connections.per.ip.overrides"),
+        (["-c", "listeners=PLAINTEXT://no-such-host.invalid:0"], "no-such-host.invalid"),
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, arguments: list[str], named: str) -> None:
     assert named in failing(*arguments, "--data-dir", str(tmp_path))
+
+
+def test_every_bad_setting_has_a_line(tmp_path: Path) -> None:
+    said = failing("-c", "num.partitions=many", "-c", "log.segment.bytes=1", KAFKA_LOG_DIRS=str(tmp_path))
+    lines = said.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("kafkapy: ") for line in lines)
+    assert "num.partitions" in said
+    assert "log.segment.bytes" in said
+
+
+def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert str(file) in failing("--port", "0", "--data-dir", str(file))
+    said = failing("--port", "0", "-c", f"log.dirs={tmp_path}/a,{tmp_path}/b")
+    assert "log.dirs names 2 directories" in said
+
+
+def test_a_directory_keeps_its_cluster_and_node(tmp_path: Path) -> None:
+    with running("--port", "0", "--data-dir", str(tmp_path)) as (_, ready):
+        cluster_id = ready["cluster_id"]
+    with running("--port", "0", "--data-dir", str(tmp_path)) as (_, ready):
+        assert ready["cluster_id"] == cluster_id
+    assert str(cluster_id) in failing("--port", "0", "--data-dir", str(tmp_path), CLUSTER_ID="another")
+    assert "node" in failing("--port", "0", "--data-dir", str(tmp_path), "-c", "node.id=7")
+
+
+def test_without_a_directory_named_data_lives_in_the_users_folder(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "share")}
+    with running("--port", "0", **environment) as (process, ready):
+        data_dir = Path(str(ready["data_dir"]))
+        assert tmp_path in data_dir.parents
+        assert (data_dir / "meta.properties").exists()
+        process.send_signal(signal.SIGTERM)
+        assert str(data_dir) in process.communicate(timeout=10)[1]
+
+
+def test_the_advertise_flag_beats_the_settings(tmp_path: Path) -> None:
+    advertised = "PLAINTEXT://set.example:0"
+    arguments = ["--port", "0", "--memory", "--advertise", "flag.example"]
+    with running(*arguments, KAFKA_ADVERTISED_LISTENERS=advertised) as (_, ready):
+        port = int(str(ready["port"]))
+        assert ready["bootstrap_servers"] == f"flag.example:{port}"
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            body = struct.pack(">hhihi", 3, 1, 1, -1, 0)  # Metadata version 1, no topics
+            client.sendall(struct.pack(">i", len(body)) + body)
+            (size,) = struct.unpack(">i", client.recv(4, socket.MSG_WAITALL))
+            answer = client.recv(size, socket.MSG_WAITALL)
+        told = struct.pack(">ih12si", 1, 12, b"flag.example", port)
+        assert told in answer
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    # A fetch that waits for a minute keeps the first signal's grace busy.
+    topic = struct.pack(">h1si", 1, b"t", 1) + struct.pack(">iqi", 0, 0, 100)
+    make = struct.pack(">hhihi", 3, 4, 1, -1, 1) + struct.pack(">h1sb", 1, b"t", 1)
+    fetch = struct.pack(">hhih", 1, 4, 2, -1) + struct.pack(">iiiibi", -1, 60_000, 1, 100, 0, 1) + topic
+    with (
+        running("--port", "0", "--memory") as (process, ready),
+        socket.create_connection(("127.0.0.1", int(str(ready["port"])))) as client,
+    ):
+        client.sendall(b"".join(struct.pack(">i", len(body)) + body for body in (make, fetch)))
+        (size,) = struct.unpack(">i", client.recv(4, socket.MSG_WAITALL))
+        client.recv(size, socket.MSG_WAITALL)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        while "stopping" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(1.5) == 130
 
 
 def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
