@@ -5,7 +5,7 @@ reads on stdout, a JSON object a line:
 
     {"client": "kafka-python", "version": "3.0.12", "checks": ["…", …]}    once, first
     {"began": "…"}                                                         a check starts
-    {"check": "…", "passed": true, "seconds": 0.8, "detail": "…"}          and ends
+    {"check": "…", "passed": true, "seconds": 0.8, "detail": "…"}          and ends; null: it did not run
     {"ask": "restart", "token": "…"}        kill -9 the broker and start it again; answered on stdin with the token
 
 1. Each check runs in a forked process and process group of its own, so that a hang or a crash costs that check alone.
