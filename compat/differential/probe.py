@@ -43,11 +43,17 @@ class Probe:
         return self.call_raw(request.API_KEY, version, frame[4:], note=note)
 
     def send_only(self, request: Any, version: int) -> None:
-        """Send a request that gets no answer."""
+        """Send a request that gets no answer, or one for which `answer` waits later."""
         out = bytearray(4)
         self._correlation_id += 1
         encode_request_header(request.API_KEY, version, self._correlation_id, "differential", out)
         self._send(b"".join(request.encode(version, out))[4:])
+
+    def answer(self, key: int, version: int) -> dict[str, Any]:
+        """The answer to the oldest request that was only sent; noted."""
+        decoded = decode_response(key, version, self._receive())
+        self.trace.append(decoded)
+        return decoded
 
     def call_raw(self, key: int, version: int, body: bytes, *, note: bool = True) -> dict[str, Any]:
         """Send a request given as bytes (header included); raises nothing: a closed connection is an answer too."""

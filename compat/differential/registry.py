@@ -24,6 +24,12 @@ class Scene:
     def ask(self, request: Any, *, version: int | None = None, note: bool = True) -> dict[str, Any]:
         return self.probe.call(request, self.version if version is None else version, note=note)
 
+    def another(self) -> "Scene":
+        """The same scene from a second connection; its answers go into the same trace."""
+        probe = Probe(self.probe.host, self.probe.port)
+        probe.trace = self.probe.trace
+        return Scene(probe, self.version, self.prefix)
+
     def make(self, api: str, /, **fields: Any) -> Any:
         return request_class(KEYS[api])(**fields)
 

@@ -490,6 +490,18 @@ def _(s):
         s.ask(Request(topics=[Request.OffsetForLeaderTopic(topic=name, partitions=[one])]))
 
 
+@case("OffsetForLeaderEpoch", "nothing asked, the same partition twice, several topics", first=2)
+def _(s):
+    Request = request_class(23)
+    P, T = Request.OffsetForLeaderPartition, Request.OffsetForLeaderTopic
+    create(s, creatable(s.topic(), 2), creatable(s.topic("u")))
+    s.ask(Request(topics=[]))
+    s.ask(Request(topics=[T(topic=s.topic(), partitions=[])]))
+    good = P(partition=0, leader_epoch=0)
+    s.ask(Request(topics=[T(topic=s.topic(), partitions=[good, good, P(partition=1, leader_epoch=0)])]))
+    s.ask(Request(topics=[T(topic=s.topic(), partitions=[good]), T(topic=s.topic("u"), partitions=[good])]))
+
+
 @case("InitProducerId", "idempotent: fresh ids; recovery of what is unknown; the empty transactional id", first=0)
 def _(s):
     Request = request_class(22)

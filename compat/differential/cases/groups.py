@@ -158,6 +158,138 @@ def _(s):
     join(s, s.topic("g"), "unknown", group_instance_id="static-2")
 
 
+def join_request(group, member, **fields):
+    protocols = [Join.JoinGroupRequestProtocol(name="range", metadata=SUBSCRIPTION)]
+    return Join(
+        group_id=group,
+        session_timeout_ms=10000,
+        rebalance_timeout_ms=10000,
+        member_id=member,
+        protocol_type="consumer",
+        protocols=protocols,
+        **fields,
+    )
+
+
+def described(s: Scene, group):
+    """What DescribeGroups says of the group, without ids that depend on who came first."""
+    answer = s.ask(s.make("DescribeGroups", groups=[group]), version=5, note=False)["groups"][0]
+    s.probe.trace.append({"state": answer["group_state"], "members": len(answer["members"])})
+
+
+@case("JoinGroup", "a second member: a rebalance, its refusals on the way, and the first one leaves")
+def _(s):
+    group = s.topic("g")
+    create(s, creatable(s.topic()))
+    first, generation = stable(s, group)
+    other = s.another()
+    second = join(other, group, version=5, note=False)["member_id"]
+    other.probe.send_only(join_request(group, second), s.version)
+    while (
+        s.ask(Heartbeat(group_id=group, generation_id=generation, member_id=first), version=3, note=False)["error_code"]
+        == 0
+    ):
+        pass  # until the second one's request has arrived
+    s.ask(Heartbeat(group_id=group, generation_id=generation, member_id=first), version=3)
+    described(s, group)
+    sync(s, group, first, generation, version=3)
+    commit(s, group, 3, generation=generation, member=first, version=8)
+    leader = join(s, group, first, note=False)
+    leader["members"].sort(key=lambda member: member["member_id"] == second)  # Kafka's order is that of a hash table
+    s.probe.trace.append(leader)
+    other.probe.answer(11, s.version)
+    described(s, group)
+    s.ask(Heartbeat(group_id=group, generation_id=leader["generation_id"], member_id=first), version=3)
+    commit(s, group, 4, generation=leader["generation_id"], member=first, version=8)
+    commit(s, group, 4, version=8)
+    other.probe.send_only(Sync(group_id=group, generation_id=leader["generation_id"], member_id=second), 3)
+    sync(s, group, first, leader["generation_id"], [(second, b"theirs"), (first, b"mine")], version=3)
+    other.probe.answer(14, 3)
+    described(s, group)
+    s.ask(Leave(group_id=group, members=[Leave.MemberIdentity(member_id=first)]), version=3)
+    described(s, group)
+    s.ask(Heartbeat(group_id=group, generation_id=leader["generation_id"], member_id=second), version=3)
+    join(other, group, second)
+    described(s, group)
+    s.ask(Leave(group_id=group, members=[Leave.MemberIdentity(member_id=second)]), version=3)
+    described(s, group)
+    offsets(s, group, [s.topic()], version=7)
+    other.probe.close()
+
+
+@case("JoinGroup", "protocols: the one that all members know, and the refusal when there is none")
+def _(s):
+    group = s.topic("g")
+    find(s, group)
+    both = (("cooperative-sticky", b"1"), ("range", SUBSCRIPTION))
+    first = joined(s, group, protocols=both, version=5, note=False)
+    sync(s, group, first["member_id"], first["generation_id"], [(first["member_id"], b"")], version=3, note=False)
+    joined(s, group, protocols=(("roundrobin", SUBSCRIPTION),))
+    joined(s, group, protocols=(("range", SUBSCRIPTION),), kind="other")
+    join(s, group, first["member_id"], protocols=(("roundrobin", SUBSCRIPTION),))
+    join(s, group, first["member_id"], protocols=both)
+
+
+@case("LeaveGroup", "static members by instance id, right and wrong, and their neighbours", first=3)
+def _(s):
+    group = s.topic("g")
+    find(s, group)
+    answer = joined(s, group, group_instance_id="static", version=5, note=False)
+    sync(s, group, answer["member_id"], answer["generation_id"], [(answer["member_id"], b"")], version=3, note=False)
+    M = Leave.MemberIdentity
+    for members in (
+        [M(member_id="nobody", group_instance_id="static")],
+        [M(member_id="", group_instance_id="unknown"), M(member_id="", group_instance_id="static")],
+        [M(member_id="", group_instance_id="static")],
+    ):
+        s.ask(Leave(group_id=group, members=members))
+        described(s, group)
+
+
+@case("Heartbeat", "static members: the instance id with the right, the wrong and no member id", first=3)
+def _(s):
+    group = s.topic("g")
+    find(s, group)
+    answer = joined(s, group, group_instance_id="static", version=5, note=False)
+    member, generation = answer["member_id"], answer["generation_id"]
+    sync(s, group, member, generation, [(member, b"")], version=3, note=False)
+    for name, instance in ((member, "static"), ("nobody", "static"), ("", "static"), (member, "unknown")):
+        s.ask(Heartbeat(group_id=group, generation_id=generation, member_id=name, group_instance_id=instance))
+
+
+@case("SyncGroup", "static members, fenced; an assignment for a member that is not there", first=3)
+def _(s):
+    group = s.topic("g")
+    find(s, group)
+    answer = joined(s, group, group_instance_id="static", version=5, note=False)
+    member, generation = answer["member_id"], answer["generation_id"]
+    good = {"protocol_type": "consumer", "protocol_name": "range"} if s.version >= 5 else {}
+    sync(s, group, "nobody", generation, group_instance_id="static", **good)
+    sync(s, group, member, generation, group_instance_id="unknown", **good)
+    sync(s, group, member, generation, [("nobody", b"a"), (member, b"b")], group_instance_id="static", **good)
+
+
+@case("FindCoordinator", "many keys at once, of each type; the same twice", first=4)
+def _(s):
+    find(s, s.topic("g"))
+    Request = request_class(10)
+    s.ask(Request(key_type=0, coordinator_keys=[s.topic("a"), s.topic("b"), s.topic("a")]))
+    s.ask(Request(key_type=2, coordinator_keys=["group:not-an-id:0"]))
+    s.ask(Request(key_type=-1, coordinator_keys=["x"]))
+
+
+@case("DescribeGroups", "nothing asked, the same twice, one that died, one with commits alone")
+def _(s):
+    create(s, creatable(s.topic()))
+    find(s, s.topic("g"))
+    commit(s, s.topic("simple"), 5, version=8, note=False)
+    member, _ = stable(s, s.topic("g"))
+    s.ask(Leave(group_id=s.topic("g"), members=[Leave.MemberIdentity(member_id=member)]), version=3, note=False)
+    s.ask(s.make("DescribeGroups", groups=[]))
+    s.ask(s.make("DescribeGroups", groups=[s.topic("simple"), s.topic("simple")]))
+    s.ask(s.make("DescribeGroups", groups=[s.topic("g")]))
+
+
 @case("SyncGroup", "the leader's assignment comes back; wrong generation, member, protocol, group")
 def _(s):
     find(s, s.topic("g"))
@@ -333,6 +465,35 @@ def _(s):
     offsets(s, s.topic("g"), [s.topic()], version=5)
 
 
+@case("OffsetCommit", "the same partition twice, nothing at all, a topic without partitions, null metadata")
+def _(s):
+    create(s, creatable(s.topic(), 2))
+    find(s, s.topic("g"))
+    P, T = Commit.OffsetCommitRequestPartition, Commit.OffsetCommitRequestTopic
+    named = {"topic_id": topic_id(s, s.topic())} if s.version >= 10 else {"name": s.topic()}
+    first, second = (P(partition_index=0, committed_offset=offset) for offset in (5, 6))
+    s.ask(Commit(group_id=s.topic("g"), topics=[T(partitions=[first, second], **named)]))
+    s.ask(Commit(group_id=s.topic("g"), topics=[T(partitions=[second], **named), T(partitions=[first], **named)]))
+    s.ask(Commit(group_id=s.topic("g"), topics=[]))
+    s.ask(Commit(group_id=s.topic("g"), topics=[T(partitions=[], **named)]))
+    s.ask(
+        Commit(group_id=s.topic("g"), topics=[T(partitions=[P(committed_offset=9, committed_metadata=None)], **named)])
+    )
+    offsets(s, s.topic("g"), [s.topic()], version=5, partitions=(0, 1))
+
+
+@case("OffsetCommit", "of a static member: fenced, unknown", first=7)
+def _(s):
+    group = s.topic("g")
+    create(s, creatable(s.topic()))
+    find(s, group)
+    answer = joined(s, group, group_instance_id="static", version=5, note=False)
+    member, generation = answer["member_id"], answer["generation_id"]
+    sync(s, group, member, generation, [(member, b"")], version=3, note=False)
+    for name, instance in ((member, "static"), ("nobody", "static"), (member, "unknown"), (member, None)):
+        commit(s, group, 5, generation=generation, member=name, group_instance_id=instance)
+
+
 @case("OffsetCommit", "between join and sync")
 def _(s):
     create(s, creatable(s.topic()))
@@ -394,6 +555,21 @@ def _(s):
     )
     stable(s, s.topic("sub"), protocols=(("range", subscription),))
     drop(s.topic("sub"), s.topic(), 0)
+
+
+@case("OffsetDelete", "the same twice, nothing, and of a group that left")
+def _(s):
+    Request = request_class(47)
+    T, P = Request.OffsetDeleteRequestTopic, Request.OffsetDeleteRequestPartition
+    create(s, creatable(s.topic(), 2))
+    member, generation = stable(s, s.topic("g"))
+    commit(s, s.topic("g"), 5, generation=generation, member=member, version=8, note=False)
+    s.ask(Request(group_id=s.topic("g"), topics=[]))
+    s.ask(Request(group_id=s.topic("g"), topics=[T(name=s.topic(), partitions=[P(partition_index=0)])]))
+    s.ask(Leave(group_id=s.topic("g"), members=[Leave.MemberIdentity(member_id=member)]), version=3, note=False)
+    twice = [P(partition_index=0), P(partition_index=0), P(partition_index=1)]
+    s.ask(Request(group_id=s.topic("g"), topics=[T(name=s.topic(), partitions=twice)]))
+    offsets(s, s.topic("g"), [s.topic()], version=7)
 
 
 @case("DeleteGroups", "missing, busy, empty, by empty name")

@@ -457,3 +457,22 @@ def _(s):
     s.ask(Request(topics=both, cursor=Request.Cursor(topic_name=s.topic("a"), partition_index=-1)))
     s.ask(Request(topics=both, response_partition_limit=0))
     s.ask(Request(topics=[Request.TopicRequest(name="a b")]))
+
+
+@case("DescribeTopicPartitions", "the same twice, nothing asked, cursors at the end, beyond, of another topic")
+def _(s):
+    Request = request_class(75)
+    create(s, creatable(s.topic("a"), 3), creatable(s.topic("b"), 2))
+    a, b = (Request.TopicRequest(name=s.topic(name)) for name in "ab")
+    s.ask(Request(topics=[a, a]))
+
+    def after(topic, partition, topics, limit=2000):
+        cursor = Request.Cursor(topic_name=s.topic(topic), partition_index=partition)
+        s.ask(Request(topics=topics, cursor=cursor, response_partition_limit=limit))
+
+    after("a", 3, [a, b])
+    after("b", 1, [a, b])
+    after("aa", 0, [a, b])
+    after("c", 0, [a, b])
+    after("a", 1, [a, b], limit=1)
+    after("a", 1, [b])

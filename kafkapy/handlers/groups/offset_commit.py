@@ -36,7 +36,8 @@ async def handle(request: OffsetCommitRequest, ctx: Context) -> OffsetCommitResp
     prepared: list[_Prepared] = []
     for topic in request.topics:
         result = _prepare(topic, prepared, ctx)
-        response.topics.append(result)
+        if result is not None:
+            response.topics.append(result)
     if prepared:
         command = CommitOffsets(
             group_id=request.group_id,
@@ -56,8 +57,11 @@ def refuse(request: OffsetCommitRequest, refusal: KafkaError, ctx: Context) -> O
     return OffsetCommitResponse(topics=[_refused(topic, topic.name, refusal.error) for topic in request.topics])
 
 
-def _prepare(topic: Topic, prepared: list[_Prepared], ctx: Context) -> TopicResult:
-    """The topic's part of the response; what of it can be committed is added to `prepared`."""
+def _prepare(topic: Topic, prepared: list[_Prepared], ctx: Context) -> TopicResult | None:
+    """The topic's part of the response; what of it can be committed is added to `prepared`.
+
+    None for a known topic of which no partition is named: Kafka leaves it out.
+    """
     image = ctx.rooms.cluster.image
     if ctx.api_version >= FIRST_TOPIC_ID_VERSION:
         known = image.topic_by_id(topic.topic_id)
@@ -73,6 +77,8 @@ def _prepare(topic: Topic, prepared: list[_Prepared], ctx: Context) -> TopicResu
         return _refused(topic, name, refusal.error)
     if known is None:
         return _refused(topic, name, Error.UNKNOWN_TOPIC_OR_PARTITION)
+    if not topic.partitions:
+        return None
     partition_count = len(known.partitions)
     result = TopicResult(name=name, topic_id=known.topic_id)
     commits: list[PartitionCommit] = []
