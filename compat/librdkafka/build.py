@@ -1,7 +1,7 @@
 """Fetches librdkafka's sources and builds its test-runner, once a version.
 
-The sources, tests included, are part of the npm package of a client that is built on librdkafka. The build takes
-OpenSSL and zstd when their headers are there, which a test or two take for granted, and goes without Cyrus SASL and curl.
+The sources, tests included, are part of the npm package of a client that is built on librdkafka. OpenSSL and zstd are
+built in when their headers are there, which a test or two take for granted; Cyrus SASL and curl are not.
 """
 
 import os
