@@ -5,6 +5,7 @@ and write what they say into a file beside their data. Called by `compat/run`, `
 """
 
 import base64
+import functools
 import json
 import os
 import select
@@ -203,8 +204,9 @@ class Kafkapy(Broker):
         return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stdout}{done.stderr}"
 
     @staticmethod
+    @functools.cache
     def version() -> str:
-        """The commit of this working tree."""
+        """The commit of this working tree when it was first asked for: a run writes its results into the tree."""
         command = ["git", "describe", "--always", "--dirty"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
@@ -235,10 +237,11 @@ class ApacheKafka(Broker):
 
     def prepare(self) -> None:
         super().prepare()
+        node_id = self.settings.get("node.id", "1")
         properties = {
             "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "node.id": node_id,
+            "controller.quorum.voters": f"{node_id}@127.0.0.1:{self.controller_port}",
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "controller.listener.names": "CONTROLLER",

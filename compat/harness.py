@@ -26,8 +26,12 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 
+class NotRun(Exception):
+    """The test did not run, or ran nothing; the text says why."""
+
+
 class Check(NamedTuple):
-    """`run` may return a detail for the report; it fails by raising."""
+    """`run` may return a detail for the report; it fails by raising, and is not counted when it raises `NotRun`."""
 
     name: str
     run: Callable[[], str | None]
@@ -129,6 +133,9 @@ def _run_apart(check: Check) -> dict[str, object]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             detail = check.run()
+        except NotRun as reason:
+            report({"passed": None, "detail": _one_line(reason)})
+            raise
         except BaseException as error:
             report({"passed": False, "detail": _one_line(error)})
             raise
@@ -155,6 +162,8 @@ def _run_apart(check: Check) -> dict[str, object]:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, NotRun):
+        return text[:300]
     return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
 
 

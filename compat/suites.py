@@ -23,8 +23,8 @@ class Suite:
     """A folder with a `suite.toml`: the checks of one client, or (`whole`) a test suite that the client's makers wrote.
 
     `requires` are Python packages for the environment of its run.py, `program` one program (from apt when that is
-    possible), `tools` programs that whoever runs it must have. `settings` are for both brokers, `kafka_settings` for
-    Apache Kafka on top of them.
+    possible), `tools` programs that whoever runs it must have. `settings` are for both brokers, `kafka_settings` and
+    `kafkapy_settings` for one of them on top; `{port}` in the latter is the port.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Suite:
     whole: bool
     settings: dict[str, str]
     kafka_settings: dict[str, str]
+    kafkapy_settings: dict[str, str]
     rooms: dict[str, str] = field(default_factory=dict)
     unsteady: dict[str, str] = field(default_factory=dict)
 
@@ -50,6 +51,7 @@ class Suite:
             whole=manifest.get("whole", False),
             settings=manifest.get("settings", SETTINGS),
             kafka_settings=manifest.get("kafka", {}),
+            kafkapy_settings=manifest.get("kafkapy", {}),
         )
         if (folder / "rooms.toml").exists():
             known = tomllib.loads((folder / "rooms.toml").read_text("utf-8"))
