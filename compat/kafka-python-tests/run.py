@@ -26,9 +26,9 @@ def sources() -> Path:
         subprocess.run([*download, *wanted], check=True, stdout=sys.stderr)
         with tarfile.open(next(work.glob("kafka_python-*.tar.gz"))) as archive:
             archive.extractall(work, filter="data")
-        # Left out of the distribution; without the first, `test` is the standard library's package of that name.
-        (folder / "test" / "__init__.py").touch()
-        shutil.copy(Path(__file__).with_name("service.py"), folder / "test")
+    # Left out of the distribution; without the first, `test` is the standard library's package of that name.
+    (folder / "test" / "__init__.py").touch()
+    shutil.copy(Path(__file__).with_name("service.py"), folder / "test")
     return folder
 
 
