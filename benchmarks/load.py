@@ -1,0 +1,452 @@
+#!/usr/bin/env python3
+"""The clients that load a broker, each in a process of its own; and how a scenario runs several of them at once.
+
+A scenario calls `run_clients`. It starts this file once per client with the client's job as JSON; each client prepares
+(connects, fills its buffers), says that it is ready, waits for the word to go, so that all begin together, and answers
+with one line of JSON: what it did, in how many seconds, at what cost of CPU.
+
+The work is done by C wherever Python would be the bottleneck: librdkafka (confluent-kafka) for records in batches,
+with the records handed over a thousand at a time; for single requests a bare socket that replays one prepared frame,
+and looks only at the length and at the error code of the answer.
+"""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+Job = dict[str, Any]
+Result = dict[str, Any]
+
+PATIENCE_S = 180.0
+CHUNK = 1000  # records handed to librdkafka in one call
+
+
+class ClientFailed(Exception):
+    """A client did not do its job; the text is the end of what it said."""
+
+
+# ---------------------------------------------------------------------------------------------- the scenario's side
+
+
+class Clients:
+    """Client processes, ready and waiting. `go` lets them run, `results` waits for them; `close` ends what is left."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        command = [sys.executable, __file__]
+        self._processes = [
+            subprocess.Popen(
+                [*command, json.dumps(job)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            for job in jobs
+        ]
+
+    def wait_ready(self) -> None:
+        for process in self._processes:
+            self._line(process, "ready")
+
+    def go(self) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+
+    def results(self) -> list[Result]:
+        answers = [json.loads(self._line(process, "a result")) for process in self._processes]
+        self.close()
+        return answers
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                # a finished client needs no goodbye, and one that hangs deserves none
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+
+    def _line(self, process: "subprocess.Popen[bytes]", awaited: str) -> str:
+        assert process.stdout is not None and process.stderr is not None
+        ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
+        line = process.stdout.readline() if ready else b""
+        if not line:
+            process.kill()
+            said = process.stderr.read().decode("utf-8", "replace").strip().splitlines()[-5:]
+            raise ClientFailed(f"a client gave no sign of {awaited}: " + " / ".join(said or ["it said nothing"]))
+        return line.decode()
+
+
+@contextlib.contextmanager
+def clients(jobs: Sequence[Job]) -> Iterator[Clients]:
+    """Clients that are ready; all are gone when the block ends."""
+    started = Clients(jobs)
+    try:
+        started.wait_ready()
+        yield started
+    finally:
+        started.close()
+
+
+# ---------------------------------------------------------------------------------------------- the client's side
+
+
+def payloads(size: int, count: int = CHUNK) -> list[bytes]:
+    """Records that compress to about half, the same in every run."""
+    source = random.Random(size)
+    return [(source.randbytes((size + 1) // 2) + b"abcdefgh" * (size // 16 + 1))[:size] for _ in range(count)]
+
+
+class Meter:
+    """Wall and CPU seconds of this process since it was told to go."""
+
+    def __init__(self) -> None:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        self.begin = time.monotonic()
+        self._cpu = self._cpu_now()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begin
+
+    def result(self, **facts: Any) -> Result:
+        """Facts with the times added; `seconds` in the facts wins."""
+        return {"seconds": self.seconds, "cpu_s": self._cpu_now() - self._cpu} | facts
+
+    @staticmethod
+    def _cpu_now() -> float:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime
+
+
+def produce(job: Job) -> Result:
+    """Send records of `size` bytes for `seconds`, or until `bytes` are sent; done when all are acknowledged."""
+    from confluent_kafka import Producer
+
+    errors: list[str] = []
+    config = {
+        "bootstrap.servers": job["bootstrap"],
+        "acks": job.get("acks", "all"),
+        "compression.type": job.get("compression", "none"),
+        "enable.idempotence": job.get("idempotent", False),
+        "delivery.report.only.error": True,
+        "queue.buffering.max.kbytes": 64 * 1024,  # what is still queued when the time is over must not take long
+        # keyless records stick to a partition for this long: short enough that many partitions all get some
+        "sticky.partitioning.linger.ms": 10,
+        **job.get("config", {}),
+    }
+    producer = Producer(config, on_delivery=lambda error, _: errors.append(str(error)))
+    topic = job["topic"]
+    messages = [{"value": value} for value in payloads(job["size"])]
+    producer.list_topics(topic, timeout=30)
+    wanted = job.get("bytes", 0) // job["size"]
+    count = 0
+    meter = Meter()
+    while count < wanted if wanted else meter.seconds < job["seconds"]:
+        queued = producer.produce_batch(topic, messages)
+        count += queued
+        # a full queue gives no exception but takes fewer; a bad record would stay in the list with its error
+        producer.poll(0 if queued == len(messages) else 0.005)
+    left = producer.flush(60)
+    if errors or left:
+        raise ClientFailed(f"{len(errors)} records failed, {left} not acknowledged: {errors[:1]}")
+    return meter.result(records=count, bytes=count * job["size"])
+
+
+def consume(job: Job) -> Result:
+    """Read `records` records of a topic from the beginning, or (`tail`) from the end as it stands when ready."""
+    from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+    config = {
+        "bootstrap.servers": job["bootstrap"],
+        "group.id": "benchmark",
+        "enable.auto.commit": False,
+        **job.get("config", {}),
+    }
+    consumer = Consumer(config)
+    topic = job["topic"]
+    partitions = sorted(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+    if job.get("tail"):
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in partitions]
+    else:
+        ends = [OFFSET_BEGINNING] * len(partitions)
+    assignment = [TopicPartition(topic, p, end) for p, end in zip(partitions, ends, strict=True)]
+    if job.get("tail"):
+        consumer.assign(assignment)
+    meter = Meter()
+    if not job.get("tail"):
+        consumer.assign(assignment)
+    wanted, count, size, quiet_s = job["records"], 0, 0, 0.0
+    while count < wanted:
+        messages = consumer.consume(CHUNK, 0.05)
+        quiet_s = 0.0 if messages else quiet_s + 0.05
+        for message in messages:
+            if message.error():
+                raise ClientFailed(str(message.error()))
+        count += len(messages)
+        size += sum(map(len, messages))
+        if quiet_s > job.get("patience_s", 20):
+            raise ClientFailed(f"{count} of {wanted} records came, then none for {quiet_s:.0f} s")
+    return meter.result(records=count, bytes=size)
+
+
+def paced_produce(job: Job) -> Result:
+    """Send `rate` records a second for `seconds`, each stamped with the moment at which it was due."""
+    from confluent_kafka import Producer
+
+    producer = Producer(
+        {
+            "bootstrap.servers": job["bootstrap"],
+            "acks": "all",
+            "linger.ms": 0,
+            "socket.nagle.disable": True,
+            "delivery.report.only.error": True,
+        }
+    )
+    topic, rate = job["topic"], job["rate"]
+    producer.list_topics(topic, timeout=30)
+    padding = bytes(job["size"] - 8)
+    stamp = struct.Struct(">q")
+    meter = Meter()
+    count = int(rate * job["seconds"])
+    step_ns, begin_ns = 1_000_000_000 // rate, time.monotonic_ns()
+    for number in range(count):
+        due_ns = begin_ns + number * step_ns
+        wait_ns = due_ns - time.monotonic_ns()
+        if wait_ns > 0:
+            time.sleep(wait_ns / 1e9)
+        producer.produce(topic, stamp.pack(due_ns) + padding, partition=0)
+        if number % 100 == 0:
+            producer.poll(0)
+    producer.flush(30)
+    return meter.result(records=count)
+
+
+def latency(job: Job) -> Result:
+    """Read what `paced_produce` sends, until `records` have come; milliseconds since each was due, by percentile."""
+    from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+
+    config = {"bootstrap.servers": job["bootstrap"], "group.id": "benchmark", "enable.auto.commit": False}
+    consumer = Consumer(config | {"socket.nagle.disable": True})
+    partition = TopicPartition(job["topic"], 0, OFFSET_END)
+    partition.offset = consumer.get_watermark_offsets(partition, timeout=30)[1]
+    consumer.assign([partition])
+    consumer.poll(1.0)
+    unpack = struct.Struct(">q").unpack_from
+    waits: list[int] = []
+    meter = Meter()
+    while len(waits) < job["records"]:
+        message = consumer.poll(10)
+        if message is None:
+            raise ClientFailed(f"{len(waits)} of {job['records']} records came")
+        if message.error():
+            raise ClientFailed(str(message.error()))
+        waits.append(time.monotonic_ns() - unpack(message.value())[0])
+    waits = sorted(waits[job["skip"] :])  # the first records meet cold connections
+    at = {f"p{p}": waits[min(len(waits) - 1, int(len(waits) * p / 100))] / 1e6 for p in (50, 99, 99.9)}
+    return meter.result(**at)
+
+
+def requests(job: Job) -> Result:
+    """One record a request, one request at a time on each of `connections` connections, for `seconds`."""
+    frame, error_at = _produce_frame(job["topic"], job.get("partition", 0), job.get("size", 100))
+    return _replay(job, frame, error_at)
+
+
+def echoes(job: Job) -> Result:
+    """The same frames as `requests` to a server that sends as many bytes back as Kafka would; see limits.py."""
+    frame, _ = _produce_frame("echo", 0, job.get("size", 100))
+    return _replay(job, frame, None)
+
+
+def idle(job: Job) -> Result:
+    """Hold `connections` connections, each having asked once; with `fetch`, each waits in long polls at a log's end."""
+    from kafkapy.protocol.messages.api_versions import ApiVersionsRequest
+
+    connections = [connection for connection, _ in _connect(job, _frame(ApiVersionsRequest(), 0))]
+    frame = _fetch_frame(job["topic"], job["max_wait_ms"]) if job.get("fetch") else b""
+    poller = select.epoll()
+    for connection in connections:
+        connection.sendall(frame)
+        poller.register(connection.fileno(), select.EPOLLIN)
+    by_descriptor = {connection.fileno(): connection for connection in connections}
+    meter = Meter()
+    count = 0
+    while (left_s := job["seconds"] - meter.seconds) > 0:
+        for descriptor, _ in poller.poll(left_s, 256):
+            _answer(by_descriptor[descriptor])
+            by_descriptor[descriptor].sendall(frame)
+            count += 1
+    return meter.result(requests=count)
+
+
+def group(job: Job) -> Result:
+    """`members` consumers join a group at once; done when each has its partition."""
+    from confluent_kafka import Consumer
+
+    members = [
+        Consumer(
+            {
+                "bootstrap.servers": job["bootstrap"],
+                "group.id": job["group"],
+                "enable.auto.commit": False,
+                "session.timeout.ms": 30000,
+            }
+        )
+        for _ in range(job["members"])
+    ]
+    meter = Meter()
+    for member in members:
+        member.subscribe([job["topic"]])
+    while True:
+        for member in members:
+            member.poll(0)
+        owned = [{(part.topic, part.partition) for part in member.assignment()} for member in members]
+        if all(owned) and len(set().union(*owned)) == sum(map(len, owned)) == job["partitions"]:
+            break
+        if meter.seconds > 120:
+            raise ClientFailed(f"after two minutes {sum(map(bool, owned))} members have partitions")
+        time.sleep(0.005)
+    return meter.result()
+
+
+def metadata(job: Job) -> Result:
+    """Ask for everything about a topic, over and over for `seconds`."""
+    from kafkapy.protocol.messages.metadata import MetadataRequest
+
+    frame = _frame(MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name=job["topic"])]), 8)
+    ((connection, _),) = _connect(job | {"connections": 1}, frame)
+    meter = Meter()
+    count = 0
+    while meter.seconds < job["seconds"]:
+        connection.sendall(frame)
+        _answer(connection)
+        count += 1
+    return meter.result(requests=count)
+
+
+def _frame(request: Any, version: int) -> bytes:
+    from kafkapy.protocol.header import encode_request_header
+
+    out = bytearray()
+    encode_request_header(request.API_KEY, version, 1, "benchmark", out)
+    body = b"".join(request.encode(version, out))
+    return struct.pack(">i", len(body)) + body
+
+
+def _produce_frame(topic: str, partition: int, size: int) -> tuple[bytes, int]:
+    """A Produce request of one record, and where in the answer's frame the partition's error code stands."""
+    from kafkapy.protocol.messages.produce import ProduceRequest
+    from kafkapy.records.builder import build_batch
+    from kafkapy.records.record import Record
+
+    batch = build_batch([Record(0, int(time.time() * 1000), None, payloads(size, 1)[0], [])])
+    data = ProduceRequest.PartitionProduceData(index=partition, records=batch)
+    topic_data = [ProduceRequest.TopicProduceData(name=topic, partition_data=[data])]
+    # length, correlation id, count of topics, the name with its length, count of partitions, index
+    error_at = 4 + 4 + 4 + 2 + len(topic) + 4 + 4
+    return _frame(ProduceRequest(acks=1, timeout_ms=30_000, topic_data=topic_data), 8), error_at
+
+
+def _fetch_frame(topic: str, max_wait_ms: int) -> bytes:
+    from kafkapy.protocol.messages.fetch import FetchRequest
+
+    partition = FetchRequest.FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1 << 20)
+    topics = [FetchRequest.FetchTopic(topic=topic, partitions=[partition])]
+    return _frame(FetchRequest(max_wait_ms=max_wait_ms, min_bytes=1, max_bytes=50 << 20, topics=topics), 11)
+
+
+def _connect(job: Job, frame: bytes) -> list[tuple[socket.socket, bytes]]:
+    """Connections that have each asked `frame` once, with the answers.
+
+    One after the other: Kafka's default backlog is 50, and what does not fit waits a second for its next SYN.
+    """
+    host, port = job["bootstrap"].rsplit(":", 1)
+    connections = []
+    for _ in range(job["connections"]):
+        connection = socket.create_connection((host, int(port)), 30)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(frame)
+        connections.append((connection, _answer(connection)))
+    return connections
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """One whole frame, its length first."""
+    data = connection.recv(65536)
+    while len(data) < 4 or len(data) < 4 + struct.unpack_from(">i", data)[0]:
+        more = connection.recv(1 << 20)
+        if not more:
+            raise ClientFailed("the broker closed the connection")
+        data += more
+    return data
+
+
+def _replay(job: Job, frame: bytes, error_at: int | None) -> Result:
+    answered = _connect(job, frame)
+    connections = [connection for connection, _ in answered]
+    size = len(answered[0][1])
+
+    def check(answer: bytes) -> None:
+        if len(answer) != size or (error_at and answer[error_at : error_at + 2] != b"\0\0"):
+            raise ClientFailed(f"not the answer of an accepted record: {answer.hex()}")
+
+    for _, answer in answered:
+        check(answer)
+    meter = Meter()
+    end = meter.begin + job["seconds"]
+    count = 0
+    if len(connections) == 1:
+        send, receive = connections[0].send, connections[0].recv
+        while time.monotonic() < end:
+            send(frame)
+            check(receive(4096))
+            count += 1
+        return meter.result(requests=count)
+    poller = select.epoll()
+    by_descriptor = {connection.fileno(): connection for connection in connections}
+    for connection in connections:
+        poller.register(connection.fileno(), select.EPOLLIN)
+        connection.send(frame)
+    while time.monotonic() < end:
+        for descriptor, _ in poller.poll(10):
+            connection = by_descriptor[descriptor]
+            check(connection.recv(4096))
+            connection.send(frame)
+            count += 1
+    return meter.result(requests=count)
+
+
+JOBS: dict[str, Callable[[Job], Result]] = {
+    job.__name__: job for job in (produce, consume, paced_produce, latency, requests, echoes, idle, group, metadata)
+}
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    result = JOBS[job["job"]](job)
+    print(json.dumps(result), flush=True)
+    # consumers and producers have nothing to save, and their goodbyes would load the broker into the next measurement
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,388 @@
+"""What is measured. A scenario is a function and a row in `SCENARIOS`; nothing else lists them.
+
+The function gets a `Target` (a running broker, unless the row says `fresh`) and an `Effort` (how long, how much), and
+returns the figures that the row promises. Beside them it may note how busy broker and clients were, in cores: a row
+whose clients are busier than its broker says more about the clients (`Sample.notes`).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import load
+import perf_tools
+import startup
+from measure import Cost, Costing, rss_mb
+from sides import Target
+
+HIGHER, LOWER = "higher", "lower"
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    unit: str
+    better: str
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a sample may cost."""
+
+    seconds: float
+    megabytes: int
+    partitions: int
+    """Of the scenario with very many."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    figures: dict[str, float]
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    title: str
+    figures: tuple[Figure, ...]
+    run: Callable[[Target, Effort], Sample]
+    quick: bool = False
+    fresh: bool = False
+    """The scenario launches the target's broker itself, on an empty directory."""
+
+
+THROUGHPUT = Figure("throughput", "MB/s", HIGHER)
+CPU_PER_GB = Figure("broker CPU", "s/GB", LOWER)
+REQUEST_RATE = Figure("rate", "requests/s", HIGHER)
+CPU_PER_MILLION = Figure("broker CPU", "s per million requests", LOWER)
+
+
+def _busy(cost: Cost, results: Sequence[load.Result]) -> dict[str, float]:
+    return {
+        "broker busy": cost.busy,
+        "busiest client": max(result["cpu_s"] / max(result["seconds"], 1e-9) for result in results),
+    }
+
+
+def _bytes_sample(cost: Cost, results: Sequence[load.Result]) -> Sample:
+    size = sum(result["bytes"] for result in results)
+    seconds = max(result["seconds"] for result in results)
+    figures = {"throughput": size / 1e6 / seconds, "broker CPU": cost.cpu_s / (size / 1e9)}
+    return Sample(figures, _busy(cost, results))
+
+
+def _run(target: Target, jobs: Sequence[load.Job]) -> tuple[Cost, list[load.Result]]:
+    """All jobs at once, and what they cost the broker."""
+    with load.clients([{"bootstrap": target.bootstrap, **job} for job in jobs]) as clients:
+        costing = Costing(target.pid)
+        clients.go()
+        results = clients.results()
+        return costing.so_far(), results
+
+
+# ------------------------------------------------------------------------------------------------------- produce
+
+
+def produce(target: Target, effort: Effort, *, size: int = 1000, partitions: int = 16, **job: Any) -> Sample:
+    """One librdkafka producer with its default batching (5 ms, 1 MB), as fast as it can."""
+    topic = target.topic(partitions)
+    try:
+        with_topic = {"job": "produce", "topic": topic, "size": size, "seconds": effort.seconds, **job}
+        return _bytes_sample(*_run(target, [with_topic]))
+    finally:
+        target.drop(topic)
+
+
+# ------------------------------------------------------------------------------------------------------- consume
+
+
+def _filled(target: Target, effort: Effort, size: int, partitions: int) -> tuple[str, int]:
+    """A topic of `effort.megabytes`, made once a target; its name and its count of records."""
+    key = (size, partitions, effort.megabytes)
+    if key not in target.filled:
+        topic = target.topic(partitions)
+        job = {"job": "produce", "topic": topic, "size": size, "bytes": effort.megabytes * 1_000_000}
+        _, (result,) = _run(target, [job])
+        target.filled[key] = (topic, result["records"])
+    filled: tuple[str, int] = target.filled[key]
+    return filled
+
+
+def catch_up(target: Target, effort: Effort, *, consumers: int) -> Sample:
+    """Consumers that read a whole topic of 16 partitions from its beginning, each all of it."""
+    topic, records = _filled(target, effort, 1000, 16)
+    records = records // (1 if consumers == 1 else 5)
+    job = {"job": "consume", "topic": topic, "records": records}
+    return _bytes_sample(*_run(target, [job] * consumers))
+
+
+def tail(target: Target, effort: Effort, *, consumers: int) -> Sample:
+    """Consumers at the end of a topic while a producer writes as fast as it can, until they have read all of it."""
+    topic = target.topic(16)
+    megabytes = effort.megabytes // (2 if consumers == 1 else 10)
+    records = megabytes * 1_000_000 // 1000 // load.CHUNK * load.CHUNK
+    try:
+        consume = {"job": "consume", "topic": topic, "records": records, "tail": True}
+        write = {"job": "produce", "topic": topic, "size": 1000, "bytes": records * 1000}
+        cost, results = _run(target, [consume] * consumers + [write])
+        return _bytes_sample(cost, results[:-1])
+    finally:
+        target.drop(topic)
+
+
+# ------------------------------------------------------------------------------------------------------- latency
+
+
+def latency(target: Target, effort: Effort, *, rate: int) -> Sample:
+    """From the moment a record of 100 B was due to be sent to its arrival; linger 0, acks=all, one partition."""
+    topic = target.topic(1)
+    records = int(rate * effort.seconds)
+    try:
+        read = {"job": "latency", "topic": topic, "records": records, "skip": records // 5}
+        write = {"job": "paced_produce", "topic": topic, "rate": rate, "seconds": effort.seconds, "size": 100}
+        cost, results = _run(target, [read, write])
+        return Sample({name: results[0][name] for name in ("p50", "p99", "p99.9")}, _busy(cost, results))
+    finally:
+        target.drop(topic)
+
+
+# ------------------------------------------------------------------------------------------------ single requests
+
+
+def requests(target: Target, effort: Effort, *, connections: int) -> Sample:
+    """One record of 100 B a request, acks=1; each connection waits for its answer. A bare socket, one process."""
+    topic = target.topic(1)
+    try:
+        job = {"job": "requests", "topic": topic, "connections": connections, "seconds": effort.seconds}
+        cost, results = _run(target, [job])
+        return requests_sample(cost, results)
+    finally:
+        target.drop(topic)
+
+
+def requests_sample(cost: Cost, results: Sequence[load.Result]) -> Sample:
+    count = sum(result["requests"] for result in results)
+    seconds = max(result["seconds"] for result in results)
+    client_cpu_s = sum(result["cpu_s"] for result in results)
+    figures = {"rate": count / seconds, "broker CPU": cost.cpu_s / count * 1e6}
+    return Sample(figures, _busy(cost, results) | {"client's own limit, requests/s": count / client_cpu_s})
+
+
+def metadata(target: Target, effort: Effort) -> Sample:
+    """Metadata of a topic of 100 partitions, one request at a time on one connection."""
+    topic = target.topic(100)
+    try:
+        job = {"job": "metadata", "topic": topic, "seconds": effort.seconds}
+        return requests_sample(*_run(target, [job]))
+    finally:
+        target.drop(topic)
+
+
+# --------------------------------------------------------------------------------------------- Kafka's perf tools
+
+
+def java_produce(target: Target, effort: Effort) -> Sample:
+    topic = target.topic(16)
+    try:
+        costing = Costing(target.pid)
+        result = perf_tools.produce(target.bootstrap, topic, effort.megabytes)
+        cost = costing.so_far()
+    finally:
+        target.drop(topic)
+    return Sample({"throughput": result.mb_per_second, "broker CPU": cost.cpu_s / result.gigabytes})
+
+
+def java_consume(target: Target, effort: Effort) -> Sample:
+    topic, records = _filled(target, effort, 1000, 16)
+    costing = Costing(target.pid)
+    result = perf_tools.consume(target.bootstrap, topic, records)
+    cost = costing.so_far()
+    return Sample({"throughput": result.mb_per_second, "broker CPU": cost.cpu_s / result.gigabytes})
+
+
+def java_latency(target: Target, effort: Effort) -> Sample:
+    topic = target.topic(1)
+    try:
+        return Sample({"mean": perf_tools.end_to_end(target.bootstrap, topic, int(effort.seconds * 500))})
+    finally:
+        target.drop(topic)
+
+
+# ----------------------------------------------------------------------------------------------------- many of it
+
+
+def idle_connections(target: Target, effort: Effort, *, connections: int = 1000) -> Sample:
+    """Connections that asked once and are silent since."""
+    before = rss_mb(target.pid)
+    job = {"job": "idle", "connections": connections, "seconds": effort.seconds}
+    with load.clients([{"bootstrap": target.bootstrap, **job}]) as clients:
+        time.sleep(0.5)
+        memory = rss_mb(target.pid)
+        costing = Costing(target.pid)
+        clients.go()
+        clients.results()
+        cost = costing.so_far()
+    return Sample({"memory": max(memory - before, 0.0) * 1024 / connections, "CPU": cost.busy * 100})
+
+
+def idle_consumers(target: Target, effort: Effort, *, connections: int = 1000) -> Sample:
+    """Connections that wait at the end of an empty partition in long polls of 5 s."""
+    topic = target.topic(1)
+    try:
+        job = {"job": "idle", "connections": connections, "fetch": True, "topic": topic, "max_wait_ms": 5000}
+        cost, _ = _run(target, [{**job, "seconds": max(effort.seconds, 5.0)}])
+        return Sample({"CPU": cost.busy * 100})
+    finally:
+        target.drop(topic)
+
+
+def many_partitions(target: Target, effort: Effort) -> Sample:
+    """One topic of very many partitions: made, written to in 1,000 of them or all, asked about."""
+    begin = time.monotonic()
+    topic = target.topic(effort.partitions)
+    created_s = time.monotonic() - begin
+    try:
+        jobs: list[load.Job] = [{"job": "produce", "topic": topic, "size": 1000, "seconds": effort.seconds}]
+        jobs[0]["config"] = {"sticky.partitioning.linger.ms": 0}  # every record on a partition of its own
+        _, (produced,) = _run(target, jobs)
+        _, (asked,) = _run(target, [{"job": "metadata", "topic": topic, "seconds": effort.seconds}])
+        return Sample(
+            {
+                "created": created_s,
+                "throughput": produced["bytes"] / 1e6 / produced["seconds"],
+                "metadata": asked["seconds"] / asked["requests"] * 1000,
+            }
+        )
+    finally:
+        target.drop(topic)
+
+
+def group_joins(target: Target, effort: Effort, *, members: int = 50) -> Sample:
+    """Members that join a new classic group at once, until each has its partitions."""
+    topic = target.topic(members)
+    try:
+        job = {"job": "group", "topic": topic, "members": members, "partitions": members, "group": topic}
+        cost, (result,) = _run(target, [job])
+        return Sample({"time": result["seconds"], "broker CPU": cost.cpu_s})
+    finally:
+        target.drop(topic)
+
+
+# ------------------------------------------------------------------------------------------------------ life cycle
+
+
+def first_record(target: Target, effort: Effort) -> Sample:
+    """From the start of the process, on an empty directory, to one record acknowledged with acks=all."""
+    target.broker.prepare()
+    begin = time.monotonic()
+    target.broker.launch()
+    startup.first_record(target.broker.port)
+    return Sample({"time": time.monotonic() - begin})
+
+
+def memory(target: Target, effort: Effort) -> Sample:
+    """Resident memory two seconds after start, and the most of it during produce and catch-up."""
+    target.broker.start()
+    time.sleep(startup.SETTLE_S)
+    idle_mb = rss_mb(target.pid)
+    most = [idle_mb]
+    for scenario in (produce, partial(catch_up, consumers=1), partial(requests, connections=10)):
+        scenario(target, effort)
+        most.append(rss_mb(target.pid))
+    return Sample({"idle": idle_mb, "under load": max(most)})
+
+
+def restart(target: Target, effort: Effort, *, killed: bool) -> Sample:
+    """From the start of the process, with data and 100 partitions, to one more record acknowledged."""
+    target.broker.start()
+    _filled(target, effort, 1000, 100)
+    if killed:
+        target.broker.kill()
+    else:
+        target.broker.stop()
+    begin = time.monotonic()
+    target.broker.launch()
+    startup.first_record(target.broker.port)
+    return Sample({"time": time.monotonic() - begin})
+
+
+def _milliseconds(*names: str) -> tuple[Figure, ...]:
+    return tuple(Figure(name, "ms", LOWER) for name in names)
+
+
+def _table() -> list[Scenario]:
+    bulk, single = (THROUGHPUT, CPU_PER_GB), (REQUEST_RATE, CPU_PER_MILLION)
+    seconds = (Figure("time", "s", LOWER),)
+    quantiles = _milliseconds("p50", "p99", "p99.9")
+
+    def produces(name: str, title: str, quick: bool = False, **options: Any) -> Scenario:
+        return Scenario(f"produce-{name}", f"produce, {title}", bulk, partial(produce, **options), quick)
+
+    return [
+        produces("1k", "1 KB records, 16 partitions, acks=all", quick=True),
+        produces("100b", "100 B records", size=100, quick=True),
+        produces("10k", "10 KB records", size=10_000),
+        produces("p1", "1 partition", partitions=1),
+        produces("p256", "256 partitions", partitions=256),
+        produces("acks1", "acks=1", acks="1"),
+        *(produces(name, name, compression=name) for name in ("gzip", "snappy", "lz4", "zstd")),
+        produces("idempotent", "idempotent", idempotent=True),
+        Scenario("consume-1", "catch-up, 1 consumer", bulk, partial(catch_up, consumers=1), quick=True),
+        Scenario("consume-10", "catch-up, 10 consumers", bulk, partial(catch_up, consumers=10)),
+        Scenario("tail-1", "tail, 1 consumer", bulk, partial(tail, consumers=1)),
+        Scenario("tail-10", "tail, 10 consumers", bulk, partial(tail, consumers=10)),
+        Scenario("latency-1000", "end to end, 1,000 records/s", quantiles, partial(latency, rate=1000), quick=True),
+        Scenario("latency-10000", "end to end, 10,000 records/s", quantiles, partial(latency, rate=10_000), quick=True),
+        Scenario("requests-1", "1 connection", single, partial(requests, connections=1), quick=True),
+        Scenario("requests-10", "10 connections", single, partial(requests, connections=10), quick=True),
+        Scenario("requests-50", "50 connections", single, partial(requests, connections=50)),
+        Scenario("requests-1000", "1,000 busy connections", single, partial(requests, connections=1000)),
+        Scenario("metadata", "metadata of 100 partitions", single, metadata),
+        Scenario("java-produce", "Kafka's producer-perf-test, 1 KB", bulk, java_produce),
+        Scenario("java-consume", "Kafka's consumer-perf-test, 1 KB", bulk, java_consume),
+        Scenario("java-latency", "Kafka's end-to-end latency tool", _milliseconds("mean"), java_latency),
+        Scenario(
+            "idle-connections",
+            "1,000 idle connections",
+            (Figure("memory", "kB each", LOWER), Figure("CPU", "% of a core", LOWER)),
+            idle_connections,
+        ),
+        Scenario("idle-consumers", "1,000 waiting consumers", (Figure("CPU", "% of a core", LOWER),), idle_consumers),
+        Scenario(
+            "many-partitions",
+            "very many partitions",
+            (Figure("created", "s", LOWER), THROUGHPUT, Figure("metadata", "ms", LOWER)),
+            many_partitions,
+        ),
+        Scenario("group-50", "a group of 50 joins", (*seconds, Figure("broker CPU", "s", LOWER)), group_joins),
+        Scenario("start", "start to first record", seconds, first_record, quick=True, fresh=True),
+        Scenario(
+            "memory",
+            "resident memory",
+            (Figure("idle", "MB", LOWER), Figure("under load", "MB", LOWER)),
+            memory,
+            quick=True,
+            fresh=True,
+        ),
+        Scenario("restart", "restart with data", seconds, partial(restart, killed=False), fresh=True),
+        Scenario("restart-killed", "restart after kill -9", seconds, partial(restart, killed=True), fresh=True),
+    ]
+
+
+SCENARIOS = {scenario.name: scenario for scenario in _table()}
+
+
+def warm_up(target: Target, seconds: float) -> None:
+    """A mixed load: records in batches, single requests, reads; a third of the time each."""
+    effort = Effort(seconds / 3, megabytes=30, partitions=1)
+    produce(target, effort)
+    requests(target, effort, connections=10)
+    end = time.monotonic() + seconds / 3
+    while time.monotonic() < end:
+        catch_up(target, effort, consumers=1)
+    for topic, _ in target.filled.values():
+        target.drop(topic)
+    target.filled.clear()

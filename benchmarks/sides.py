@@ -1,0 +1,121 @@
+"""The brokers that are compared, and how long they have run when they are measured.
+
+A *warm* side is one process that lives as long as the run and has served a minute of load first; while another side is
+measured it only idles. A *cold* side is started on an empty directory for every sample. kafkapy stands on both, so that
+each comparison is between equals: `PAIRS`.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from brokers import ApacheKafka, Broker, Kafkapy, Trouble, free_port
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+Settings = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One column of what is measured."""
+
+    name: str
+    make: Callable[[Path, int], Broker]
+    warm: bool
+
+
+# what Kafka's start script passes beside the heap
+_JVM = ("-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35")
+DEFAULT_HEAP = ("-Xmx1G", "-Xms1G", *_JVM, "-XX:+ExplicitGCInvokesConcurrent")
+SMALL_HEAP = ("-Xms64m", "-Xmx256m", *_JVM)
+SIDES = {
+    side.name: side
+    for side in (
+        Side("kafkapy", lambda folder, port: Kafkapy(folder, port=port), warm=True),
+        Side("Apache Kafka", lambda folder, port: ApacheKafka(folder, port=port, heap=DEFAULT_HEAP), warm=True),
+        Side("kafkapy, cold", lambda folder, port: Kafkapy(folder, port=port), warm=False),
+        Side("Apache Kafka, cold", lambda folder, port: ApacheKafka(folder, port=port, heap=DEFAULT_HEAP), warm=False),
+        Side(
+            "Apache Kafka, small heap",
+            lambda folder, port: ApacheKafka(folder, port=port, heap=SMALL_HEAP),
+            warm=True,
+        ),
+        Side(
+            "Apache Kafka, small heap, cold",
+            lambda folder, port: ApacheKafka(folder, port=port, heap=SMALL_HEAP),
+            warm=False,
+        ),
+    )
+}
+
+PAIRS = {
+    "warm": ("kafkapy", "Apache Kafka"),
+    "cold": ("kafkapy, cold", "Apache Kafka, cold"),
+    "small heap": ("kafkapy", "Apache Kafka, small heap"),
+}
+FRESH_PAIRS = {
+    "cold": PAIRS["cold"],
+    "small heap": ("kafkapy, cold", "Apache Kafka, small heap, cold"),
+}
+"""For scenarios that start the broker themselves: there is no warm side."""
+
+
+@dataclass
+class Target:
+    """A broker to measure. Topics that scenarios fill once are kept for their next round in `filled`."""
+
+    side: Side
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="benchmark-")))
+    filled: dict[Any, Any] = field(default_factory=dict)
+    _topics: int = 0
+
+    def __post_init__(self) -> None:
+        self.broker = self.side.make(self.folder / "data", free_port())
+
+    def __enter__(self) -> "Target":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.broker.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def bootstrap(self) -> str:
+        return self.broker.bootstrap
+
+    @property
+    def pid(self) -> int:
+        return self.broker.pid
+
+    def topic(self, partitions: int, config: Settings | None = None) -> str:
+        """A new topic, its partitions led."""
+        self._topics += 1
+        name = f"bench-{self._topics:04}"
+        admin = self._admin()
+        (created,) = admin.create_topics(
+            [NewTopic(name, partitions, 1, config=dict(config or {}))], request_timeout=120
+        ).values()
+        try:
+            created.result()
+        except KafkaException as refused:
+            raise Trouble(f"{self.side.name} refused a topic of {partitions} partitions: {refused}") from refused
+        deadline = time.monotonic() + 60
+        while True:
+            listed = admin.list_topics(name, timeout=60).topics[name].partitions
+            if len(listed) == partitions and all(part.leader >= 0 for part in listed.values()):
+                return name
+            if time.monotonic() > deadline:
+                raise Trouble(f"{self.side.name} leads {len(listed)} of {partitions} partitions after a minute")
+            time.sleep(0.01)
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
+
+    def drop(self, topic: str) -> None:
+        admin = self._admin()
+        admin.delete_topics([topic], request_timeout=120)[topic].result()
