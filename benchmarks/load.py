@@ -217,6 +217,8 @@ def paced_produce(job: Job) -> Result:
             "bootstrap.servers": job["bootstrap"],
             "acks": "all",
             "linger.ms": 0,
+            # as the Java producer: without a bound every record is a request, however late the answers come
+            "max.in.flight.requests.per.connection": 5,
             "socket.nagle.disable": True,
             "delivery.report.only.error": True,
         }

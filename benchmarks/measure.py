@@ -14,6 +14,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
+def machine_cpu_seconds() -> float:
+    """What all processes used since boot, and what the hypervisor gave to other machines (steal)."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICKS_PER_SECOND
+
+
 def rss_mb(pid: int) -> float:
     """Resident memory in MiB. A JVM's heap counts once touched, also what it no longer uses."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -24,15 +30,21 @@ def rss_mb(pid: int) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process used between two moments."""
+    """What a process, and the machine, used between two moments."""
 
     seconds: float
     cpu_s: float
+    machine_cpu_s: float
 
     @property
     def busy(self) -> float:
         """Cores kept busy."""
         return self.cpu_s / self.seconds
+
+    @property
+    def machine_busy(self) -> float:
+        """The same of all processes together."""
+        return self.machine_cpu_s / self.seconds
 
 
 class Costing:
@@ -41,7 +53,12 @@ class Costing:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._cpu_s = cpu_seconds(pid)
+        self._machine_cpu_s = machine_cpu_seconds()
         self._begin = time.monotonic()
 
     def so_far(self) -> Cost:
-        return Cost(time.monotonic() - self._begin, cpu_seconds(self._pid) - self._cpu_s)
+        return Cost(
+            time.monotonic() - self._begin,
+            cpu_seconds(self._pid) - self._cpu_s,
+            machine_cpu_seconds() - self._machine_cpu_s,
+        )

@@ -21,6 +21,7 @@ Results = dict[str, Any]
 Sides = Mapping[str, Mapping[str, Sequence[float | None]]]
 """{side: {figure: [value a round]}}"""
 
+NOTES = ("broker busy", "busiest client", "all else busy", "client's own limit, requests/s")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 CHARTS = "performance"
 
@@ -102,15 +103,14 @@ def limits_table(results: Results) -> str:
 def busy_table(results: Results) -> str:
     """Whose limit a row shows."""
     lines = [
-        "| scenario | side | broker, cores | busiest client, cores | client's own limit, requests/s |",
-        "| --- | --- | ---: | ---: | ---: |",
+        "| scenario | side | broker, cores | busiest client, cores | all else, cores | client's limit, requests/s |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for name, sides in results["notes"].items():
         for side, notes in sides.items():
             if not notes:
                 continue
-            cells = [_cell(notes.get(note, [])) for note in ("broker busy", "busiest client")]
-            cells.append(_cell(notes.get("client's own limit, requests/s", [])))
+            cells = [_cell(notes.get(note, [])) for note in NOTES]
             lines.append(f"| {SCENARIOS[name].title} | {side} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -147,13 +147,13 @@ def write(results: Results, folder: Path) -> None:
         (folder / CHARTS / f"{_slug(pair)}.svg").write_text(image, "utf-8")
     parts = [
         f"Written by `benchmarks/run`: {machine_line(results)}.",
-        "Every ratio is kafkapy / Apache Kafka in the same round: the median, and the least and the most of all rounds.",
+        "Every ratio is kafkapy / Apache Kafka in the same round: the median, the least and the most of all rounds.",
         *(f"![ratios, {pair}]({CHARTS}/{_slug(pair)}.svg)" for pair in images),
         table(results),
         "## Limits\n\nThe same bytes without a broker, in the same run.",
         limits_table(results),
         "## Who was busy\n\nWhere the client is busier than the broker, the row shows the client's limit: there the "
-        "broker's CPU is the figure to read.",
+        "broker's CPU is the figure to read. What all other processes used should be next to nothing.",
         busy_table(results),
     ]
     page.write_text(begin + BEGIN + "\n" + "\n\n".join(parts) + "\n" + END + end.split(END, 1)[1], "utf-8")

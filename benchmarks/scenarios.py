@@ -64,6 +64,7 @@ def _busy(cost: Cost, results: Sequence[load.Result]) -> dict[str, float]:
     return {
         "broker busy": cost.busy,
         "busiest client": max(result["cpu_s"] / max(result["seconds"], 1e-9) for result in results),
+        "all else busy": max(cost.machine_busy - cost.busy - sum(r["cpu_s"] for r in results) / cost.seconds, 0.0),
     }
 
 
@@ -137,7 +138,7 @@ def tail(target: Target, effort: Effort, *, consumers: int) -> Sample:
 
 
 def latency(target: Target, effort: Effort, *, rate: int) -> Sample:
-    """From the moment a record of 100 B was due to be sent to its arrival; linger 0, acks=all, one partition."""
+    """From the moment a record of 100 B was due to be sent to its arrival; linger 0, acks=all, 1 partition."""
     topic = target.topic(1)
     records = int(rate * effort.seconds)
     try:
