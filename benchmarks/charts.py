@@ -1,7 +1,7 @@
-"""Charts as SVG: horizontal bars of ratios on a logarithmic axis, with the least and the most as whiskers."""
+"""Charts as SVG: ratios as horizontal bars on a logarithmic axis, with the least and the most as whiskers; flames."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -60,6 +60,49 @@ def ratios(title: str, subtitle: str, bars: Sequence[Bar]) -> str:
         arrow = "↑" if bar.higher_is_better else "↓"
         parts.append(_text(right + 12, middle + 4, f"{bar.median:.2f} {arrow}"))
     return "\n".join([*parts, "</svg>", ""])
+
+
+def flames(title: str, stacks: Mapping[tuple[str, ...], int]) -> str:
+    """A flame graph of samples by stack, callers below: width is time, the tooltip says how much."""
+    total = sum(stacks.values()) or 1
+    width, row = 1400, 18
+    boxes = list(_boxes(sorted(stacks.items()), 0, 0))
+    depth = 1 + max((level for level, *_ in boxes), default=0)
+    height = 40 + depth * row
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        'font-family="ui-monospace, monospace" font-size="11">',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        _text(8, 22, title, 'font-size="15"'),
+    ]
+    for level, begin, count, name in boxes:
+        box_width = count / total * width
+        if box_width < 0.5:
+            continue
+        x, y = begin / total * width, height - (level + 1) * row
+        hue = 20 + sum(name.rpartition(" (")[2].encode()) % 40  # one colour a file
+        shown = name[: int(box_width / 6.7)] if box_width > 30 else ""
+        parts.append(
+            f"<g><title>{escape(name)}: {count / total:.1%}</title>"
+            f'<rect x="{x:.1f}" y="{y}" width="{box_width:.1f}" height="{row - 1}" fill="hsl({hue} 75% 65%)"/>'
+            f"{_text(x + 2, y + 13, shown)}</g>"
+        )
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _boxes(
+    stacks: Sequence[tuple[tuple[str, ...], int]], level: int, begin: int
+) -> Iterator[tuple[int, int, int, str]]:
+    """(level, samples to the left, samples, name) of each frame; the stacks are sorted and share what is below."""
+    by_frame: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+    for stack, count in stacks:
+        if len(stack) > level:
+            by_frame.setdefault(stack[level], []).append((stack, count))
+    for name, inner in by_frame.items():
+        count = sum(samples for _, samples in inner)
+        yield level, begin, count, name
+        yield from _boxes(inner, level + 1, begin)
+        begin += count
 
 
 def _text(x: float, y: float, text: str, more: str = "") -> str:

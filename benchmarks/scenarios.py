@@ -77,7 +77,7 @@ def _bytes_sample(cost: Cost, results: Sequence[load.Result]) -> Sample:
 
 def _run(target: Target, jobs: Sequence[load.Job]) -> tuple[Cost, list[load.Result]]:
     """All jobs at once, and what they cost the broker."""
-    with load.clients([{"bootstrap": target.bootstrap, **job} for job in jobs]) as clients:
+    with load.clients([{"bootstrap": target.bootstrap, **job} for job in jobs]) as clients, target.measuring():
         costing = Costing(target.pid)
         clients.go()
         results = clients.results()

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ class Target:
     side: Side
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="benchmark-")))
     filled: dict[Any, Any] = field(default_factory=dict)
+    measuring: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Entered while the clients of a scenario run: where `profile` attaches its tools."""
     _topics: int = 0
 
     def __post_init__(self) -> None:
