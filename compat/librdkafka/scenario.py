@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import build
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 HERE = Path(__file__).resolve().parent
 KAFKA_VERSION = "4.3.1"  # what the tests take the broker for: below, some skip themselves
@@ -83,10 +83,18 @@ def number(name: str) -> str:
     return name.split("_")[0]
 
 
-def warm_up(bootstrap: str) -> None:
+def warm_up(bootstrap: str, timeout_s: float = 60) -> None:
     """Have the broker make its topic of offsets: the tests that expect no error want a broker in use, not a new one."""
+    deadline = time.monotonic() + timeout_s
     with Consumer({"bootstrap.servers": bootstrap, "group.id": "warm-up"}) as consumer:
-        consumer.committed([TopicPartition("warm-up", 0)], timeout=30)
+        while True:
+            try:
+                consumer.committed([TopicPartition("warm-up", 0)], timeout=timeout_s)
+                return
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.NOT_COORDINATOR or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
 
 class Runner:
