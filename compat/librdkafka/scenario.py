@@ -1,7 +1,8 @@
 """Runs those of librdkafka's own tests that need a broker and belong to one scenario; the body of both run.py.
 
 The suite's test-runner takes tests by number, so that what has one number (the three tests of subscription updates)
-runs in one process, each test still with its own time limit, and is reported test by test.
+runs in one process, each test still with its own time limit, and is reported test by test. The test of the admin API
+ends with its first failure, which would hide what comes behind it: its parts run one by one, each as a test.
 
 A test counts as run when its test-runner says so and at least one of its subtests, if it has any, was not skipped.
 The test-runner's quick mode is never used: it passes tests none of whose subtests ran.
@@ -27,10 +28,25 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 HERE = Path(__file__).resolve().parent
 KAFKA_VERSION = "4.3.1"  # what the tests take the broker for: below, some skip themselves
 LIMIT_S = 900.0  # for a process; each test has a limit of its own in the test-runner
-# Of all numbers, the ones that are quick and together touch produce, fetch, offsets, groups and topics.
-QUICK = {"0002", "0007", "0012", "0022", "0030", "0039", "0044", "0070", "0085", "0140"}
+# Fast ones that together touch produce, fetch, offsets, groups and topics.
+QUICK = {
+    "0002_unkpart",
+    "0007_autotopic",
+    "0012_produce_consume",
+    "0022_consume_batch",
+    "0031_get_offsets",
+    "0039_event_dr",
+    "0044_partition_cnt",
+    "0045_subscribe_update_non_exist_and_partchange",
+    "0070_null_empty",
+    "0085_headers",
+    "0099_commit_metadata",
+}
+# Run part by part: the test, and the file that its parts, functions with subtests, are in.
+IN_PARTS = {"0081_admin": "0081-admin.c"}
 
 ENTRY = re.compile(r"^    _TEST\((\w+),(.*?)(?=^    _TEST|^#|^ *};)", re.MULTILINE | re.DOTALL)
+PART = re.compile(r"^static void\s+(do_test_\w+)\((?=(?:(?!^}$).)*?\bSUB_TEST)", re.MULTILINE | re.DOTALL)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 FAILURE = re.compile(r"^### Test \"(\w+)[^\n]*failed at [^\n]*\n(.*?)^(?:\[|###)", re.MULTILINE | re.DOTALL)
 
@@ -55,32 +71,42 @@ def main(scenario: str) -> None:
     runner = Runner(tests, work, options.bootstrap, scenario)
     chosen = [
         name
-        for name in names((tests / "test.c").read_text("utf-8"), scenario)
-        if (number(name) in QUICK or not options.quick) and (not options.only or options.only in name)
+        for name in names(tests, scenario)
+        if (name in QUICK or not options.quick) and (not options.only or options.only in name)
     ]
     say({"client": "librdkafka's tests", "version": build.VERSION, "checks": chosen})
     warm_up(options.bootstrap)
-    for group in dict.fromkeys(number(name) for name in chosen):
-        together = [name for name in chosen if number(name) == group]
+    for group in dict.fromkeys(runner_arguments(name) for name in chosen):
+        together = [name for name in chosen if runner_arguments(name) == group]
         say({"began": together[0]})
-        outcomes = runner.run(group, together)
+        outcomes = runner.run(*group, together)
         for name in together:
             if name != together[0]:
                 say({"began": name})
             say({"check": name, **outcomes[name]._asdict()})
 
 
-def names(source: str, scenario: str) -> Iterator[str]:
+def names(tests: Path, scenario: str) -> Iterator[str]:
     """The tests of a scenario in the order of the test-runner's table, without those that need no broker."""
-    for name, rest in ENTRY.findall(source):
+    for name, rest in ENTRY.findall((tests / "test.c").read_text("utf-8")):
         wanted = re.search(r'\.scenario = "([^"]*)"', rest)
         local = "TEST_F_LOCAL" in rest or "TEST_F_MANUAL" in rest or name.endswith("_mock")
-        if not local and scenario in (wanted[1] if wanted else "default").split(","):
+        if local or scenario not in (wanted[1] if wanted else "default").split(","):
+            continue
+        if name in IN_PARTS:
+            source = (tests / IN_PARTS[name]).read_text("utf-8")
+            yield from (f"{name} {part}" for part in PART.findall(source))
+        else:
             yield name
 
 
 def number(name: str) -> str:
     return name.split("_")[0]
+
+
+def runner_arguments(name: str) -> tuple[str, str]:
+    """The number by which the test-runner takes a test, and the part of it (empty: all)."""
+    return number(name), name.partition(" ")[2]
 
 
 def warm_up(bootstrap: str, timeout_s: float = 60) -> None:
@@ -120,16 +146,18 @@ class Runner:
             "BROKERS": bootstrap,
         }
 
-    def run(self, group: str, together: list[str]) -> dict[str, Outcome]:
-        """The tests with this number, in one process; the outcomes of those named."""
-        log_path = self.logs / f"{group}.log"
+    def run(self, group: str, part: str, together: list[str]) -> dict[str, Outcome]:
+        """The tests with this number, or this part of them, in one process; the outcomes of those named."""
+        log_path = self.logs / f"{'-'.join(filter(None, (group, part)))}.log"
+        # subtests are matched by text, and begin with their function and line
+        subtests = {"SUBTESTS": f"{part}:"} if part else {}
         self.report.unlink(missing_ok=True)
         begin = time.monotonic()
         with log_path.open("wb") as log:
             child = subprocess.Popen(
                 ["./test-runner", "-p1", "-L"],
                 cwd=self.tests,
-                env={**self.environment, "TESTS": group},
+                env={**self.environment, "TESTS": group, **subtests},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -145,14 +173,14 @@ class Runner:
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
         for statistics in self.tests.glob("stats_*.json"):
-            statistics.unlink()
+            statistics.unlink(missing_ok=True)
         lost = Outcome(False, round(time.monotonic() - begin, 2), ending)
         try:
             said = json.loads(self.report.read_text("utf-8", "replace"))["tests"]
         except (FileNotFoundError, ValueError):
             return dict.fromkeys(together, lost)
         log_text = COLOUR.sub("", log_path.read_text("utf-8", "replace"))
-        outcomes = {name: judge(said[name], log_text) for name in together}
+        outcomes = {name: judge(said[name.partition(" ")[0]], log_text, whole=not part) for name in together}
         if child.returncode and not any(outcome.passed is False for outcome in outcomes.values()):
             # such as threads of the library that outlived the tests
             return dict.fromkeys(
@@ -161,7 +189,7 @@ class Runner:
         return outcomes
 
 
-def judge(said: dict[str, object], log: str) -> Outcome:
+def judge(said: dict[str, object], log: str, *, whole: bool) -> Outcome:
     """What one test came to, from the test-runner's report and its log."""
     name, state, seconds = said["name"], said["state"], said["duration"]
     if state == "SKIPPED":
@@ -173,7 +201,7 @@ def judge(said: dict[str, object], log: str) -> Outcome:
     lines = [line for line in log.splitlines() if line.startswith((f"[{name} ", f"[{name}/"))]
     passed = sum(bool(re.search(r": PASS \([0-9.]+s\) \]$", line)) for line in lines)
     skipped = [found[1] for line in lines if (found := re.search(r"\] \[ (.*): SKIP.*\]$", line))]
-    if skipped and not passed:
+    if not passed and (skipped or not whole):
         return Outcome(None, seconds, f"skipped: all of its {len(skipped)} subtests")
     counts = [f"{passed} subtests"] * (passed > 0) + [f"skipped: {', '.join(skipped)}"] * bool(skipped)
     return Outcome(True, seconds, "; ".join(counts)[:300])
