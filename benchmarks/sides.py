@@ -5,20 +5,21 @@ measured it only idles. A *cold* side is started on an empty directory for every
 each comparison is between equals: `PAIRS`.
 """
 
+import contextlib
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from brokers import ApacheKafka, Broker, Kafkapy, Trouble, free_port
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 Settings = Mapping[str, str]
+DEADLINE_S = 120
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Target:
     side: Side
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="benchmark-")))
     filled: dict[Any, Any] = field(default_factory=dict)
-    measuring: Callable[[], AbstractContextManager[object]] = nullcontext
+    measuring: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     """Entered while the clients of a scenario run: where `profile` attaches its tools."""
     _topics: int = 0
 
@@ -96,25 +97,26 @@ class Target:
         return self.broker.pid
 
     def topic(self, partitions: int, config: Settings | None = None) -> str:
-        """A new topic, its partitions led."""
+        """A new topic, all of its partitions serving (which Apache Kafka's metadata says before it is so)."""
         self._topics += 1
         name = f"bench-{self._topics:04}"
         admin = self._admin()
-        (created,) = admin.create_topics(
-            [NewTopic(name, partitions, 1, config=dict(config or {}))], request_timeout=120
-        ).values()
+        new = NewTopic(name, partitions, 1, config=dict(config or {}))
+        wanted = {TopicPartition(name, partition) for partition in range(partitions)}
+        deadline = time.monotonic() + DEADLINE_S
         try:
-            created.result()
+            admin.create_topics([new], request_timeout=DEADLINE_S)[name].result()
         except KafkaException as refused:
             raise Trouble(f"{self.side.name} refused a topic of {partitions} partitions: {refused}") from refused
-        deadline = time.monotonic() + 60
-        while True:
-            listed = admin.list_topics(name, timeout=60).topics[name].partitions
-            if len(listed) == partitions and all(part.leader >= 0 for part in listed.values()):
-                return name
+        while wanted:
+            asked = admin.list_offsets({part: OffsetSpec.latest() for part in wanted}, request_timeout=DEADLINE_S)
+            for part, answer in asked.items():
+                with contextlib.suppress(KafkaException):
+                    answer.result()
+                    wanted.discard(part)
             if time.monotonic() > deadline:
-                raise Trouble(f"{self.side.name} leads {len(listed)} of {partitions} partitions after a minute")
-            time.sleep(0.01)
+                raise Trouble(f"{self.side.name} does not serve {len(wanted)} of {partitions} partitions")
+        return name
 
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
