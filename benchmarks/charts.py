@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, LABELS, VALUES, ROW, TOP = 860, 290, 110, 26, 62
+WIDTH, LABELS, VALUES, ROW, TOP = 900, 340, 90, 26, 62
 BETTER, WORSE, INK, FAINT = "#2f7d4f", "#b4562b", "#222", "#ccc"
 
 
@@ -15,10 +15,9 @@ class Bar:
     least: float
     median: float
     most: float
-    higher_is_better: bool
 
 
-def ratios(title: str, subtitle: str, bars: Sequence[Bar]) -> str:
+def ratios(title: str, subtitle: str, bars: Sequence[Bar], *, higher_is_better: bool) -> str:
     """An SVG document. A bar grows from 1 to its ratio: green where that is the better side, brown where not."""
     height = TOP + ROW * len(bars) + 30
     extremes = [abs(math.log10(value)) for bar in bars for value in (bar.least, bar.most) if value > 0]
@@ -47,7 +46,7 @@ def ratios(title: str, subtitle: str, bars: Sequence[Bar]) -> str:
     for number, bar in enumerate(bars):
         y = TOP + ROW * number
         middle = y + ROW / 2 - 2
-        good = bar.median >= 1 if bar.higher_is_better else bar.median <= 1
+        good = bar.median >= 1 if higher_is_better else bar.median <= 1
         begin, end = sorted((x(1), x(bar.median)))
         color = BETTER if good else WORSE
         parts.append(_text(LABELS - 10, middle + 4, bar.label, 'text-anchor="end"'))
@@ -57,8 +56,7 @@ def ratios(title: str, subtitle: str, bars: Sequence[Bar]) -> str:
         parts.append(
             f'<line x1="{x(bar.least):.1f}" y1="{middle}" x2="{x(bar.most):.1f}" y2="{middle}" stroke="{INK}"/>'
         )
-        arrow = "↑" if bar.higher_is_better else "↓"
-        parts.append(_text(right + 12, middle + 4, f"{bar.median:.2f} {arrow}"))
+        parts.append(_text(right + 12, middle + 4, f"{bar.median:.3g}"))
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -172,7 +172,10 @@ def produce(job: Job) -> Result:
 
 
 def consume(job: Job) -> Result:
-    """Read `records` records of a topic; with `tail`, its fetches already wait for them when it is told to go."""
+    """Read `records` records of a topic; with `tail`, its fetches already wait for them when it is told to go.
+
+    With `seconds`, begins again until they have passed.
+    """
     from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
     config = {
@@ -192,7 +195,12 @@ def consume(job: Job) -> Result:
     if not job.get("tail"):
         consumer.assign(assignment)
     wanted, count, size, quiet_s = job["records"], 0, 0, 0.0
-    while count < wanted:
+    while True:
+        if count >= wanted:
+            if meter.seconds >= job.get("seconds", 0):
+                return meter.result(records=count, bytes=size)
+            consumer.assign(assignment)  # once more: nothing that was fetched is left unread
+            wanted += job["records"]
         messages = consumer.consume(CHUNK, 0.05)
         quiet_s = 0.0 if messages else quiet_s + 0.05
         for message in messages:
@@ -202,7 +210,6 @@ def consume(job: Job) -> Result:
         size += sum(map(len, messages))
         if quiet_s > job.get("patience_s", 20):
             raise ClientFailed(f"{count} of {wanted} records came, then none for {quiet_s:.0f} s")
-    return meter.result(records=count, bytes=size)
 
 
 def paced_produce(job: Job) -> Result:

@@ -11,7 +11,7 @@ from typing import Any
 
 import charts
 from limits import LIMITS, PATHS
-from scenarios import HIGHER, SCENARIOS, Figure, Scenario
+from scenarios import HIGHER, LOWER, SCENARIOS, Figure, Scenario
 from sides import FRESH_PAIRS, PAIRS
 
 Results = dict[str, Any]
@@ -116,19 +116,24 @@ def busy_table(results: Results) -> str:
 
 
 def draw(results: Results) -> dict[str, str]:
-    """The charts, by pair."""
+    """The charts by name, two a pair: where more is better, and where less is."""
     drawn = {}
     for pair in PAIRS:
-        bars = []
-        for scenario, figure, sides in rows(results):
-            pairs = pairs_of(scenario)
-            found = spread(ratios(sides, pairs[pair], figure.name)) if pair in pairs else None
-            if found is not None:
-                label = scenario.title if len(scenario.figures) == 1 else f"{scenario.title}: {figure.name}"
-                bars.append(charts.Bar(label, *found, figure.better == HIGHER))
-        if bars:
-            subtitle = "ratios: median, least, most; ↑ more is better, ↓ less is better; green: kafkapy is ahead"
-            drawn[pair] = charts.ratios(f"kafkapy / Apache Kafka, {pair}", subtitle, bars)
+        for better, meaning in ((HIGHER, "more is better"), (LOWER, "less is better")):
+            bars = []
+            for scenario, figure, sides in rows(results):
+                pairs = pairs_of(scenario)
+                if figure.better != better or pair not in pairs:
+                    continue
+                found = spread(ratios(sides, pairs[pair], figure.name))
+                if found is not None:
+                    label = scenario.title if len(scenario.figures) == 1 else f"{scenario.title}: {figure.name}"
+                    bars.append(charts.Bar(label, *found))
+            if bars:
+                title = f"kafkapy / Apache Kafka, {pair}: {meaning}"
+                subtitle = "median of the rounds, with the least and the most; green: kafkapy is ahead"
+                name = f"{pair}-{better}".replace(" ", "-")
+                drawn[name] = charts.ratios(title, subtitle, bars, higher_is_better=better == HIGHER)
     return drawn
 
 
@@ -143,13 +148,15 @@ def write(results: Results, folder: Path) -> None:
     begin, end = (page.read_text("utf-8") if page.exists() else f"# Performance\n\n{BEGIN}\n{END}\n").split(BEGIN, 1)
     images = draw(results)
     (folder / CHARTS).mkdir(exist_ok=True)
-    for pair, image in images.items():
-        (folder / CHARTS / f"{_slug(pair)}.svg").write_text(image, "utf-8")
+    for name, image in images.items():
+        (folder / CHARTS / f"{name}.svg").write_text(image, "utf-8")
     parts = [
         f"Written by `benchmarks/run`: {machine_line(results)}.",
         "Every ratio is kafkapy / Apache Kafka in the same round: the median, the least and the most of all rounds.",
-        *(f"![ratios, {pair}]({CHARTS}/{_slug(pair)}.svg)" for pair in images),
+        *(f"![ratios, {name}]({CHARTS}/{name}.svg)" for name in images),
         table(results),
+        "Unless a row says otherwise: records of 1 KB, 16 partitions, acks=all, no compression, one client. Single "
+        "requests carry one record of 100 B with acks=1, and every connection waits for its answer.",
         "## Limits\n\nThe same bytes without a broker, in the same run.",
         limits_table(results),
         "## Who was busy\n\nWhere the client is busier than the broker, the row shows the client's limit: there the "
@@ -157,7 +164,3 @@ def write(results: Results, folder: Path) -> None:
         busy_table(results),
     ]
     page.write_text(begin + BEGIN + "\n" + "\n\n".join(parts) + "\n" + END + end.split(END, 1)[1], "utf-8")
-
-
-def _slug(pair: str) -> str:
-    return pair.replace(" ", "-")

@@ -88,7 +88,7 @@ def _run(target: Target, jobs: Sequence[load.Job]) -> tuple[Cost, list[load.Resu
 
 
 def produce(target: Target, effort: Effort, *, size: int = 1000, partitions: int = 16, **job: Any) -> Sample:
-    """One librdkafka producer with its default batching (5 ms, 1 MB), as fast as it can."""
+    """One librdkafka producer with its default batching (5 ms, 1 MB), as fast as it can; acks=all unless said."""
     topic = target.topic(partitions)
     try:
         with_topic = {"job": "produce", "topic": topic, "size": size, "seconds": effort.seconds, **job}
@@ -100,12 +100,12 @@ def produce(target: Target, effort: Effort, *, size: int = 1000, partitions: int
 # ------------------------------------------------------------------------------------------------------- consume
 
 
-def _filled(target: Target, effort: Effort, size: int, partitions: int) -> tuple[str, int]:
-    """A topic of `effort.megabytes`, made once a target; its name and its count of records."""
-    key = (size, partitions, effort.megabytes)
+def _filled(target: Target, megabytes: int, partitions: int) -> tuple[str, int]:
+    """A topic of records of 1 KB, made once a target; its name and its count of records."""
+    key = (partitions, megabytes)
     if key not in target.filled:
         topic = target.topic(partitions)
-        job = {"job": "produce", "topic": topic, "size": size, "bytes": effort.megabytes * 1_000_000}
+        job = {"job": "produce", "topic": topic, "size": 1000, "bytes": megabytes * 1_000_000}
         _, (result,) = _run(target, [job])
         target.filled[key] = (topic, result["records"])
     filled: tuple[str, int] = target.filled[key]
@@ -113,10 +113,9 @@ def _filled(target: Target, effort: Effort, size: int, partitions: int) -> tuple
 
 
 def catch_up(target: Target, effort: Effort, *, consumers: int) -> Sample:
-    """Consumers that read a whole topic of 16 partitions from its beginning, each all of it."""
-    topic, records = _filled(target, effort, 1000, 16)
-    records = records // (1 if consumers == 1 else 5)
-    job = {"job": "consume", "topic": topic, "records": records}
+    """Consumers that read a topic of 16 partitions from its beginning, each all of it, over and over for a while."""
+    topic, records = _filled(target, effort.megabytes // (1 if consumers == 1 else 5), 16)
+    job = {"job": "consume", "topic": topic, "records": records, "seconds": effort.seconds}
     return _bytes_sample(*_run(target, [job] * consumers))
 
 
@@ -197,7 +196,7 @@ def java_produce(target: Target, effort: Effort) -> Sample:
 
 
 def java_consume(target: Target, effort: Effort) -> Sample:
-    topic, records = _filled(target, effort, 1000, 16)
+    topic, records = _filled(target, effort.megabytes, 16)
     costing = Costing(target.pid)
     result = perf_tools.consume(target.bootstrap, topic, records)
     cost = costing.so_far()
@@ -294,7 +293,7 @@ def memory(target: Target, effort: Effort) -> Sample:
 def restart(target: Target, effort: Effort, *, killed: bool) -> Sample:
     """From the start of the process, with data and 100 partitions, to one more record acknowledged."""
     target.broker.start()
-    _filled(target, effort, 1000, 100)
+    _filled(target, effort.megabytes, 100)
     if killed:
         target.broker.kill()
     else:
@@ -318,7 +317,7 @@ def _table() -> list[Scenario]:
         return Scenario(f"produce-{name}", f"produce, {title}", bulk, partial(produce, **options), quick)
 
     return [
-        produces("1k", "1 KB records, 16 partitions, acks=all", quick=True),
+        produces("1k", "1 KB records", quick=True),
         produces("100b", "100 B records", size=100, quick=True),
         produces("10k", "10 KB records", size=10_000),
         produces("p1", "1 partition", partitions=1),
@@ -332,10 +331,12 @@ def _table() -> list[Scenario]:
         Scenario("tail-10", "tail, 10 consumers", bulk, partial(tail, consumers=10)),
         Scenario("latency-1000", "end to end, 1,000 records/s", quantiles, partial(latency, rate=1000), quick=True),
         Scenario("latency-10000", "end to end, 10,000 records/s", quantiles, partial(latency, rate=10_000), quick=True),
-        Scenario("requests-1", "1 connection", single, partial(requests, connections=1), quick=True),
-        Scenario("requests-10", "10 connections", single, partial(requests, connections=10), quick=True),
-        Scenario("requests-50", "50 connections", single, partial(requests, connections=50)),
-        Scenario("requests-1000", "1,000 busy connections", single, partial(requests, connections=1000)),
+        Scenario("requests-1", "single requests, 1 connection", single, partial(requests, connections=1), quick=True),
+        Scenario(
+            "requests-10", "single requests, 10 connections", single, partial(requests, connections=10), quick=True
+        ),
+        Scenario("requests-50", "single requests, 50 connections", single, partial(requests, connections=50)),
+        Scenario("requests-1000", "single requests, 1,000 connections", single, partial(requests, connections=1000)),
         Scenario("metadata", "metadata of 100 partitions", single, metadata),
         Scenario("java-produce", "Kafka's producer-perf-test, 1 KB", bulk, java_produce),
         Scenario("java-consume", "Kafka's consumer-perf-test, 1 KB", bulk, java_consume),
