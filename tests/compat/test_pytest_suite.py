@@ -51,7 +51,7 @@ class TestFake(unittest.TestCase):
         assert (self.kafka_host, self.kafka_port, self.hosts) == ("broker", 9092, ["broker:9092"])
 
     def test_fails(self):
-        assert self.kafka_port == 1
+        open(__file__ + ".missing")
 
     def test_skips(self):
         self.skipTest("not today")
@@ -100,6 +100,7 @@ def test_only_what_ran_and_passed_is_a_pass(tmp_path: Path) -> None:
         "test_expected_to_fail": None,
         "test_of_tls": None,
     }
+    assert "'tests/test_fake.py.missing'" in outcomes["test_fails"][1]
     assert outcomes["test_skips"][1] == "skipped: not today"
     assert outcomes["test_of_tls"][1] == "skipped: needs a TLS listener"
 
