@@ -1,6 +1,7 @@
 """`kafkapy start`: merges the settings, runs the broker until it is told to stop."""
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -69,6 +70,8 @@ class _Process:
             advertise_host=self._options.advertise,
         ) as broker:
             self._ready = True
+            # Modules, settings and recovered logs stay: the collector need not look at them over and over.
+            gc.freeze()
             self._announce(broker)
             await told_to_stop.wait()
 

@@ -89,8 +89,9 @@ class EmbeddedLogs:
             await self.configure(log, settings)
             return
         folder = self.directory / str(log)
-        for other in [other for other in self._partitions if other[:2] == log[:2]]:
-            await self.delete(other)  # an older topic of the same name
+        if folder.exists():
+            for other in [other for other in self._partitions if other[:2] == log[:2]]:
+                await self.delete(other)  # an older topic of the same name
         self._disk.make_folder(folder)
         checkpoints.write_topic_id(self._disk, folder, log.topic_id)
         self._partitions[log] = Partition(self._disk, folder, log, settings, 0)
