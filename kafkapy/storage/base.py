@@ -158,6 +158,14 @@ class EpochEnd(NamedTuple):
     end_offset: int
 
 
+class Place(NamedTuple):
+    """Where a store keeps its logs, and how many bytes fit there: in all, and yet. -1: not known."""
+
+    directory: str
+    total_bytes: int = -1
+    usable_bytes: int = -1
+
+
 class Watch(Protocol):
     """Wakes when any of the watched logs grew, was deleted, or moved its stable offset. Use as a context manager."""
 
@@ -211,7 +219,16 @@ class Logs(Protocol):
         """Where `leader_epoch` ended; None when the log knows no epoch at or below it."""
 
     async def trim(self, log: LogId, offset: int) -> int:
-        """Drop what lies before `offset` and return the new log start offset."""
+        """Drop what lies before `offset`, at most to the high watermark, and return the new log start offset.
+
+        Raises KafkaError KAFKA_STORAGE_ERROR when what was dropped cannot be removed; it stays hidden nevertheless.
+        """
+
+    def size_bytes(self, log: LogId) -> int:
+        """How much the log's batches take, in bytes; 0 when there is no such log."""
+
+    def place(self) -> Place:
+        """Where the logs are, and the room there. Raises OSError."""
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget idempotent producers that have been silent for `expiration_ms` (producer.id.expiration.ms)."""

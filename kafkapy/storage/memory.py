@@ -20,6 +20,7 @@ from kafkapy.storage.base import (
     FoundTime,
     LogSettings,
     Outcome,
+    Place,
     Read,
     Slice,
     Watch,
@@ -193,6 +194,13 @@ class MemoryLogs:
         keep = found.index_of(found.start)
         del found.batches[:keep], found.bases[:keep]
         return found.start
+
+    def size_bytes(self, log: LogId) -> int:
+        found = self._logs.get(log)
+        return sum(len(stored.data) for stored in found.batches) if found else 0
+
+    def place(self) -> Place:
+        return Place("memory")
 
     def watch(self, logs: Sequence[LogId]) -> Watch:
         return self._watchers.watch(logs)

@@ -34,6 +34,9 @@ from kafkapy.protocol.primitives import Struct
 MESSAGES = api_messages()
 SESSION = Session("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50000)
 
+WITHOUT_ERROR_CODE = {(35, 1), (35, 2)}
+"""API and version of answers that have no place for an error: DescribeLogDirs, where Kafka too names no directory."""
+
 
 def cases() -> Iterator[Any]:
     for route in ALL:
@@ -121,7 +124,7 @@ async def test_an_error_is_told_in_the_layout_of_the_version(
     route: Route, version: int, handle: Any, error: Error, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     response = await answer(route, version, request_for(route, version), handle, monkeypatch)
-    assert error in set(error_codes(response))
+    assert (error in set(error_codes(response))) == ((route.key, version) not in WITHOUT_ERROR_CODE)
     assert set(error_codes(response, nested=True)) <= {error}
 
 

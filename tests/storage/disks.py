@@ -43,6 +43,7 @@ class LyingDisk(Disk):
         self.appends_left: int | None = None
         self.small_files_fail = False
         self.cuts_fail = False
+        self.removals_fail = False
         self.reads_fail = False
         self.syncs_fail = False
         self.sync_begun = Event()
@@ -61,6 +62,11 @@ class LyingDisk(Disk):
         if self.cuts_fail:
             raise OSError(errno.EIO, "Input/output error")
         super().truncate(path, size)
+
+    def remove(self, path: str) -> None:
+        if self.removals_fail:
+            raise OSError(errno.EIO, "Input/output error")
+        super().remove(path)
 
     def write_file(self, path: Path, data: bytes) -> None:
         if self.small_files_fail:

@@ -287,3 +287,11 @@ async def test_any_history_reads_back(
         assert await everything(logs) == list(enumerate(model))
     await manager.__aexit__(None, None, None)
     assert list(check(directory)) == []
+
+
+async def test_the_place_is_named_as_the_system_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with opened(Path("data")) as logs:
+        place = logs.place()
+    assert place.directory == str(tmp_path / "data")
+    assert 0 < place.usable_bytes <= place.total_bytes

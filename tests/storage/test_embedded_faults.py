@@ -15,7 +15,7 @@ from disks import SYNCED, LyingDisk, everything, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kafkapy.errors import Error
+from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel
 from kafkapy.storage.base import Bounds, LogSettings, Read
 from kafkapy.storage.embedded.check import check
@@ -89,6 +89,24 @@ async def test_a_disk_too_full_for_a_checkpoint_stops_nothing(tmp_path: Path) ->
         assert await logs.trim(LOG, 1) == 1
         assert (await append(logs, LOG, batch(b"v"))).error is Error.NONE
         disk.small_files_fail = False
+
+
+async def test_records_whose_files_cannot_be_removed_are_gone_nevertheless(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await logs.create(LOG, ANY)
+        for number in range(30):
+            await append(logs, LOG, sent(number, b"v" * 100))
+        disk.removals_fail = True
+        with pytest.raises(KafkaError) as refusal:
+            await logs.trim(LOG, 20)
+        assert refusal.value.error is Error.KAFKA_STORAGE_ERROR
+        disk.removals_fail = False
+        assert [offset for offset, _ in await everything(logs)] == list(range(20, 30))
+        assert await logs.trim(LOG, 25) == 25
+        assert (await append(logs, LOG, sent(30, b"after"))).base_offset == 30
+    async with opened(tmp_path) as logs:
+        assert [offset for offset, _ in await everything(logs)] == list(range(25, 31))
 
 
 async def test_a_read_that_fails_is_one_error(tmp_path: Path) -> None:

@@ -201,6 +201,21 @@ async def test_trimming_moves_the_start(logs: Logs) -> None:
     assert (await read(logs, 59)).error is Error.OFFSET_OUT_OF_RANGE
     assert values((await read(logs, 60)).records)[0][0] == 60
     assert await logs.trim(LOG, 10) == 60
+    assert await logs.trim(LOG, 1000) == 100
+    assert logs.bounds(LOG) == Bounds(100, 100, 100, 100)
+    assert (await append(logs, LOG, batch(b"after"))).base_offset == 100
+    assert values((await read(logs, 100)).records) == [(100, b"after")]
+
+
+async def test_the_size_is_that_of_the_batches(logs: Logs) -> None:
+    assert logs.size_bytes(LOG) == 0
+    data = batch(b"v" * 300)
+    for _ in range(20):
+        await append(logs, LOG, data)
+    assert logs.size_bytes(LOG) == 20 * len(data)
+    await logs.trim(LOG, 20)
+    assert logs.size_bytes(LOG) < 20 * len(data)
+    assert logs.size_bytes(LogId("missing", 0, b"3" * 16)) == 0
 
 
 async def test_a_log_made_again_is_a_new_log(logs: Logs) -> None:

@@ -154,6 +154,11 @@ class Disk:
         """What the folder holds."""
         return os.listdir(folder)
 
+    def room(self, folder: Path) -> tuple[int, int]:
+        """The bytes of the file system that the folder is on: in all, and free for this process."""
+        system = os.statvfs(folder)
+        return system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize
+
     def rename(self, source: Path, target: Path) -> None:
         self.forget(str(source))
         os.rename(source, target)

@@ -218,8 +218,8 @@ class Partition:
         """Move the start of the log forward; segments that lie before it go."""
         self.start_offset = max(self.start_offset, min(offset, self.high_watermark))
         while len(self.segments) > 1 and self.segments[1].base_offset <= self.start_offset:
-            self.segments[0].remove()
-            del self.segments[0], self._bases[0]
+            del self._bases[0]
+            self.segments.pop(0).remove()
         self.aborted = [row for row in self.aborted if row.last_offset >= self.start_offset]
 
     # -- reading

@@ -20,7 +20,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.config.properties import parse_properties
-from kafkapy.errors import Error
+from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId, TopicPartition, format_uuid
 from kafkapy.records.batch import CorruptBatch
 from kafkapy.storage.base import (
@@ -29,6 +29,7 @@ from kafkapy.storage.base import (
     FoundTime,
     LogSettings,
     Outcome,
+    Place,
     Read,
     Slice,
     Watch,
@@ -280,9 +281,21 @@ class EmbeddedLogs:
 
     async def trim(self, log: LogId, offset: int) -> int:
         partition = self._partitions[log]
-        partition.trim(offset)
-        self._write_log_starts()
+        try:
+            partition.trim(offset)
+        except OSError as failure:
+            _log.error("%s: what was deleted could not be removed: %s", log, failure)
+            raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
+        finally:
+            self._write_log_starts()
         return partition.start_offset
+
+    def size_bytes(self, log: LogId) -> int:
+        partition = self._partitions.get(log)
+        return sum(segment.size for segment in partition.segments) if partition else 0
+
+    def place(self) -> Place:
+        return Place(str(self.directory.absolute()), *self._disk.room(self.directory))
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         for partition in self._partitions.values():

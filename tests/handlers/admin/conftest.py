@@ -33,6 +33,7 @@ class Broker:
             SimpleNamespace(
                 config=config,
                 cluster=self.cluster,
+                logs=logs,
                 node_id=1,
                 advertised=lambda session: Endpoint(session.listener, "broker.test", 9092, "PLAINTEXT"),
             )
