@@ -6,6 +6,7 @@ from typing import Any
 
 TIMES = {"timestamp", "timestamp_ms", "log_append_time_ms", "commit_timestamp", "throttle_time_ms"}
 ADDRESSES = {"port"}
+PLACES = {"log_dir", "total_bytes", "usable_bytes"}
 NULL_UUID = uuid.UUID(int=0)
 MEMBER = re.compile(r"^(.*)-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 
@@ -46,6 +47,8 @@ class Normaliser:
             return "<time>"
         if name in ADDRESSES:
             return "<port>"
+        if name in PLACES:
+            return f"<{name}>"
         if name == "cluster_id" and value:
             return "<cluster>"
         if (
