@@ -117,6 +117,22 @@ async def test_a_lost_epoch_file_is_learned_from_the_batches(tmp_path: Path) -> 
         assert await logs.epoch_end(LOG, 4) == (2, 2)
 
 
+@pytest.mark.parametrize("left", [b"", b"0\n1\n4 7\n"])
+async def test_epochs_say_no_more_than_a_power_cut_left_of_the_log(tmp_path: Path, left: bytes) -> None:
+    """A file that cannot be read, or that tells of batches that are gone."""
+    copy = tmp_path.with_name(f"{tmp_path.name}-crashed")
+    async with opened(tmp_path) as logs:
+        await logs.create(LOG, SMALL)
+        await append(logs, LOG, batch(b"lost"), leader_epoch=4)
+        shutil.copytree(tmp_path, copy)
+    (copy / FOLDER / f"{0:020}.log").write_bytes(b"")
+    (copy / FOLDER / "leader-epoch-checkpoint").write_bytes(left)
+    async with opened(copy) as logs:
+        assert await logs.epoch_end(LOG, 9) is None
+    assert list(check(copy)) == []
+    assert not (copy / FOLDER / "leader-epoch-checkpoint").exists()
+
+
 async def test_a_lost_topic_id_is_taken_from_the_metadata(tmp_path: Path) -> None:
     await fill(tmp_path, 3)
     (tmp_path / FOLDER / "partition.metadata").write_bytes(b"")

@@ -14,7 +14,7 @@ from kafkapy.model import LogId
 from kafkapy.records.batch import HEADER_SIZE, BatchHeader, CorruptBatch, crc_matches, read_header
 from kafkapy.storage.aborted import AbortedRow, decode_rows
 from kafkapy.storage.base import LogSettings
-from kafkapy.storage.embedded.checkpoints import read_epochs, write_epochs
+from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, read_epochs, write_epochs
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
 from kafkapy.storage.embedded.partition import Partition
@@ -134,7 +134,8 @@ def _verified_end(disk: Disk, segment: Segment, size: int) -> int:
 def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bool) -> None:
     """The end offset, producers, epochs and aborted transactions."""
     end = _end_offset(partition)
-    partition.epochs = [row for row in read_epochs(disk, partition.folder) if row[1] <= end]
+    epochs_on_disk = read_epochs(disk, partition.folder)
+    partition.epochs = [row for row in epochs_on_disk if row[1] <= end]
     partition.head.end_offset = end
     on_disk: list[list[AbortedRow]] = []
     for segment in partition.segments:
@@ -150,7 +151,6 @@ def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bo
     if not partition.epochs and begin > partition.segments[0].base_offset:
         begin = partition.segments[0].base_offset  # the epochs must be learned from the batches
         partition.head.restore({}, begin)
-    known_epochs = len(partition.epochs)
     known_aborted = {row.last_offset for row in partition.aborted}
     for segment, position, header in _batches_from(partition, begin, end):
         if not partition.epochs or header.leader_epoch > partition.epochs[-1][0]:
@@ -160,7 +160,9 @@ def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bo
         if row is not None and row.last_offset not in known_aborted:
             partition.aborted.append(row)
     partition.head.end_offset = end
-    if len(partition.epochs) != known_epochs:
+    if not partition.epochs:
+        disk.remove(str(partition.folder / LEADER_EPOCHS))  # a log without batches: what is there says nothing
+    elif partition.epochs != epochs_on_disk:
         write_epochs(disk, partition.folder, partition.epochs)
     partition.aborted.sort(key=lambda row: row.last_offset)
     for index, rows in enumerate(on_disk):
