@@ -119,7 +119,8 @@ class Meter:
 
     def __init__(self) -> None:
         print("ready", flush=True)
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            sys.exit("whoever started this client is gone")
         self.begin = time.monotonic()
         self._cpu = self._cpu_now()
 
@@ -176,18 +177,19 @@ def consume(job: Job) -> Result:
 
     With `seconds`, begins again until they have passed.
     """
-    from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+    from confluent_kafka import Consumer, TopicPartition
 
     config = {
         "bootstrap.servers": job["bootstrap"],
         "group.id": "benchmark",
         "enable.auto.commit": False,
+        "fetch.queue.backoff.ms": 5,  # the default lets it rest for a second when it has read ahead far enough
         **job.get("config", {}),
     }
     consumer = Consumer(config)
     topic = job["topic"]
     partitions = sorted(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
-    assignment = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions]
+    assignment = [TopicPartition(topic, partition, 0) for partition in partitions]
     if job.get("tail"):
         consumer.assign(assignment)
         consumer.poll(0.5)
@@ -248,11 +250,11 @@ def paced_produce(job: Job) -> Result:
 
 def latency(job: Job) -> Result:
     """Read what `paced_produce` sends, until `records` have come; milliseconds since each was due, by percentile."""
-    from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+    from confluent_kafka import Consumer, TopicPartition
 
     config = {"bootstrap.servers": job["bootstrap"], "group.id": "benchmark", "enable.auto.commit": False}
     consumer = Consumer(config | {"socket.nagle.disable": True})
-    consumer.assign([TopicPartition(job["topic"], 0, OFFSET_BEGINNING)])
+    consumer.assign([TopicPartition(job["topic"], 0, 0)])
     consumer.poll(1.0)  # its fetches wait at the end of the empty topic from here on
     unpack = struct.Struct(">q").unpack_from
     waits: list[int] = []
@@ -263,7 +265,7 @@ def latency(job: Job) -> Result:
             raise ClientFailed(f"{len(waits)} of {job['records']} records came")
         if message.error():
             raise ClientFailed(str(message.error()))
-        waits.append(time.monotonic_ns() - unpack(message.value())[0])
+        waits.append(time.monotonic_ns() - unpack(message.value() or b"")[0])
     waits = sorted(waits[job["skip"] :])  # the first records meet cold connections
     at = {f"p{p}": waits[min(len(waits) - 1, int(len(waits) * p / 100))] / 1e6 for p in (50, 99, 99.9)}
     return meter.result(**at)
