@@ -14,6 +14,7 @@ reads on stdout, a JSON object a line:
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -22,7 +23,8 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -83,6 +85,15 @@ def restart_broker() -> None:
                 break
     if answer["error"]:
         raise RuntimeError(answer["error"])
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time in this block, of those that name the same folder: fetching and building is for one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Lines:

@@ -19,7 +19,7 @@ def checks(
     folder: Path, paths: Sequence[str], environment: Mapping[str, str], *options: str, limit_s: float = 120.0
 ) -> Iterator[Check]:
     """One check for every test that pytest finds at `paths` under `folder`; a check is named like its test."""
-    logs = Path(os.environ["COMPAT_WORK"]) / "logs"
+    logs = Path(os.environ["COMPAT_RUN"]) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     variables = {**os.environ, **environment}
     listed = pytest(["--collect-only", "-q", *options, *paths], folder, variables, timeout_s=300)

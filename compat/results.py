@@ -70,8 +70,10 @@ def trouble(suite: Suite, ours: Result, kafka: Result | None) -> dict[str, str]:
     return found
 
 
-def keep(suite: Suite, results: list[Result]) -> None:
-    """Write down what a complete run of the suite against both brokers gave."""
+def keep(suite: Suite, *news: Result) -> None:
+    """Write down what whole runs of the suite gave, each in place of the last against the same broker."""
+    by_broker = {result.broker: result for result in [*kept(suite), *news]}
+    results = [by_broker[name] for name in (Kafkapy.name, ApacheKafka.name) if name in by_broker]
     KEPT.mkdir(exist_ok=True)
     (KEPT / f"{suite.name}.json").write_text(
         json.dumps([dataclasses.asdict(result) for result in results], indent=1, ensure_ascii=False) + "\n", "utf-8"
@@ -79,7 +81,7 @@ def keep(suite: Suite, results: list[Result]) -> None:
 
 
 def kept(suite: Suite) -> list[Result]:
-    """What `keep` wrote last; empty when the suite was never run whole."""
+    """What `keep` wrote: kafkapy's result and then Apache Kafka's, as far as the suite was run whole against them."""
     path = KEPT / f"{suite.name}.json"
     entries: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else []
     return [
@@ -90,7 +92,7 @@ def kept(suite: Suite) -> list[Result]:
 
 def report(suites: list[Suite]) -> str:
     """docs/compatibility.md from what is kept."""
-    runs = [(suite, *kept(suite)) for suite in suites if kept(suite)]
+    runs = [(suite, *kept(suite)) for suite in suites if len(kept(suite)) == len((Kafkapy, ApacheKafka))]
     lines = [
         "# Compatibility",
         "",

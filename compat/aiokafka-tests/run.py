@@ -23,7 +23,7 @@ def tests() -> Path:
     checkout = Path(os.environ.get(CHECKOUT) or sys.exit(f"aiokafka-tests needs {CHECKOUT}: {explanation()}"))
     if not (checkout / "tests" / "conftest.py").is_file():
         sys.exit(f"{CHECKOUT}={checkout} is no checkout of aiokafka: {explanation()}")
-    folder = Path(os.environ["COMPAT_WORK"]) / "sources"
+    folder = Path(os.environ["COMPAT_RUN"]) / "sources"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(checkout / "tests", folder / "tests")
     shutil.copy(checkout / "pyproject.toml", folder)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import build
+import harness
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 HERE = Path(__file__).resolve().parent
@@ -66,9 +67,10 @@ def main(scenario: str) -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
-    work = Path(os.environ["COMPAT_WORK"])
-    tests = build.tests_folder(work.parent / HERE.name)
-    runner = Runner(tests, work, options.bootstrap, scenario)
+    sources = Path(os.environ["COMPAT_WORK"]).parent / HERE.name  # those of one scenario serve the other too
+    with harness.alone(sources):
+        tests = build.tests_folder(sources)
+    runner = Runner(tests, Path(os.environ["COMPAT_RUN"]), options.bootstrap, scenario)
     chosen = [
         name
         for name in names(tests, scenario)

@@ -83,7 +83,7 @@ def run_suite(tmp_path: Path, only: str, limit_s: float = 60) -> dict[str, tuple
     script.write_text(RUN.replace("PLUGIN", repr(plugin)).replace("LIMIT_S", str(limit_s)))
     done = subprocess.run(
         [sys.executable, str(script), "--bootstrap", "broker:9092", "--only", only],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "compat"), "COMPAT_WORK": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "compat"), "COMPAT_RUN": str(tmp_path)},
         stdout=subprocess.PIPE,
         check=True,
     )
