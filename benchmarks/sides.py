@@ -119,7 +119,7 @@ class Target:
         return name
 
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
 
     def drop(self, topic: str) -> None:
         admin = self._admin()
