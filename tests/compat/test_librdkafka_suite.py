@@ -78,6 +78,7 @@ sys.exit(code)
 
 @pytest.fixture
 def scenario(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SUITE.parent))
     monkeypatch.syspath_prepend(str(SUITE))
     for name in ("build", "scenario"):
         monkeypatch.delitem(sys.modules, name, raising=False)
