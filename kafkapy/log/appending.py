@@ -44,6 +44,7 @@ _CODECS: Final = {
     "lz4": Compression.LZ4,
     "zstd": Compression.ZSTD,
 }
+_KNOWN_CODECS: Final = frozenset(map(int, Compression))
 _LEVELS: Final = {
     Compression.GZIP: "compression.gzip.level",
     Compression.LZ4: "compression.lz4.level",
@@ -176,7 +177,6 @@ def _single_batch(records: Buffer | None, api_version: int) -> tuple[Buffer, Bat
 
 def _check_batch(data: Buffer, header: BatchHeader, target: Target) -> None:
     """Everything that the header and the CRC tell."""
-    where = f"in topic partition {target.log}"
     if header.base_offset != 0:
         raise _BatchRefused(
             Error.INVALID_RECORD,
@@ -191,35 +191,37 @@ def _check_batch(data: Buffer, header: BatchHeader, target: Target) -> None:
             f"maximum configured value of {limit}",
         )
     if not crc_matches(data, 0, header):
-        raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {header.crc}) {where}.")
+        raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {header.crc}) {_where(target)}.")
     if header.last_offset_delta < 0:
         raise _BatchRefused(
-            Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {header.last_offset}] {where}"
+            Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {header.last_offset}] {_where(target)}"
         )
     if header.record_count <= 0:
         raise _BatchRefused(
-            Error.INVALID_RECORD, f"Invalid reported count for record batch: {header.record_count} {where}"
+            Error.INVALID_RECORD, f"Invalid reported count for record batch: {header.record_count} {_where(target)}"
         )
     if header.last_offset_delta + 1 != header.record_count:
         raise _BatchRefused(
             Error.INVALID_RECORD,
             f"Inconsistent batch offset range [0, {header.last_offset}] and count of records {header.record_count} "
-            f"{where}",
+            f"{_where(target)}",
         )
     if header.is_control:
-        raise _BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {where}")
+        raise _BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {_where(target)}")
     if header.has_producer and header.base_sequence < 0:
         raise _BatchRefused(
             Error.INVALID_RECORD,
             f"Invalid sequence number {header.base_sequence} in record batch with producerId {header.producer_id} "
-            f"{where}",
+            f"{_where(target)}",
         )
     if header.is_transactional:
-        raise KafkaError(Error.INVALID_TXN_STATE, f"No transaction of this producer is open {where}")
-    try:
-        _ = header.compression
-    except CorruptBatch as corrupt:
-        raise KafkaError(Error.CORRUPT_MESSAGE, f"{corrupt} {where}") from corrupt
+        raise KafkaError(Error.INVALID_TXN_STATE, f"No transaction of this producer is open {_where(target)}")
+    if header.codec not in _KNOWN_CODECS:
+        raise KafkaError(Error.CORRUPT_MESSAGE, f"unknown compression type {header.codec} {_where(target)}")
+
+
+def _where(target: Target) -> str:
+    return f"in topic partition {target.log}"
 
 
 def _check_records(

@@ -120,9 +120,8 @@ class Partition:
         segment = self._segment_for(header, offset, now_ms)
         position = segment.size
         prefix = stamp(offset, header.batch_length, leader_epoch)
-        placed = header._replace(base_offset=offset, leader_epoch=leader_epoch)
         buffers: list[Buffer] = [prefix, data[STAMP_SIZE:]]
-        segment.append(buffers, placed, self.settings.index_interval_bytes)
+        segment.append(buffers, header, offset, self.settings.index_interval_bytes)
         self._last_batch = (offset, _Place(segment, position, header.size_bytes))
 
     def _undo(self, segment_count: int, size: int) -> None:

@@ -55,15 +55,15 @@ class Segment:
         self.max_timestamp_offset = base_offset
         self._since_index_row = 0
 
-    def append(self, buffers: list[Buffer], header: BatchHeader, index_interval_bytes: int) -> None:
-        """Add one batch, whose header has its final offsets. After an OSError the caller cuts the segment back."""
+    def append(self, buffers: list[Buffer], header: BatchHeader, base_offset: int, index_interval_bytes: int) -> None:
+        """Add one batch, which begins at `base_offset`. After an OSError the caller cuts the segment back."""
         self._disk.append(self.path, buffers, self.size)
-        self.note(self.size, header, index_interval_bytes)
+        self.note(self.size, header, base_offset, index_interval_bytes)
         self.size += header.size_bytes
 
-    def note(self, position: int, header: BatchHeader, index_interval_bytes: int) -> None:
-        """Take a batch at this position into the indexes."""
-        last_offset = header.base_offset + header.last_offset_delta
+    def note(self, position: int, header: BatchHeader, base_offset: int, index_interval_bytes: int) -> None:
+        """Take a batch at this position into the indexes; what its header says of offsets may be older."""
+        last_offset = base_offset + header.last_offset_delta
         if header.max_timestamp > self.max_timestamp:
             self.max_timestamp = header.max_timestamp
             self.max_timestamp_offset = last_offset
@@ -83,7 +83,7 @@ class Segment:
         self.max_timestamp, self.max_timestamp_offset = NO_TIMESTAMP, self.base_offset
         self._since_index_row = 0
         for position, header in self.scan():
-            self.note(position, header, index_interval_bytes)
+            self.note(position, header, header.base_offset, index_interval_bytes)
 
     def cut(self, size: int, index_interval_bytes: int) -> None:
         """Drop the batches from `size` on, and what a failed write left behind them. Raises OSError."""
