@@ -21,7 +21,37 @@ def _(s):
     answer = s.ask(request, note=False)
     served = {entry["api_key"]: entry for entry in answer["api_keys"]}
     s.probe.trace.append({"error": answer["error_code"], "layout": answer.get("layout"), "fields": sorted(answer)})
-    for key in (0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 23, 32, 37, 42, 47, 60, 75):
+    for key in (
+        0,
+        1,
+        2,
+        3,
+        8,
+        9,
+        10,
+        11,
+        12,
+        13,
+        14,
+        15,
+        16,
+        18,
+        19,
+        20,
+        21,
+        22,
+        23,
+        29,
+        30,
+        31,
+        32,
+        35,
+        37,
+        42,
+        47,
+        60,
+        75,
+    ):
         s.probe.trace.append(served.get(key))
 
 
