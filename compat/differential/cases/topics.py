@@ -52,12 +52,12 @@ def leads(s: Scene, name, partition):
 
 def topic_id(s: Scene, name: str) -> bytes:
     Metadata = request_class(3)
-    answer = s.ask(
-        Metadata(topics=[Metadata.MetadataRequestTopic(name=name)], allow_auto_topic_creation=False),
-        version=12,
-        note=False,
-    )
-    return uuid.UUID(answer["topics"][0]["topic_id"]).bytes
+    asked = Metadata(topics=[Metadata.MetadataRequestTopic(name=name)], allow_auto_topic_creation=False)
+    for _ in range(200):  # a moment after its creation a topic may not be known yet
+        topic = s.ask(asked, version=12, note=False)["topics"][0]
+        if topic["error_code"] == 0:
+            break
+    return uuid.UUID(topic["topic_id"]).bytes
 
 
 # --- Metadata
