@@ -34,7 +34,7 @@ from kafkapy.cluster.machine import (
     internal_topic,
 )
 from kafkapy.config.layers import BrokerConfig, TopicConfig
-from kafkapy.coordination.runtime import Shard
+from kafkapy.coordination.runtime import Kind, Ledger, Shard
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId, format_uuid
 from kafkapy.storage.base import Logs, LogSettings
@@ -73,13 +73,10 @@ class ClusterService:
         self._logs = logs
         self._deleted_callbacks: list[Callable[[TopicInfo], None]] = []
         self._shard = Shard(
-            name="cluster metadata",
-            log=METADATA_LOG,
-            machine_factory=lambda: ClusterMachine(cluster_id, node_id, config),
-            journal=MetadataJournal(),
-            logs=logs,
-            clock=clock,
-            view=ClusterMachine.image,
+            "cluster metadata",
+            Kind(lambda: ClusterMachine(cluster_id, node_id, config), MetadataJournal(), ClusterMachine.image),
+            Ledger(logs, METADATA_LOG),
+            clock,
         )
         self._image: ClusterImage = self._shard.view
         self._to_change, self._changes = trio.open_memory_channel[_Change](_MAX_WAITING_CHANGES)

@@ -16,7 +16,7 @@ Invariants
 
 import heapq
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -107,37 +107,43 @@ class Timers:
         heapq.heappush(self._heap, (deadline, self._sequence, key))
 
 
+def _no_view(machine: Any) -> None:
+    return None
+
+
+class Kind(NamedTuple):
+    """What a shard decides by: how its machine is made, how its facts are written, and what others may see of it."""
+
+    machine_factory: Callable[[], Machine]
+    journal: Journal[Any]
+    view: Callable[[Any], Any] = _no_view
+
+
+class Ledger(NamedTuple):
+    """The log that is a shard's memory, and how it is written."""
+
+    logs: Logs
+    log: LogId
+    leader_epoch: int = 0
+    compression: Compression = Compression.NONE
+
+
 class Shard:
     """One machine over one log.
 
     `machine` is for synchronous looks that only this shard's own room makes: it may run ahead of the log. What the
-    world may see goes into `view`: the value of `view(machine)` as of the last write that is in the log.
+    world may see goes into `view`: the value of the kind's view as of the last write that is in the log.
     """
 
-    def __init__(
-        self,
-        name: str,
-        log: LogId,
-        machine_factory: Callable[[], Machine],
-        journal: Journal[Any],
-        logs: Logs,
-        clock: Clock,
-        leader_epoch: int = 0,
-        view: Callable[[Any], Any] | None = None,
-        compression: Compression = Compression.NONE,
-    ) -> None:
+    def __init__(self, name: str, kind: Kind, ledger: Ledger, clock: Clock) -> None:
         self.name = name
-        self.log = log
-        self.machine: Any = machine_factory()
-        self._loaded = trio.Event()
-        self._machine_factory = machine_factory
-        self._journal = journal
-        self._logs = logs
+        self.log = ledger.log
+        self.machine: Any = kind.machine_factory()
+        self.view: Any = kind.view(self.machine)
+        self._kind = kind
+        self._ledger = ledger
         self._clock = clock
-        self._leader_epoch = leader_epoch
-        self._compression = compression
-        self._take_view = view if view is not None else _no_view
-        self.view: Any = self._take_view(self.machine)
+        self._loaded = trio.Event()
         self._end_offset = 0
         self._waiting: dict[Ticket, _Waiter] = {}
         self._last_ticket = _TIMER_TICKET
@@ -225,7 +231,7 @@ class Shard:
 
     def _carry_out(self, decision: Decision, now_ms: int) -> None:
         for fact in decision.facts:
-            for entry in self._journal.encode(fact):
+            for entry in self._kind.journal.encode(fact):
                 self._unwritten.append(Record(len(self._unwritten), now_ms, entry.key, entry.value, []))
             self.machine.apply(fact)
         if decision.timers:
@@ -254,14 +260,14 @@ class Shard:
     async def _write(self) -> None:
         records, self._unwritten = self._unwritten, []
         answers = self._take_held()
-        view = self._take_view(self.machine)
-        batch = build_batch(records, leader_epoch=self._leader_epoch, compression=self._compression)
+        view, ledger = self._kind.view(self.machine), self._ledger
+        batch = build_batch(records, leader_epoch=ledger.leader_epoch, compression=ledger.compression)
         self._writing = True
         try:
             write = Write(
-                self.log, batch, [read_header(batch)], self._leader_epoch, Origin.COORDINATOR, self._end_offset
+                self.log, batch, [read_header(batch)], ledger.leader_epoch, Origin.COORDINATOR, self._end_offset
             )
-            [outcome] = await self._logs.append([write])
+            [outcome] = await ledger.logs.append([write])
         finally:
             self._writing = False
         if outcome.error is not Error.NONE:
@@ -277,17 +283,18 @@ class Shard:
         self._timers.clear()
         self._unwritten = []
         self._fail_all(error)
-        self.machine = self._machine_factory()
+        self.machine = self._kind.machine_factory()
         await self._load()
 
     async def _load(self) -> None:
-        bounds = self._logs.bounds(self.log)
+        logs = self._ledger.logs
+        bounds = logs.bounds(self.log)
         if bounds is None:
             raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"{self.name} has no log {self.log}")
         offset = bounds.log_start_offset
-        replay = _Replay(self._journal, self.machine)
+        replay = _Replay(self._kind.journal, self.machine)
         while True:
-            [piece] = await self._logs.read([Read(self.log, offset, LOAD_SIZE_BYTES)], LOAD_SIZE_BYTES)
+            [piece] = await logs.read([Read(self.log, offset, LOAD_SIZE_BYTES)], LOAD_SIZE_BYTES)
             if piece.error is not Error.NONE:
                 raise KafkaError(piece.error, f"{self.name} could not read its log")
             if not piece.records:
@@ -301,7 +308,7 @@ class Shard:
                 offset = header.next_offset
             await trio.lowlevel.checkpoint()
         self._end_offset = offset
-        self.view = self._take_view(self.machine)
+        self.view = self._kind.view(self.machine)
         self._loaded.set()
         now_ms = self._clock.now_ms()
         self._carry_out(self.machine.loaded(now_ms), now_ms)
@@ -350,7 +357,3 @@ class _Replay:
             fact = self._journal.decode(Entry(record.key, record.value))
             if fact is not None:
                 self._machine.apply(fact)
-
-
-def _no_view(machine: Machine) -> None:
-    return None

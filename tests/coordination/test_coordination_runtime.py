@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from kafkapy.coordination.runtime import Shard, Timers
+from kafkapy.coordination.runtime import Kind, Ledger, Shard, Timers
 from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, SetTimer
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
@@ -110,7 +110,7 @@ async def logs():
 @pytest.fixture
 def make_shard(logs, nursery) -> Callable[..., Any]:
     async def make(**options: Any) -> Shard:
-        shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock(), **options)
+        shard = Shard("numbers", Kind(Sum, SumJournal(), **options), Ledger(logs, LOG), TrioClock())
         await nursery.start(shard.run)
         return shard
 
@@ -216,12 +216,12 @@ async def test_what_cannot_be_replayed_is_named(logs):
     batch = build_batch([Record(0, 1, b"n", b"not a number", [])])
     await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)])
     with pytest.raises(ValueError) as unreadable:
-        await Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock()).run()
+        await Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock()).run()
     assert unreadable.value.__notes__ == ["while replaying __numbers-0, in the batch at offset 0"]
 
 
 async def test_commands_are_refused_while_loading(logs):
-    shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock())
+    shard = Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock())
     assert not shard.loaded
     with pytest.raises(KafkaError) as refusal:
         await shard.execute(("total", 0))
@@ -315,7 +315,7 @@ async def test_an_earlier_timer_wakes_a_sleeping_shard(make_shard, nursery, auto
 async def test_a_broken_invariant_ends_the_shard(logs):
     with pytest.raises(BaseExceptionGroup) as ended:
         async with trio.open_nursery() as nursery:
-            shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock())
+            shard = Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock())
             await nursery.start(shard.run)
             with pytest.raises(AssertionError):
                 await shard.execute(("break", 0))
@@ -325,7 +325,7 @@ async def test_a_broken_invariant_ends_the_shard(logs):
 
 async def test_callers_are_told_when_the_shard_stops(logs, nursery):
     async with trio.open_nursery() as rooms:
-        shard = Shard("numbers", LOG, Sum, SumJournal(), logs, TrioClock())
+        shard = Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock())
         await rooms.start(shard.run)
         answers = await gather(nursery, shard, ("wait", 0))
         rooms.cancel_scope.cancel()
@@ -334,7 +334,7 @@ async def test_callers_are_told_when_the_shard_stops(logs, nursery):
 
 
 async def test_a_missing_log_is_an_error(logs):
-    nowhere = Shard("numbers", LogId("nowhere", 0, bytes(16)), Sum, SumJournal(), logs, TrioClock())
+    nowhere = Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LogId("nowhere", 0, bytes(16))), TrioClock())
     with pytest.raises(KafkaError) as refusal:
         await nowhere.run()
     assert refusal.value.error is Error.UNKNOWN_TOPIC_OR_PARTITION

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kafkapy.clock import ManualClock
-from kafkapy.coordination.runtime import Shard
+from kafkapy.coordination.runtime import Kind, Ledger, Shard
 from kafkapy.errors import Error
 from kafkapy.groups.commands import DescribeGroup, FetchOffsets, ListGroups
 from kafkapy.groups.journal import GroupJournal
@@ -34,7 +34,7 @@ async def shard(nursery):
             batch = data[position : position + header.size_bytes]
             [outcome] = await logs.append([Write(LOG, batch, [header], origin=Origin.COORDINATOR)])
             assert outcome.error is Error.NONE
-        shard = Shard("groups", LOG, lambda: GroupMachine(GroupSettings()), GroupJournal(), logs, clock)
+        shard = Shard("groups", Kind(lambda: GroupMachine(GroupSettings()), GroupJournal()), Ledger(logs, LOG), clock)
         await nursery.start(shard.run)
         yield shard
 
