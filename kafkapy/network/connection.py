@@ -133,27 +133,27 @@ class Connection:
     async def _send_buffers(self, pending: list[Buffer]) -> None:
         while pending:
             try:
-                sent = self._socket.sendmsg(pending[:_MAX_VECTOR])
+                pending = _after(pending, self._socket.sendmsg(pending[:_MAX_VECTOR]))
+                self.last_active = trio.current_time()
             except BlockingIOError:
-                await self._wait_writable()
-                continue
-            self.last_active = trio.current_time()
-            pending = _after(pending, sent)
+                pass
             if pending:
-                await self._end_step()
+                await self._wait_writable()
 
     async def _send_region(self, region: Region) -> None:
-        sent = 0
-        while sent < len(region):
+        sent, size = 0, len(region)
+        while sent < size:
             try:
                 sent += region.send(self._socket, sent)
+                self.last_active = trio.current_time()
             except BlockingIOError:
+                pass
+            if sent < size:
                 await self._wait_writable()
-                continue
-            self.last_active = trio.current_time()
-            await self._end_step()
+        await self._end_step()
 
     async def _wait_writable(self) -> None:
+        """Wait until the kernel takes more. What it took in part filled its buffer: to try again at once is in vain."""
         await trio.lowlevel.wait_writable(self._socket)
         self._steps = 0
 
