@@ -233,9 +233,7 @@ def _(s):
 @case("LeaveGroup", "static members by instance id, right and wrong, and their neighbours", first=3)
 def _(s):
     group = s.topic("g")
-    find(s, group)
-    answer = joined(s, group, group_instance_id="static", version=5, note=False)
-    sync(s, group, answer["member_id"], answer["generation_id"], [(answer["member_id"], b"")], version=3, note=False)
+    stable(s, group, group_instance_id="static")
     M = Leave.MemberIdentity
     for members in (
         [M(member_id="nobody", group_instance_id="static")],
@@ -249,10 +247,7 @@ def _(s):
 @case("Heartbeat", "static members: the instance id with the right, the wrong and no member id", first=3)
 def _(s):
     group = s.topic("g")
-    find(s, group)
-    answer = joined(s, group, group_instance_id="static", version=5, note=False)
-    member, generation = answer["member_id"], answer["generation_id"]
-    sync(s, group, member, generation, [(member, b"")], version=3, note=False)
+    member, generation = stable(s, group, group_instance_id="static")
     for name, instance in ((member, "static"), ("nobody", "static"), ("", "static"), (member, "unknown")):
         s.ask(Heartbeat(group_id=group, generation_id=generation, member_id=name, group_instance_id=instance))
 
@@ -486,10 +481,7 @@ def _(s):
 def _(s):
     group = s.topic("g")
     create(s, creatable(s.topic()))
-    find(s, group)
-    answer = joined(s, group, group_instance_id="static", version=5, note=False)
-    member, generation = answer["member_id"], answer["generation_id"]
-    sync(s, group, member, generation, [(member, b"")], version=3, note=False)
+    member, generation = stable(s, group, group_instance_id="static")
     for name, instance in ((member, "static"), ("nobody", "static"), (member, "unknown"), (member, None)):
         commit(s, group, 5, generation=generation, member=name, group_instance_id=instance)
 

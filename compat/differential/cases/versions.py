@@ -7,11 +7,6 @@ from registry import Scene, case
 from kafkapy.protocol.messages import request_class
 
 
-def kept(answer, *names):
-    """What both brokers must agree on: keys that only the other one serves are its own affair."""
-    return answer
-
-
 @case("ApiVersions", "error and layout")
 def _(s):
     Request = request_class(18)
