@@ -90,7 +90,7 @@ class EmbeddedLogs:
             await self.configure(log, settings)
             return
         folder = self.directory / str(log)
-        if folder.exists():
+        if folder.exists():  # only then can there be an older one; the search looks at every log
             for other in [other for other in self._partitions if other[:2] == log[:2]]:
                 await self.delete(other)  # an older topic of the same name
         self._disk.make_folder(folder)
