@@ -214,6 +214,47 @@ def consume(job: Job) -> Result:
             raise ClientFailed(f"{count} of {wanted} records came, then none for {quiet_s:.0f} s")
 
 
+def kafka_python_produce(job: Job) -> Result:
+    """The same by kafka-python with its defaults."""
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(bootstrap_servers=job["bootstrap"], api_version=(2, 8))
+    topic, values = job["topic"], payloads(job["size"])
+    producer.partitions_for(topic)
+    errors: list[BaseException] = []
+    count = 0
+    meter = Meter()
+    while meter.seconds < job["seconds"]:
+        for value in values:
+            producer.send(topic, value).add_errback(errors.append)
+        count += len(values)
+    producer.flush(60)
+    if errors:
+        raise ClientFailed(f"{len(errors)} records failed: {errors[0]}")
+    return meter.result(records=count, bytes=count * job["size"])
+
+
+def kafka_python_consume(job: Job) -> Result:
+    """Read a topic from its beginning by kafka-python with its defaults, for `seconds` or until its end."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(bootstrap_servers=job["bootstrap"], enable_auto_commit=False, api_version=(2, 8))
+    topic = job["topic"]
+    partitions = [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic))]
+    consumer.assign(partitions)
+    meter = Meter()
+    consumer.seek_to_beginning(*partitions)
+    count = size = 0
+    while meter.seconds < job["seconds"] and count < job["records"]:
+        found = consumer.poll(1000)
+        if not found:
+            raise ClientFailed(f"{count} of {job['records']} records came, then none for a second")
+        for records in found.values():
+            count += len(records)
+            size += sum(len(record.value) for record in records)
+    return meter.result(records=count, bytes=size)
+
+
 def paced_produce(job: Job) -> Result:
     """Send `rate` records a second for `seconds`, each stamped with the moment at which it was due."""
     from confluent_kafka import Producer
@@ -448,7 +489,20 @@ def _replay(job: Job, frame: bytes, error_at: int | None) -> Result:
 
 
 JOBS: dict[str, Callable[[Job], Result]] = {
-    job.__name__: job for job in (produce, consume, paced_produce, latency, requests, echoes, idle, group, metadata)
+    job.__name__: job
+    for job in (
+        produce,
+        consume,
+        kafka_python_produce,
+        kafka_python_consume,
+        paced_produce,
+        latency,
+        requests,
+        echoes,
+        idle,
+        group,
+        metadata,
+    )
 }
 
 

@@ -5,6 +5,8 @@ returns the figures that the row promises. Beside them it may note how busy brok
 whose clients are busier than its broker says more about the clients (`Sample.notes`).
 """
 
+import shutil
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import Any
 import load
 import perf_tools
 import startup
+from brokers import Trouble
 from measure import Cost, Costing, rss_mb
 from sides import Target
 
@@ -35,6 +38,8 @@ class Effort:
     megabytes: int
     partitions: int
     """Of the scenario with very many."""
+    stored_megabytes: int = 20_000
+    """Of the scenario with much data."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,24 @@ def java_latency(target: Target, effort: Effort) -> Sample:
         target.drop(topic)
 
 
+# ------------------------------------------------------------------------------------------------- kafka-python
+
+
+def kafka_python_produce(target: Target, effort: Effort) -> Sample:
+    topic = target.topic(16)
+    try:
+        job = {"job": "kafka_python_produce", "topic": topic, "size": 1000, "seconds": effort.seconds}
+        return _bytes_sample(*_run(target, [job]))
+    finally:
+        target.drop(topic)
+
+
+def kafka_python_consume(target: Target, effort: Effort) -> Sample:
+    topic, records = _filled(target, effort.megabytes, 16)
+    job = {"job": "kafka_python_consume", "topic": topic, "records": records, "seconds": effort.seconds}
+    return _bytes_sample(*_run(target, [job]))
+
+
 # ----------------------------------------------------------------------------------------------------- many of it
 
 
@@ -253,6 +276,30 @@ def many_partitions(target: Target, effort: Effort) -> Sample:
         )
     finally:
         target.drop(topic)
+
+
+def much_stored(target: Target, effort: Effort) -> Sample:
+    """Throughput with much data in another topic, as a part of what it was with none; the median of five turns each."""
+    target.broker.start()
+
+    def throughputs() -> dict[str, float]:
+        turns = [
+            {
+                "produce": produce(target, effort).figures["throughput"],
+                "catch-up": catch_up(target, effort, consumers=1).figures["throughput"],
+            }
+            for _ in range(5)
+        ]
+        return {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+
+    before = throughputs()
+    stored = target.topic(16)
+    size = effort.stored_megabytes * 1_000_000
+    if (free := shutil.disk_usage(target.folder).free) < size * 1.2:
+        raise Trouble(f"the disk has room for {free / 1e9:.0f} GB only")
+    _run(target, [{"job": "produce", "topic": stored, "size": 10_000, "bytes": size}])
+    after = throughputs()
+    return Sample({name: after[name] / before[name] for name in before})
 
 
 def group_joins(target: Target, effort: Effort, *, members: int = 50) -> Sample:
@@ -340,6 +387,8 @@ def _table() -> list[Scenario]:
         Scenario("metadata", "metadata of 100 partitions", single, metadata),
         Scenario("java-produce", "Kafka's producer-perf-test, 1 KB", bulk, java_produce),
         Scenario("java-consume", "Kafka's consumer-perf-test, 1 KB", bulk, java_consume),
+        Scenario("kpython-produce", "kafka-python's producer, 1 KB", bulk, kafka_python_produce),
+        Scenario("kpython-consume", "kafka-python's consumer, 1 KB", bulk, kafka_python_consume),
         Scenario("java-latency", "Kafka's end-to-end latency tool", _milliseconds("mean"), java_latency),
         Scenario(
             "idle-connections",
@@ -354,6 +403,13 @@ def _table() -> list[Scenario]:
             "very many partitions",
             (Figure("created", "s", LOWER), THROUGHPUT, Figure("metadata", "ms", LOWER)),
             many_partitions,
+        ),
+        Scenario(
+            "stored",
+            "with 20 GB in another topic, against none",
+            (Figure("produce", "of before", HIGHER), Figure("catch-up", "of before", HIGHER)),
+            much_stored,
+            fresh=True,
         ),
         Scenario("group-50", "a group of 50 joins", (*seconds, Figure("broker CPU", "s", LOWER)), group_joins),
         Scenario("start", "start to first record", seconds, first_record, quick=True, fresh=True),

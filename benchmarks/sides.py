@@ -35,23 +35,32 @@ class Side:
 _JVM = ("-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35")
 DEFAULT_HEAP = ("-Xmx1G", "-Xms1G", *_JVM, "-XX:+ExplicitGCInvokesConcurrent")
 SMALL_HEAP = ("-Xms64m", "-Xmx256m", *_JVM)
+SETTINGS = {"log.segment.delete.delay.ms": "100"}
+"""Of all sides: what one sample wrote is gone before the next. Else each writes to memory that the machine has not
+touched for a minute, which on a virtual one costs several times what the broker does."""
+
+
+def _kafkapy(folder: Path, port: int) -> Broker:
+    return Kafkapy(folder, port=port, settings=SETTINGS)
+
+
+def _kafka(folder: Path, port: int) -> Broker:
+    return ApacheKafka(folder, port=port, settings=SETTINGS, heap=DEFAULT_HEAP)
+
+
+def _small_kafka(folder: Path, port: int) -> Broker:
+    return ApacheKafka(folder, port=port, settings=SETTINGS, heap=SMALL_HEAP)
+
+
 SIDES = {
     side.name: side
     for side in (
-        Side("kafkapy", lambda folder, port: Kafkapy(folder, port=port), warm=True),
-        Side("Apache Kafka", lambda folder, port: ApacheKafka(folder, port=port, heap=DEFAULT_HEAP), warm=True),
-        Side("kafkapy, cold", lambda folder, port: Kafkapy(folder, port=port), warm=False),
-        Side("Apache Kafka, cold", lambda folder, port: ApacheKafka(folder, port=port, heap=DEFAULT_HEAP), warm=False),
-        Side(
-            "Apache Kafka, small heap",
-            lambda folder, port: ApacheKafka(folder, port=port, heap=SMALL_HEAP),
-            warm=True,
-        ),
-        Side(
-            "Apache Kafka, small heap, cold",
-            lambda folder, port: ApacheKafka(folder, port=port, heap=SMALL_HEAP),
-            warm=False,
-        ),
+        Side("kafkapy", _kafkapy, warm=True),
+        Side("Apache Kafka", _kafka, warm=True),
+        Side("kafkapy, cold", _kafkapy, warm=False),
+        Side("Apache Kafka, cold", _kafka, warm=False),
+        Side("Apache Kafka, small heap", _small_kafka, warm=True),
+        Side("Apache Kafka, small heap, cold", _small_kafka, warm=False),
     )
 }
 
@@ -122,5 +131,11 @@ class Target:
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
 
     def drop(self, topic: str) -> None:
-        admin = self._admin()
-        admin.delete_topics([topic], request_timeout=120)[topic].result()
+        """Delete the topic, and return when its files are gone."""
+        admin = self._admin()  # must outlive its answer
+        admin.delete_topics([topic], request_timeout=DEADLINE_S)[topic].result()
+        deadline = time.monotonic() + DEADLINE_S
+        while any(True for _ in self.folder.glob(f"data/{topic}-*")):
+            if time.monotonic() > deadline:
+                raise Trouble(f"{self.side.name} keeps the files of a deleted topic")
+            time.sleep(0.05)
