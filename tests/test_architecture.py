@@ -17,6 +17,7 @@ FLOORS = {
     "errors": 0,
     "model": 0,
     "clock": 0,
+    "delayed": 0,
     "metrics": 0,
     "protocol": 1,
     "config": 1,
@@ -38,7 +39,7 @@ FLOORS = {
 }
 
 # The network carries bytes and is handed a dispatch function; it may not know the rooms.
-NETWORK_MAY_IMPORT = {"errors", "model", "clock", "metrics", "protocol", "config"}
+NETWORK_MAY_IMPORT = {"errors", "model", "clock", "delayed", "metrics", "protocol", "config"}
 
 # Machines are functions of (state, command, now): no I/O, no clock, no chance.
 PURE = (

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
+from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers import ALL, Route
 from kafkapy.handlers.context import Context, Rooms, Session
@@ -19,6 +20,8 @@ from kafkapy.protocol.messages import APIS, request_class, response_class
 from kafkapy.protocol.primitives import ProtocolError
 
 _log = logging.getLogger(__name__)
+
+Answer = Sequence[Any]
 
 _LENGTH = struct.Struct(">i")
 _ROUTES = {route.key: route for route in ALL}
@@ -38,8 +41,8 @@ class Registry:
         self._rooms = rooms
         self._handlers: dict[int, _Handler] = {}
 
-    async def dispatch(self, frame: memoryview, session: Session) -> Sequence[Any] | None:
-        """Answer one request: the buffers (and regions of files) to send, or None when there is no answer.
+    def dispatch(self, frame: memoryview, session: Session) -> Awaitable[Answer | Delayed[Answer] | None]:
+        """Answer one request: the buffers (and regions of files) to send, now or later; None when there is no answer.
 
         Raises ProtocolError for bytes that do not parse, and CloseConnection where Kafka would close.
         """
@@ -48,22 +51,12 @@ class Registry:
         handler = self._handlers.get(key) or self._load(header)
         ctx = Context(key, version, header.correlation_id, header.client_id, session, self._rooms)
         if not handler.route.min_version <= version <= handler.route.max_version:
-            return _answer_to_unserved_version(handler, header, frame, ctx)
+            return _at_once(_answer_to_unserved_version(handler, header, frame, ctx))
         try:
             request, _ = handler.request_class.decode(version, frame, header.body_offset)
         except ProtocolError as malformed:
             raise CloseConnection(f"{_described(header)} does not parse: {malformed}") from malformed
-        try:
-            response = await handler.handle(request, ctx)
-            return None if response is None else _framed(response, header, version)
-        except KafkaError as refusal:
-            problem = refusal
-        except CloseConnection:
-            raise
-        except Exception:  # noqa: BLE001  one request is lost, not the broker: the only catch of its kind
-            _log.exception("%s of %s failed", _described(header), session.peer_host)
-            problem = KafkaError(Error.UNKNOWN_SERVER_ERROR)
-        return _framed(handler.refuse(request, problem, ctx), header, version)
+        return _answer(handler.handle(request, ctx), handler, header, request, ctx)
 
     def _load(self, header: RequestHeader) -> _Handler:
         route = _ROUTES.get(header.api_key)
@@ -76,9 +69,41 @@ class Registry:
         return handler
 
 
-def _answer_to_unserved_version(
-    handler: _Handler, header: RequestHeader, frame: memoryview, ctx: Context
-) -> Sequence[Any]:
+async def _at_once(answer: Answer) -> Answer:
+    return answer
+
+
+async def _answer(
+    work: Awaitable[Any], handler: _Handler, header: RequestHeader, request: Any, ctx: Context
+) -> Answer | Delayed[Answer] | None:
+    """What a handler returns, or the API's error response when it refuses or fails, as bytes."""
+    try:
+        response = await work
+        if response is None:
+            return None
+        if type(response) is Delayed:
+            return _delayed(response, handler, header, request, ctx)
+        return _framed(response, header, ctx.api_version)
+    except KafkaError as refusal:
+        problem = refusal
+    except CloseConnection:
+        raise
+    except Exception:  # noqa: BLE001  one request is lost, not the broker: the only catch of its kind
+        _log.exception("%s of %s failed", _described(header), ctx.session.peer_host)
+        problem = KafkaError(Error.UNKNOWN_SERVER_ERROR)
+    return _framed(handler.refuse(request, problem, ctx), header, ctx.api_version)
+
+
+def _delayed(
+    waiting: Delayed[Any], handler: _Handler, header: RequestHeader, request: Any, ctx: Context
+) -> Delayed[Answer]:
+    async def attempt() -> Any:
+        return await _answer(waiting.attempt(), handler, header, request, ctx)
+
+    return Delayed(attempt, waiting.begin, waiting.abandon, waiting.deadline)
+
+
+def _answer_to_unserved_version(handler: _Handler, header: RequestHeader, frame: memoryview, ctx: Context) -> Answer:
     version = header.api_version
     if header.api_key == API_VERSIONS:
         # The client cannot know what is served before this very answer, so it gets one that all can read (KIP-511).
@@ -104,7 +129,7 @@ def _refuse_as_a_whole(request: Any, refusal: KafkaError, ctx: Context) -> Any:
     return response
 
 
-def _refused_old(header: RequestHeader, frame: memoryview) -> Sequence[Any]:
+def _refused_old(header: RequestHeader, frame: memoryview) -> Answer:
     """The answer to a version that is advertised and not served; only Produce has such."""
     from kafkapy.handlers.data.old_produce import refuse_old_version
 
@@ -112,9 +137,9 @@ def _refused_old(header: RequestHeader, frame: memoryview) -> Sequence[Any]:
     return [_LENGTH.pack(_LENGTH.size + len(body)), _LENGTH.pack(header.correlation_id), body]
 
 
-def _framed(response: Any, header: RequestHeader, version: int) -> Sequence[Any]:
+def _framed(response: Any, header: RequestHeader, version: int) -> Answer:
     out = bytearray(_LENGTH.size)
     encode_response_header(header.api_key, version, header.correlation_id, out)
-    buffers: Sequence[Any] = response.encode(version, out)
+    buffers: Answer = response.encode(version, out)
     _LENGTH.pack_into(out, 0, sum(map(len, buffers)) - _LENGTH.size)
     return buffers

@@ -1,18 +1,19 @@
 """Reads what a consumer asks for, waiting for more where it may.
 
 One store call reads all partitions in the request's order within the byte budget. If that is less than `min_bytes`,
-the request waits on a watch of its logs (a set entry per log, nothing that runs) until they grow or the time is over,
-and reads once more. Called by the Fetch handler.
+the answer is delayed: a watch of its logs (a set entry per log, nothing that runs) tells when they grow, and each time,
+and when the time is over, it reads once more. Called by the Fetch handler.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import trio
 
+from kafkapy.delayed import Delayed
 from kafkapy.errors import Error
 from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
-from kafkapy.storage.base import AbortedTransaction, Buffer, EpochEnd, Logs, Read, Region, Slice
+from kafkapy.storage.base import AbortedTransaction, Buffer, EpochEnd, Logs, Read, Region, Slice, Watch
 
 
 class Target(NamedTuple):
@@ -56,19 +57,42 @@ async def fetch(
     max_bytes: int,
     min_bytes: int,
     max_wait_ms: int,
-) -> list[Result]:
+) -> list[Result] | Delayed[list[Result]]:
     """Read the targets; `results[i]` answers `targets[i]`."""
     results = await _read(logs, targets, isolation, max_bytes)
     if max_wait_ms <= 0 or _is_enough(results, min_bytes):
         return results
-    with logs.watch([target.log for target in targets]) as watch, trio.move_on_after(max_wait_ms / 1000):
-        while True:
-            # The watch is open: what came between the last look and now is not missed.
-            results = await _read(logs, targets, isolation, max_bytes)
-            if _is_enough(results, min_bytes):
-                return results
-            await watch.changed()
-    return results
+    deadline = trio.current_time() + max_wait_ms / 1000
+    watch: Watch | None = None
+
+    async def attempt() -> list[Result] | None:
+        results = await _read(logs, targets, isolation, max_bytes)
+        if _is_enough(results, min_bytes) or trio.current_time() >= deadline:
+            abandon()
+            return results
+        return None
+
+    def begin(wake: Callable[[], None]) -> None:
+        nonlocal watch
+        watch = logs.watch([target.log for target in targets], wake)
+        if any(_has_moved(logs, target, result) for target, result in zip(targets, results, strict=True)):
+            wake()
+
+    def abandon() -> None:
+        if watch is not None:
+            watch.close()
+
+    return Delayed(attempt, begin, abandon, deadline)
+
+
+def _has_moved(logs: Logs, target: Target, result: Result) -> bool:
+    """Whether the log is another now than when it was read."""
+    bounds = logs.bounds(target.log)
+    return (
+        bounds is None
+        or bounds.high_watermark != result.high_watermark
+        or bounds.last_stable_offset != result.last_stable_offset
+    )
 
 
 async def _read(logs: Logs, targets: Sequence[Target], isolation: IsolationLevel, max_bytes: int) -> list[Result]:

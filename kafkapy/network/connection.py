@@ -8,23 +8,21 @@ Invariants
  4. Nothing is awaited that need not be: a request that is there, whose handler does not wait and whose answer the
     kernel takes, costs no trip through the scheduler. Only after a number of such steps the others get their turn.
 
-Called by the server, which hands in what to do with a frame.
+Called by the crew, one call at a time; the server hands in what to do with a frame.
 """
 
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 import trio
 
-from kafkapy.errors import CloseConnection
+from kafkapy.delayed import Delayed
 from kafkapy.protocol.frame import FrameReader
-from kafkapy.protocol.primitives import ProtocolError
-
-_log = logging.getLogger(__name__)
 
 Buffer = bytes | bytearray | memoryview
+_BUFFERS: Final = (bytes, bytearray, memoryview)
 
 
 class Region(Protocol):
@@ -37,13 +35,16 @@ class Region(Protocol):
 
 
 Answer = Sequence[Buffer | Region]
-Dispatch = Callable[[memoryview, Any], Awaitable[Answer | None]]
+Dispatch = Callable[[memoryview, Any], Awaitable[Answer | Delayed[Answer] | None]]
 
 _MAX_VECTOR: Final = 1024
 """IOV_MAX of Linux and macOS."""
 
 _STEPS_OF_A_TURN: Final = 16
 """Receives, answers and sends that a client gets in a row; a long one (1 MiB moved) takes about a millisecond."""
+
+_HELD_BYTES: Final = 64 * 1024
+"""Answers up to this size may wait for the end of the turn. A larger one takes long enough by itself."""
 
 
 class Peer(NamedTuple):
@@ -61,68 +62,132 @@ class Peer(NamedTuple):
 
 
 class Connection:
-    """A connected socket and the task that serves it."""
+    """A connected socket, and what has come in and is to go out."""
+
+    __slots__ = (
+        "_answer_size",
+        "_dispatch",
+        "_reader",
+        "_regions",
+        "_session",
+        "answer",
+        "closed",
+        "delayed",
+        "due",
+        "ended",
+        "last_active",
+        "peer",
+        "queued",
+        "scope",
+        "socket",
+        "stopping",
+        "wake",
+        "watched",
+    )
 
     def __init__(self, sock: socket.socket, peer: Peer, session: Any, dispatch: Dispatch, max_frame_size: int) -> None:
+        self.socket = sock
         self.peer = peer
-        self.scope = trio.CancelScope()
         self.last_active = trio.current_time()  # when bytes moved last, in either direction
-        self.busy = False  # from a request's last byte until its answer's last byte
-        self.stopping = False
-        self._socket = sock
+        self.answer: Sequence[Buffer] = ()  # is ready, and not sent yet
+        self.delayed: Delayed[Answer] | None = None  # the answer that the last request waits for
+        self.due = False  # it may be there
+        self.ended = False  # by the client
+        self.stopping = False  # takes no more requests
+        # the crew's
+        self.scope: trio.CancelScope | None = None  # of the task in whose hands it is
+        self.wake: Callable[[Connection], None]  # to be called when the delayed answer may be there
+        self.watched = True
+        self.queued = False
+        self.closed = False
         self._session = session
+        self._answer_size = 0
         self._dispatch = dispatch
         self._reader = FrameReader(max_frame_size)
-        self._steps = 0
-        self._more_to_receive = False
+        self._regions = 0  # sent without a wait
 
-    async def serve(self) -> None:
-        """Serve until the client leaves, breaks the protocol, or `scope` is cancelled."""
-        with self.scope:
-            try:
-                while not self.stopping:
-                    frame = self._reader.next_frame()
-                    if frame is not None:
-                        await self._answer(frame)
-                    elif not await self._receive():
-                        break
-                    await self._end_step()
-            except (ProtocolError, CloseConnection) as reason:
-                _log.info("closing the connection of %s: %s", self.peer, reason)
-            except OSError as reason:
-                _log.debug("lost the connection of %s: %s", self.peer, reason)
+    async def advance(self) -> bool:
+        """Receive, and answer what is whole; true when there is more to do at once.
 
-    async def _receive(self) -> bool:
-        """Receive some of what there is; false when the client has left."""
-        room = self._reader.writable()
-        while True:
-            # After an answer there is usually nothing yet. Asking costs more than waiting at once, except where the
-            # last receive left bytes behind.
-            if not self._more_to_receive:
-                await trio.lowlevel.wait_readable(self._socket)
-                self._steps = 0
-            try:
-                count = self._socket.recv_into(room)
-            except BlockingIOError:
-                self._more_to_receive = False
-                continue
-            self._more_to_receive = count == len(room)
-            self._reader.received(count)
-            self.last_active = trio.current_time()
-            return count > 0
+        The last answer stays in `answer`, for `send`. Raises ProtocolError, CloseConnection, OSError: it is over.
+        """
+        if self.delayed is not None:
+            return await self._try_delayed()
+        self.last_active = trio.current_time()
+        drained = False
+        for _ in range(_STEPS_OF_A_TURN):
+            frame = self._reader.next_frame()
+            if frame is not None:
+                if self.answer:
+                    await self.send()
+                if self.stopping:
+                    return False
+                answer = await self._dispatch(frame, self._session)
+                if isinstance(answer, Delayed):
+                    self.delayed, self.due = answer, False
+                    answer.begin(partial(self.wake, self))
+                    return self.due
+                if answer is not None:
+                    await self._hold_or_send(answer)
+            elif drained:
+                return False
+            else:
+                room = self._reader.writable()
+                try:
+                    count = self.socket.recv_into(room)
+                except BlockingIOError:
+                    return False
+                if not count:
+                    await self.send()
+                    self.ended = True
+                    return False
+                self._reader.received(count)
+                drained = count < len(room)
+        return True
 
-    async def _answer(self, frame: memoryview) -> None:
-        self.busy = True
-        answer = await self._dispatch(frame, self._session)
-        if answer is not None:
+    async def _try_delayed(self) -> bool:
+        delayed = self.delayed
+        if not self.due or delayed is None:
+            return False
+        self.due = False
+        answer = await delayed.attempt()
+        if answer is None:
+            return self.due  # something came while it was tried
+        self.delayed = None
+        await self._send(answer)  # this client has waited longest
+        return True  # there may be another request in the buffer
+
+    def send_at_once(self) -> bool:
+        """Send the answer that was held, if the kernel takes it all; true when it is gone. What fails is `send`'s."""
+        try:
+            sent = self.socket.sendmsg(self.answer)
+        except OSError:
+            return False
+        if sent == self._answer_size:
+            self.answer = ()
+            return True
+        self.answer = _after(self.answer, sent)
+        return False
+
+    async def send(self) -> bool:
+        """Send what is left of the answer that was held."""
+        answer, self.answer = self.answer, ()
+        await self._send_buffers(answer)
+        return False
+
+    async def _hold_or_send(self, answer: Answer) -> None:
+        buffers = [part for part in answer if isinstance(part, _BUFFERS)]
+        size = sum(map(len, buffers))
+        if len(buffers) == len(answer) <= _MAX_VECTOR and size <= _HELD_BYTES:
+            self.answer, self._answer_size = buffers, size
+        else:
             await self._send(answer)
-        self.busy = False
 
     async def _send(self, answer: Answer) -> None:
         """Hand an answer to the kernel: bytes in as few calls as may be, regions from where they lie."""
         buffers: list[Buffer] = []
         for part in answer:
-            if isinstance(part, bytes | bytearray | memoryview):
+            if isinstance(part, _BUFFERS):
                 buffers.append(part)
                 continue
             await self._send_buffers(buffers)
@@ -130,11 +195,10 @@ class Connection:
             await self._send_region(part)
         await self._send_buffers(buffers)
 
-    async def _send_buffers(self, pending: list[Buffer]) -> None:
+    async def _send_buffers(self, pending: Sequence[Buffer]) -> None:
         while pending:
             try:
-                pending = _after(pending, self._socket.sendmsg(pending[:_MAX_VECTOR]))
-                self.last_active = trio.current_time()
+                pending = _after(pending, self.socket.sendmsg(pending[:_MAX_VECTOR]))
             except BlockingIOError:
                 pass
             if pending:
@@ -144,27 +208,24 @@ class Connection:
         sent, size = 0, len(region)
         while sent < size:
             try:
-                sent += region.send(self._socket, sent)
-                self.last_active = trio.current_time()
+                sent += region.send(self.socket, sent)
             except BlockingIOError:
                 pass
             if sent < size:
                 await self._wait_writable()
-        await self._end_step()
+        self._regions += 1
+        if self._regions >= _STEPS_OF_A_TURN:
+            self._regions = 0
+            await trio.lowlevel.checkpoint()
 
     async def _wait_writable(self) -> None:
         """Wait until the kernel takes more. What it took in part filled its buffer: to try again at once is in vain."""
-        await trio.lowlevel.wait_writable(self._socket)
-        self._steps = 0
-
-    async def _end_step(self) -> None:
-        self._steps += 1
-        if self._steps >= _STEPS_OF_A_TURN:
-            self._steps = 0
-            await trio.lowlevel.checkpoint()
+        self.last_active = trio.current_time()
+        await trio.lowlevel.wait_writable(self.socket)
+        self._regions = 0
 
 
-def _after(buffers: list[Buffer], sent: int) -> list[Buffer]:
+def _after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
     """What is left of the buffers once `sent` bytes have gone."""
     for index, buffer in enumerate(buffers):
         if sent < len(buffer):

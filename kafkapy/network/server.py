@@ -15,6 +15,7 @@ import trio
 
 from kafkapy.model import Endpoint
 from kafkapy.network.connection import Connection, Dispatch, Peer
+from kafkapy.network.crew import Crew
 from kafkapy.network.listening import KERNEL_DEFAULT, listen
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Server:
         self._limits = limits
         self._open_session = open_session
         self._dispatch = dispatch
-        self._connections: set[Connection] = set()
+        self._crew = Crew(self._forget)
         self._per_ip: Counter[str] = Counter()
         self._waiting_for_an_end = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
@@ -54,14 +55,15 @@ class Server:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Accept and serve until cancelled. The sockets come from `bind` and are closed here. Raises PortTaken."""
-        async with trio.open_nursery() as connections:
-            connections.start_soon(self._sweep)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._crew.work)
+            nursery.start_soon(self._sweep)
             try:
                 with self._accepting:
-                    async with trio.open_nursery() as nursery:
+                    async with trio.open_nursery() as accepting:
                         listen(listeners, self._limits.socket_listen_backlog_size)
                         for endpoint, listener in listeners:
-                            nursery.start_soon(self._accept, endpoint, listener, connections)
+                            accepting.start_soon(self._accept, endpoint, listener)
                         task_status.started()
             finally:
                 for _, listener in listeners:
@@ -70,21 +72,21 @@ class Server:
     async def drain(self, grace_seconds: float) -> None:
         """Take no more connections and requests; return when those under way are answered, or the grace is over."""
         self._accepting.cancel()
-        for connection in self._connections:
-            connection.stopping = True
-            if not connection.busy:
-                connection.scope.cancel()
+        for connection in list(self._crew.connections):
+            self._crew.stop(connection)
         with trio.move_on_after(grace_seconds):
-            while self._connections:
+            while self._crew.connections:
                 await self._waiting_for_an_end.park()
 
-    async def _accept(self, endpoint: Endpoint, listener: socket.socket, connections: trio.Nursery) -> None:
+    async def _accept(self, endpoint: Endpoint, listener: socket.socket) -> None:
         failing = full = False
         while True:
             await trio.lowlevel.wait_readable(listener)
-            if len(self._connections) >= self._limits.max_connections:
+            if len(self._crew.connections) >= self._limits.max_connections:
                 if not full:
-                    _log.warning("%d connections are open, further ones wait (max.connections)", len(self._connections))
+                    _log.warning(
+                        "%d connections are open, further ones wait (max.connections)", len(self._crew.connections)
+                    )
                 full = True
                 await self._waiting_for_an_end.park()
                 continue
@@ -103,9 +105,9 @@ class Server:
             if failing:
                 _log.info("accepting connections at port %d again", endpoint.port)
             failing = full = False
-            self._admit(endpoint, sock, _plain(address[0]), address[1], connections)
+            self._admit(endpoint, sock, _plain(address[0]), address[1])
 
-    def _admit(self, endpoint: Endpoint, sock: socket.socket, host: str, port: int, connections: trio.Nursery) -> None:
+    def _admit(self, endpoint: Endpoint, sock: socket.socket, host: str, port: int) -> None:
         limits = self._limits
         limit = limits.max_connections_per_ip_overrides.get(host, limits.max_connections_per_ip)
         if self._per_ip[host] >= limit:
@@ -126,21 +128,16 @@ class Server:
         peer = Peer(endpoint.listener, endpoint.security_protocol, _plain(local[0]), local[1], host, port)
         session = self._open_session(peer)
         connection = Connection(sock, peer, session, self._dispatch, limits.socket_request_max_bytes)
-        self._connections.add(connection)
         self._per_ip[host] += 1
-        connections.start_soon(self._serve, connection, sock)
+        self._crew.add(connection)
 
-    async def _serve(self, connection: Connection, sock: socket.socket) -> None:
-        try:
-            await connection.serve()
-        finally:
-            sock.close()
-            self._connections.discard(connection)
-            host = connection.peer.peer_host
-            self._per_ip[host] -= 1
-            if not self._per_ip[host]:
-                del self._per_ip[host]
-            self._waiting_for_an_end.unpark_all()
+    def _forget(self, connection: Connection) -> None:
+        """The connection has ended."""
+        host = connection.peer.peer_host
+        self._per_ip[host] -= 1
+        if not self._per_ip[host]:
+            del self._per_ip[host]
+        self._waiting_for_an_end.unpark_all()
 
     async def _sweep(self) -> None:
         """Close connections on which nothing has moved for connections.max.idle.ms.
@@ -153,11 +150,13 @@ class Server:
         idle_seconds = self._limits.connections_max_idle_ms / 1000
         while True:
             await trio.sleep(max(idle_seconds / _SWEEPS_PER_TIMEOUT, _ACCEPT_PAUSE_SECONDS))
-            oldest = trio.current_time() - idle_seconds
-            for connection in self._connections:
-                if connection.last_active < oldest:
-                    _log.info("closing the idle connection of %s", connection.peer)
-                    connection.scope.cancel()
+            self._end_idle(trio.current_time() - idle_seconds)
+
+    def _end_idle(self, oldest: float) -> None:
+        for connection in list(self._crew.connections):
+            if connection.last_active < oldest:
+                _log.info("closing the idle connection of %s", connection.peer)
+                self._crew.end(connection)
 
 
 def _plain(host: str) -> str:

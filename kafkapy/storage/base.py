@@ -17,12 +17,11 @@ Invariants of every store
 The methods are coroutines so that a store may go to a disk or a network; one that need not wait does not yield.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from socket import socket
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 from kafkapy.errors import Error
 from kafkapy.model import NO_TIMESTAMP, IsolationLevel, LogId
@@ -167,16 +166,10 @@ class Place(NamedTuple):
 
 
 class Watch(Protocol):
-    """Wakes when any of the watched logs grew, was deleted, or moved its stable offset. Use as a context manager."""
+    """An open watch of some logs."""
 
-    async def changed(self) -> None:
-        """Return as soon as something happened since the watch was opened or since `changed` last returned."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None:
+        """Wake no more."""
 
 
 class Logs(Protocol):
@@ -233,5 +226,8 @@ class Logs(Protocol):
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget idempotent producers that have been silent for `expiration_ms` (producer.id.expiration.ms)."""
 
-    def watch(self, logs: Sequence[LogId]) -> Watch:
-        """Watch these logs. Open the watch before the last look, or a wake can be missed."""
+    def watch(self, logs: Sequence[LogId], wake: Callable[[], None]) -> Watch:
+        """Call `wake` each time that any of these logs grew, was deleted, or moved its stable offset, until closed.
+
+        What comes before the watch is opened is not told: look once more after that. `wake` only takes note.
+        """

@@ -4,7 +4,7 @@ The reference for the other stores, and what `kafkapy start --memory` and most t
 """
 
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -202,8 +202,8 @@ class MemoryLogs:
     def place(self) -> Place:
         return Place("memory")
 
-    def watch(self, logs: Sequence[LogId]) -> Watch:
-        return self._watchers.watch(logs)
+    def watch(self, logs: Sequence[LogId], wake: Callable[[], None]) -> Watch:
+        return self._watchers.watch(logs, wake)
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         for log in self._logs.values():

@@ -1,17 +1,20 @@
-"""What a request may cost, in things that can be counted on any machine: calls into the kernel, and turns of the loop.
+"""What a request may cost, in what can be counted on any machine: calls into the kernel, steps of the loop, copies.
 
-Trio waits for a socket by one call that arms it and one that waits for all. A budget that grows is a decision, not an
-accident.
+The broker waits for all sockets at once, by an epoll of its own for which trio waits: one call that arms trio's, one
+that waits, one that asks which sockets. A budget that grows is a decision, not an accident.
 """
 
+import contextlib
 import socket
 import struct
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import pytest
 import trio
 
 from kafkapy.protocol.header import encode_request_header
@@ -107,16 +110,10 @@ async def costs(port: int, frame: bytes) -> dict[str, float]:
 async def budgeted(
     start_broker: StartBroker, make: Callable[[str], bytes], budget: dict[str, float], *, fill: bytes = b""
 ) -> None:
-    topic = CreateTopicsRequest.CreatableTopic(name="t", num_partitions=1, replication_factor=1)
     async with start_broker() as broker:
-
-        def prepare() -> None:
-            with socket.create_connection(("127.0.0.1", broker.port)) as client:
-                exchange(client, frame_of(CreateTopicsRequest(topics=[topic], timeout_ms=5000), 5))
-                if fill:
-                    exchange(client, fill)
-
-        await trio.to_thread.run_sync(prepare)
+        await trio.to_thread.run_sync(make_topic, broker.port)
+        if fill:
+            await trio.to_thread.run_sync(asked, broker.port, fill)
         found = await costs(broker.port, make("t"))
     over = {name: count for name, count in found.items() if count > budget.get(name, 0) * TOLERANCE + 0.1}
     assert not over, f"beyond the budget {budget}: {over}"
@@ -124,16 +121,101 @@ async def budgeted(
 
 
 async def test_a_small_produce(start_broker: StartBroker) -> None:
-    budget = {"receive": 1, "write": 1, "send": 1, "wait": 1, "arm": 1, "hop": 1}
+    budget = {"receive": 1, "write": 1, "send": 1, "wait": 2, "arm": 1, "hop": 1}
     await budgeted(start_broker, lambda topic: produce(topic, 100), budget)
 
 
 async def test_a_small_fetch(start_broker: StartBroker) -> None:
-    budget = {"receive": 1, "read": 1, "send": 1, "wait": 1, "arm": 1, "hop": 1}
+    budget = {"receive": 1, "read": 1, "send": 1, "wait": 2, "arm": 1, "hop": 1}
     await budgeted(start_broker, lambda topic: fetch(topic, 1000), budget, fill=produce("t", 100))
 
 
 async def test_a_fetch_of_a_larger_batch(start_broker: StartBroker) -> None:
     size = 30_000  # what a socket takes at once, whatever its buffers
-    budget = {"receive": 1, "read": 1, "send": 1, "wait": 1, "arm": 1, "hop": 1}
+    budget = {"receive": 1, "read": 1, "send": 1, "wait": 2, "arm": 1, "hop": 1}
     await budgeted(start_broker, lambda topic: fetch(topic, 2 * size), budget, fill=produce("t", size))
+
+
+async def test_many_small_produces_at_once(start_broker: StartBroker) -> None:
+    """Who comes together shares the waiting."""
+    connections, rounds = 20, 20
+    counting = Counting()
+
+    def client(port: int) -> None:
+        frame = produce("t", 100)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(connections)]
+
+            def send() -> None:  # on the broker's own thread, so that it sees all or none of them
+                for each in clients:
+                    each.sendall(frame)
+
+            for number in range(rounds + 2):
+                if number == 2:
+                    trio.from_thread.run_sync(counting.begin)
+                trio.from_thread.run_sync(send)
+                for each in clients:
+                    (size,) = struct.unpack(">i", each.recv(4, socket.MSG_WAITALL))
+                    each.recv(size, socket.MSG_WAITALL)
+            trio.from_thread.run_sync(counting.end)
+
+    async with start_broker() as broker:
+        await trio.to_thread.run_sync(make_topic, broker.port)
+        await trio.to_thread.run_sync(client, broker.port)
+    found = {name: count / connections / rounds for name, count in counting.counts.items()}
+    for once in ("receive", "write", "send"):
+        assert found[once] <= TOLERANCE
+    for shared in ("wait", "arm", "hop"):
+        assert found[shared] <= 0.3, f"{shared}: {found[shared]}"
+
+
+async def memory_of(port: int, frame: bytes, answer_size: int) -> int:
+    """How much memory one such request takes at its peak, once everything is warm, in bytes."""
+    peaks: list[int] = []
+
+    def client() -> None:
+        answer = bytearray(answer_size + 4)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            for number in range(12):
+                if number == 10:
+                    trio.from_thread.run_sync(tracemalloc.start)
+                if number == 11:
+                    tracemalloc.reset_peak()
+                before, _ = tracemalloc.get_traced_memory()
+                connection.sendall(frame)
+                assert connection.recv_into(answer, 0, socket.MSG_WAITALL) == len(answer)
+                _, peak = tracemalloc.get_traced_memory()
+                peaks.append(peak - before)
+            trio.from_thread.run_sync(tracemalloc.stop)
+
+    await trio.to_thread.run_sync(client)
+    return peaks[-1]
+
+
+@pytest.mark.parametrize(
+    ("what", "size", "copies"), [("produce", 500_000, 0), ("fetch", 30_000, 1), ("fetch", 500_000, 0)]
+)
+async def test_records_are_copied_as_rarely_as_can_be(
+    start_broker: StartBroker, what: str, size: int, copies: int
+) -> None:
+    """Between the socket and the page cache; the kernel's own copies aside."""
+    async with start_broker() as broker:
+        await trio.to_thread.run_sync(make_topic, broker.port)
+        frame = produce("t", size)
+        answer = await trio.to_thread.run_sync(asked, broker.port, frame)
+        if what == "fetch":
+            frame = fetch("t", size + 1000)
+            answer = await trio.to_thread.run_sync(asked, broker.port, frame)
+            assert len(answer) > size
+        peak = await memory_of(broker.port, frame, len(answer))
+    assert peak <= copies * size + 40_000
+
+
+def make_topic(port: int) -> None:
+    topic = CreateTopicsRequest.CreatableTopic(name="t", num_partitions=1, replication_factor=1)
+    asked(port, frame_of(CreateTopicsRequest(topics=[topic], timeout_ms=5000), 5))
+
+
+def asked(port: int, frame: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        return exchange(client, frame)

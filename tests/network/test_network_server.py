@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import logging
 import socket
 import struct
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 import trio
 
+from kafkapy.delayed import Delayed
+from kafkapy.errors import CloseConnection
 from kafkapy.model import Endpoint
-from kafkapy.network.connection import Peer
+from kafkapy.network.connection import Connection, Peer
 from kafkapy.network.listening import CannotListen, PortTaken, bind
 from kafkapy.network.server import Limits, Server
 
@@ -98,6 +101,163 @@ async def test_a_client_that_never_lets_up_does_not_starve_the_others() -> None:
         while b"m" not in answered:
             await trio.lowlevel.checkpoint()
         assert answered.count(b"g") <= 100
+
+
+async def test_who_waits_does_not_hold_up_the_others() -> None:
+    go_on = trio.Event()
+
+    async def patient(frame: memoryview, session: Any) -> list[Any]:
+        said = bytes(frame)
+        if said == b"wait":
+            await go_on.wait()
+        return [framed(said)]
+
+    async with serving(patient) as running:
+        waiting = [await running.connect() for _ in range(20)]
+        for stream in waiting:
+            await stream.send_all(framed(b"wait") + framed(b"next")[:6])
+        other = await running.connect()
+        for _ in range(100):
+            await other.send_all(framed(b"go"))
+            assert await receive(other, 6) == framed(b"go")
+        for stream in waiting:  # what is sent meanwhile is served in its turn
+            await stream.send_all(b"xt")
+        go_on.set()
+        for stream in waiting:
+            assert await receive(stream, 16) == framed(b"wait") + framed(b"next")
+
+
+async def test_answers_come_in_the_order_of_the_requests() -> None:
+    async def some_wait(frame: memoryview, session: Any) -> list[Any]:
+        said = bytes(frame)
+        if said[0] % 3 == 0:
+            await trio.lowlevel.checkpoint()
+        return [framed(said * (1 + 100_000 * (said[0] % 5 == 0)))]
+
+    async with serving(some_wait) as running:
+        stream = await running.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, b"".join(framed(bytes([i])) for i in range(200)))
+            for i in range(200):
+                wanted = framed(bytes([i]) * (1 + 100_000 * (i % 5 == 0)))
+                assert await receive(stream, len(wanted)) == wanted
+
+
+async def test_a_client_that_only_stopped_sending_gets_its_answers() -> None:
+    async with serving(echo) as running:
+        stream = await running.connect()
+        await stream.send_all(framed(b"x") * 100)
+        await stream.send_eof()
+        assert await receive(stream, 500) == framed(b"x") * 100
+        assert await ends(stream)
+
+
+async def test_who_has_gone_leaves_nothing_behind() -> None:
+    """Not even until the next collection: connections come and go by the thousand, and each has its buffer."""
+    gc.collect()
+    gc.disable()
+    try:
+        later = Later()
+        async with serving(later.dispatch, Limits(connections_max_idle_ms=100)) as running:
+            for said in (b"x", b"later", b"bye") * 10:
+                stream = await running.connect()
+                await stream.send_all(framed(said))
+                if said != b"later":
+                    await stream.receive_some()
+                await stream.aclose()
+            await running.server.drain(5)
+            later.wakes.clear()
+            assert not [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+    finally:
+        gc.enable()
+
+
+class Later:
+    """Answers that are delayed until the test says so; their deadlines are two seconds away."""
+
+    def __init__(self) -> None:
+        self.wakes: list[Callable[[], None]] = []
+        self.abandoned = 0
+        self.attempts = 0
+        self.there = False
+
+    async def dispatch(self, frame: memoryview, session: Any) -> Any:
+        said = bytes(frame)
+        if said == b"bye":
+            raise CloseConnection("as the client wants")
+        if said != b"later":
+            return [framed(said)]
+        deadline = trio.current_time() + 2
+
+        async def attempt() -> list[Any] | None:
+            self.attempts += 1
+            await trio.lowlevel.checkpoint()
+            return [framed(b"there" if self.there else b"over!")] if self.there or self.is_over(deadline) else None
+
+        return Delayed(attempt, self.wakes.append, self.abandon, deadline)
+
+    @staticmethod
+    def is_over(deadline: float) -> bool:
+        return trio.current_time() >= deadline
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+
+async def test_a_delayed_answer_is_tried_when_something_moved() -> None:
+    later = Later()
+    async with serving(later.dispatch) as running:
+        stream = await running.connect()
+        for _ in range(2):
+            await stream.send_all(framed(b"later") + framed(b"next")[:3])
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(framed(b"next")[3:])
+            later.there, before = False, later.attempts
+            later.wakes[-1]()
+            later.wakes[-1]()
+            await trio.testing.wait_all_tasks_blocked()
+            assert later.attempts == before + 1
+            later.there = True
+            later.wakes[-1]()
+            assert await receive(stream, 17) == framed(b"there") + framed(b"next")
+
+
+async def test_a_delayed_answer_comes_at_its_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    later = Later()
+    async with serving(later.dispatch) as running:
+        first, second = await running.connect(), await running.connect()
+        for stream in (first, second):
+            began = trio.current_time()
+            await stream.send_all(framed(b"later"))
+            assert await receive(stream, 9) == framed(b"over!")
+            assert trio.current_time() == began + 2
+
+
+async def test_a_delayed_answer_that_nobody_wants_is_abandoned() -> None:
+    later = Later()
+    async with serving(later.dispatch, Limits(connections_max_idle_ms=100)) as running:
+        stream = await running.connect()
+        await stream.send_all(framed(b"later"))
+        assert await ends(stream)  # it was idle for too long
+        assert later.abandoned == 1
+        stream = await running.connect()
+        await stream.send_all(framed(b"later"))
+        await trio.testing.wait_all_tasks_blocked()
+    assert later.abandoned == 2
+
+
+async def test_a_stop_waits_for_delayed_answers() -> None:
+    later = Later()
+    async with serving(later.dispatch) as running, trio.open_nursery() as nursery:
+        stream = await running.connect()
+        await stream.send_all(framed(b"later") + framed(b"next"))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(running.server.drain, 60)
+        await trio.testing.wait_all_tasks_blocked()
+        later.there = True
+        later.wakes[0]()
+        assert await receive(stream, 9) == framed(b"there")
+        assert await ends(stream)
 
 
 @pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 5000])

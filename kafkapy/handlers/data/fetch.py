@@ -10,9 +10,10 @@ refused for each partition (NOT_LEADER_OR_FOLLOWER).
 from collections.abc import Sequence
 
 from kafkapy.cluster.image import PartitionInfo, TopicInfo
+from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
-from kafkapy.log.fetch_session import NO_SESSION, News, PartitionKey, Wanted
+from kafkapy.log.fetch_session import NO_SESSION, FetchContext, News, PartitionKey, Wanted
 from kafkapy.log.fetching import Result, Target, fetch
 from kafkapy.model import IsolationLevel
 from kafkapy.protocol.messages.fetch import FetchRequest, FetchResponse
@@ -26,7 +27,7 @@ _ZSTD_FROM_VERSION = 10
 _REPLICA_STATE_FROM_VERSION = 15
 
 
-async def handle(request: FetchRequest, ctx: Context) -> FetchResponse:
+async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed[FetchResponse]:
     try:
         context = ctx.rooms.fetch_sessions.open(
             session_id=request.session_id,
@@ -42,7 +43,51 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse:
         )
     except KafkaError as refusal:
         return FetchResponse(error_code=refusal.error, session_id=NO_SESSION)
-    outcomes = await _outcomes(request, context.wanted, ctx)
+    outcomes: list[tuple[PartitionKey, Result]] = []
+    targets: list[Target] = []
+    places: list[int] = []
+    for one in context.wanted:
+        target = _target(one, request, ctx)
+        if isinstance(target, Target):
+            places.append(len(outcomes))
+            targets.append(target)
+            outcomes.append((one.key, Result()))
+        else:
+            # Only what is not there at all is answered with a list of aborted transactions, an empty one.
+            unread = target is Error.NOT_LEADER_OR_FOLLOWER
+            outcomes.append((one.key, Result(target, aborted=None if unread else ())))
+
+    def packed(results: Sequence[Result]) -> FetchResponse:
+        for place, result in zip(places, results, strict=True):
+            outcomes[place] = (outcomes[place][0], result)
+        return _response(context, outcomes)
+
+    if not targets:
+        return packed(())
+    # An error of any partition is news that must not wait.
+    results = await _fetch(
+        request, targets, ctx, max_wait_ms=request.max_wait_ms if len(targets) == len(outcomes) else 0
+    )
+    return results.then(packed) if isinstance(results, Delayed) else packed(results)
+
+
+async def _fetch(
+    request: FetchRequest, targets: Sequence[Target], ctx: Context, *, max_wait_ms: int
+) -> list[Result] | Delayed[list[Result]]:
+    committed = request.isolation_level == 1
+    max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
+    return await fetch(
+        ctx.rooms.logs,
+        targets,
+        isolation=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
+        max_bytes=max_bytes,
+        min_bytes=min(request.min_bytes, max_bytes),
+        max_wait_ms=max_wait_ms,
+    )
+
+
+def _response(context: FetchContext, outcomes: Sequence[tuple[PartitionKey, Result]]) -> FetchResponse:
+    """What the session lets be told of these outcomes."""
     told = context.select((key, _news(result)) for key, result in outcomes)
     response = FetchResponse(session_id=context.session_id)
     last: TopicResponse | None = None
@@ -69,39 +114,6 @@ def _wanted(request: FetchRequest) -> list[Wanted]:
         for topic in request.topics
         for partition in topic.partitions
     ]
-
-
-async def _outcomes(request: FetchRequest, wanted: Sequence[Wanted], ctx: Context) -> list[tuple[PartitionKey, Result]]:
-    """What each wanted partition gets, in order."""
-    outcomes: list[tuple[PartitionKey, Result]] = []
-    targets: list[Target] = []
-    places: list[int] = []
-    for one in wanted:
-        target = _target(one, request, ctx)
-        if isinstance(target, Target):
-            places.append(len(outcomes))
-            targets.append(target)
-            outcomes.append((one.key, Result()))
-        else:
-            # Only what is not there at all is answered with a list of aborted transactions, an empty one.
-            unread = target is Error.NOT_LEADER_OR_FOLLOWER
-            outcomes.append((one.key, Result(target, aborted=None if unread else ())))
-    if targets:
-        max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
-        results = await fetch(
-            ctx.rooms.logs,
-            targets,
-            isolation=IsolationLevel.READ_COMMITTED
-            if request.isolation_level == 1
-            else IsolationLevel.READ_UNCOMMITTED,
-            max_bytes=max_bytes,
-            min_bytes=min(request.min_bytes, max_bytes),
-            # An error of any partition is news that must not wait.
-            max_wait_ms=request.max_wait_ms if len(targets) == len(outcomes) else 0,
-        )
-        for place, result in zip(places, results, strict=True):
-            outcomes[place] = (outcomes[place][0], result)
-    return outcomes
 
 
 def _target(wanted: Wanted, request: FetchRequest, ctx: Context) -> Target | Error:

@@ -70,11 +70,12 @@ def _whole_error(request: ProduceRequest) -> Error:
     """What is wrong with the request as a whole, and so with each of its partitions."""
     if request.acks not in (-1, 0, 1):
         return Error.INVALID_REQUIRED_ACKS
-    batches = [partition.records for topic in request.topic_data for partition in topic.partition_data]
-    if any(batch is None for batch in batches):
-        raise CloseConnection("a produce request without records")
-    if request.transactional_id is None and any(is_transactional(batch) for batch in batches if batch is not None):
-        return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    for topic in request.topic_data:
+        for partition in topic.partition_data:
+            if partition.records is None:
+                raise CloseConnection("a produce request without records")
+            if request.transactional_id is None and is_transactional(partition.records):
+                return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     return Error.NONE
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -301,8 +301,8 @@ class EmbeddedLogs:
         for partition in self._partitions.values():
             partition.head.expire(now_ms, expiration_ms)
 
-    def watch(self, logs: Sequence[LogId]) -> Watch:
-        return self._watchers.watch(logs)
+    def watch(self, logs: Sequence[LogId], wake: Callable[[], None]) -> Watch:
+        return self._watchers.watch(logs, wake)
 
     # -- opening and closing
 

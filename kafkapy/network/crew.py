@@ -1,0 +1,284 @@
+"""The tasks that serve all connections: one waits for every socket at once, and few do what there is to do.
+
+The pattern is leader and followers. In a turn a task takes all connections that have something to read, runs each
+request's handler, and sends the answers last: a hundred small requests then cost one trip through the scheduler, and
+the kernel, which is slow at waking clients one by one, wakes many while the first of them is still getting up. A
+handler may wait for whatever it likes: before a turn begins another task is told to go on from there should it come to
+run, which it does only if the first one waits.
+
+Invariants
+ 1. At most one task waits for the sockets. When none does, one is running, or told to run.
+ 2. A connection is in the hands of at most one task; what arrives for it meanwhile stays in its socket.
+ 3. No connection gets a second step of a turn before all others that were ready had their first.
+
+Called by the server, which adds connections and is told when one has ended.
+"""
+
+import logging
+import selectors
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final, TypeVar
+
+import trio
+
+from kafkapy.errors import CloseConnection
+from kafkapy.network.alarms import Alarms
+from kafkapy.network.connection import Connection
+from kafkapy.protocol.primitives import ProtocolError
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_IDLE_KEPT: Final = 8
+"""So many tasks without work are kept for the next handlers that wait."""
+
+_ANSWERS_HELD: Final = 32
+"""So many connections' answers wait for each other at most: about a millisecond's work."""
+
+
+class _Worker:
+    """One task of the crew. It is ended alone by `scope`, while a connection that must end is in its hands."""
+
+    __slots__ = ("scope", "task")
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.task = trio.lowlevel.current_task()
+
+
+class Crew:
+    """All tasks that serve connections, and the connections that they serve."""
+
+    def __init__(self, ended: Callable[[Connection], None]) -> None:
+        self.connections: set[Connection] = set()
+        self._ended = ended
+        self._nursery: trio.Nursery
+        self._selector = selectors.DefaultSelector()
+        self._ready: deque[Connection] = deque()  # to be served in this turn
+        self._again: list[Connection] = []  # have more, and wait for the next turn
+        self._outbox: deque[Connection] = deque()  # have answers to send
+        self._alarms: Alarms[Connection] = Alarms()
+        self._nap = trio.CancelScope()  # until the next alarm
+        self._idle: list[_Worker] = []
+        self._watched = False
+        self._called = False
+        self._busy = False  # a worker runs, and will look at what is ready before it waits
+
+    async def work(self) -> None:
+        """Serve all connections that are added, until cancelled; then all of them are closed."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._call()
+                self._nursery.start_soon(self._ring)
+        finally:
+            for connection in list(self.connections):
+                self._close(connection)
+            trio.lowlevel.notify_closing(self._selector.fileno())
+            self._selector.close()
+
+    def add(self, connection: Connection) -> None:
+        """Serve this connection until it ends."""
+        self.connections.add(connection)
+        connection.wake = self._wake
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+
+    def end(self, connection: Connection) -> None:
+        """End the connection, whatever it is at."""
+        if connection.scope is not None:
+            connection.scope.cancel()  # whose hands it is in closes it
+        else:
+            self._close(connection)
+
+    def stop(self, connection: Connection) -> None:
+        """End the connection once the request under way is answered."""
+        connection.stopping = True
+        if connection.scope is None and not connection.answer and connection.delayed is None:
+            self._close(connection)
+
+    # -- delayed answers
+
+    def _wake(self, connection: Connection) -> None:
+        """The delayed answer may be there."""
+        connection.due = True
+        if connection.scope is None and not connection.queued:
+            connection.queued = True
+            self._ready.append(connection)
+            if not self._busy:
+                self._call()
+
+    async def _ring(self) -> None:
+        """Wake those whose time is over."""
+        while True:
+            with trio.CancelScope(deadline=self._alarms.next) as self._nap:
+                await trio.sleep_forever()
+            for connection in self._alarms.due(trio.current_time()):
+                self._wake(connection)
+
+    # -- who does what
+
+    def _call(self) -> None:
+        """Have one more worker run; it finds out for itself what there is to do."""
+        if self._called:
+            return
+        self._called = True
+        if self._idle:
+            trio.lowlevel.reschedule(self._idle.pop().task)
+        else:
+            self._nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
+        worker = _Worker()
+        self._called = False
+        with worker.scope:
+            while not worker.scope.cancel_called:
+                if self._ready or self._outbox:
+                    await self._take_turn(worker)
+                elif not self._watched:
+                    await self._watch()
+                elif self._again:
+                    await trio.lowlevel.checkpoint()
+                    self._take_again()
+                elif len(self._idle) < _IDLE_KEPT:
+                    await self._rest(worker)
+                else:
+                    return
+        self._call()
+
+    async def _rest(self, worker: _Worker) -> None:
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._idle.remove(worker)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._idle.append(worker)
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        self._called = False
+
+    async def _watch(self) -> None:
+        """Wait until a connection has something to read, and begin a turn."""
+        self._watched = True
+        try:
+            if self._again:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(self._selector.fileno())
+        finally:
+            self._watched = False
+        self._take_again()
+        for key, _ in self._selector.select(0):
+            connection: Connection = key.data
+            if connection.scope is not None or connection.delayed is not None:
+                self._selector.unregister(connection.socket)
+                connection.watched = False
+            elif not connection.queued:
+                connection.queued = True
+                self._ready.append(connection)
+
+    def _take_again(self) -> None:
+        self._ready.extend(self._again)
+        self._again.clear()
+
+    # -- a turn
+
+    async def _take_turn(self, worker: _Worker) -> None:
+        self._busy = True
+        while self._ready and not worker.scope.cancel_called:
+            connection = self._ready.popleft()
+            connection.queued = False
+            if connection.closed:
+                continue
+            more = await self._serve(connection, worker, connection.advance)
+            if more:
+                connection.queued = True
+                self._again.append(connection)
+            if connection.answer:
+                self._outbox.append(connection)
+                if len(self._outbox) >= _ANSWERS_HELD:
+                    await self._send_answers(worker)
+        await self._send_answers(worker)
+        self._busy = False
+
+    def _hand_over(self) -> None:
+        """The worker that runs has to wait: have another one go on."""
+        self._busy = False
+        self._call()
+
+    async def _send_answers(self, worker: _Worker) -> None:
+        while self._outbox and not worker.scope.cancel_called:
+            connection = self._outbox.popleft()
+            if not connection.closed and (not connection.send_at_once() or connection.stopping):
+                await self._serve(connection, worker, connection.send)
+
+    async def _serve(
+        self, connection: Connection, worker: _Worker, act: Callable[[], Coroutine[Any, Any, bool]]
+    ) -> bool:
+        """Have the connection do something, with all that can come of it; whether it has more to do at once."""
+        connection.scope = worker.scope
+        had_waited = connection.delayed is not None
+        try:
+            more = await _noticed(act(), self._hand_over)
+        except (ProtocolError, CloseConnection) as reason:
+            _log.info("closing the connection of %s: %s", connection.peer, reason)
+            self._close(connection)
+            return False
+        except OSError as reason:
+            _log.debug("lost the connection of %s: %s", connection.peer, reason)
+            self._close(connection)
+            return False
+        except BaseException:
+            self._close(connection)
+            raise
+        finally:
+            connection.scope = None
+        if connection.ended or worker.scope.cancel_called:
+            self._close(connection)
+            return False
+        if connection.delayed is not None:
+            self._set_alarm(connection, connection.delayed.deadline)
+            return more
+        if had_waited:
+            self._alarms.clear(connection)
+        if connection.stopping and not connection.answer:
+            self._close(connection)
+            return False
+        if not connection.watched:
+            connection.watched = True
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        return more
+
+    def _set_alarm(self, connection: Connection, deadline: float) -> None:
+        self._alarms.set(connection, deadline)
+        if deadline < self._nap.deadline:
+            self._nap.deadline = deadline
+
+    def _close(self, connection: Connection) -> None:
+        if connection.watched:
+            self._selector.unregister(connection.socket)
+        if connection.delayed is not None:
+            connection.delayed.abandon()
+            connection.delayed = None
+        self._alarms.forget(connection)
+        connection.closed = True
+        connection.socket.close()
+        self.connections.discard(connection)
+        self._ended(connection)
+
+
+@types.coroutine
+def _noticed(work: Coroutine[Any, Any, T], waits: Callable[[], None]) -> Generator[Any, Any, T]:
+    """Await `work`; `waits` is called before the first time that it really waits."""
+    try:
+        trap = work.send(None)
+        waits()
+        while True:
+            try:
+                sent = yield trap
+            except BaseException as thrown:  # noqa: BLE001  the work's own, a cancellation for one
+                trap = work.throw(thrown)
+            else:
+                trap = work.send(sent)
+    except StopIteration as done:
+        result: T = done.value
+        return result
