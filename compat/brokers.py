@@ -206,9 +206,14 @@ class Kafkapy(Broker):
     @staticmethod
     @functools.cache
     def version() -> str:
-        """The commit of this working tree when it was first asked for: a run writes its results into the tree."""
-        command = ["git", "describe", "--always", "--dirty"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        """The commit of this working tree; dirty when the broker's own code is not what was committed."""
+
+        def git(*arguments: str) -> str:
+            done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+            return done.stdout.strip()
+
+        changed = git("status", "--porcelain", "--", "kafkapy")
+        return git("describe", "--always") + ("-dirty" if changed else "")
 
 
 class ApacheKafka(Broker):
