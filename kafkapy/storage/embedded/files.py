@@ -25,14 +25,27 @@ MAX_OPEN_FILES: Final = 512
 """Leaves room for connections under the usual limit of 1,024 descriptors."""
 
 
+class _OpenFile:
+    """A descriptor that is closed once nobody holds it: neither the pool, nor a region that is yet to be sent."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
 class FileRegion:
-    """A part of a file that is sent from where it lies; keeps the file open until then."""
+    """A part of a file that is sent from where it lies, even if the file is removed before."""
 
-    __slots__ = ("_descriptor", "_position", "_size")
+    __slots__ = ("_file", "_position", "_size")
 
-    def __init__(self, path: str, position: int, size: int) -> None:
-        self._descriptor = -1
-        self._descriptor = os.open(path, os.O_RDONLY)
+    def __init__(self, file: _OpenFile, position: int, size: int) -> None:
+        self._file = file
         self._position = position
         self._size = size
 
@@ -41,14 +54,10 @@ class FileRegion:
 
     def send(self, sock: socket, skip: int) -> int:
         """See `storage.base.Region`."""
-        sent = os.sendfile(sock.fileno(), self._descriptor, self._position + skip, self._size - skip)
+        sent = os.sendfile(sock.fileno(), self._file.descriptor, self._position + skip, self._size - skip)
         if not sent:
             raise OSError("a log file is shorter than it was")
         return sent
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
 
 
 class Disk:
@@ -56,7 +65,7 @@ class Disk:
 
     def __init__(self, max_open_files: int = MAX_OPEN_FILES) -> None:
         self._max_open_files = max_open_files
-        self._open: OrderedDict[str, int] = OrderedDict()
+        self._open: OrderedDict[str, _OpenFile] = OrderedDict()
         self._reads_without_waiting = hasattr(os, "RWF_NOWAIT")
 
     # -- log files: appended to and read at positions
@@ -97,7 +106,7 @@ class Disk:
 
     def region(self, path: str, position: int, size: int) -> FileRegion:
         """The same bytes, left in the file until they are sent."""
-        return FileRegion(path, position, size)
+        return FileRegion(self._file(path), position, size)
 
     def is_cached(self, path: str, position: int, size: int) -> bool:
         """Whether the bytes seem to be in memory: both ends are."""
@@ -176,23 +185,23 @@ class Disk:
     # -- descriptors
 
     def forget(self, prefix: str) -> None:
-        """Close what is open at or below this path."""
+        """Close what is open at or below this path, as soon as what is being sent from it is sent."""
         for path in [path for path in self._open if path == prefix or path.startswith(prefix + os.sep)]:
-            os.close(self._open.pop(path))
+            del self._open[path]
 
     def close(self) -> None:
         """Close everything."""
-        while self._open:
-            _, descriptor = self._open.popitem()
-            os.close(descriptor)
+        self._open.clear()
 
     def _descriptor(self, path: str) -> int:
-        descriptor = self._open.get(path)
-        if descriptor is not None:
+        return self._file(path).descriptor
+
+    def _file(self, path: str) -> _OpenFile:
+        file = self._open.get(path)
+        if file is not None:
             self._open.move_to_end(path)
-            return descriptor
+            return file
         if len(self._open) >= self._max_open_files:
-            _, oldest = self._open.popitem(last=False)
-            os.close(oldest)
-        descriptor = self._open[path] = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        return descriptor
+            self._open.popitem(last=False)
+        file = self._open[path] = _OpenFile(path)
+        return file
