@@ -16,10 +16,12 @@ from typing import Any
 
 from brokers import ApacheKafka, Broker, Kafkapy, Trouble, free_port
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 Settings = Mapping[str, str]
 DEADLINE_S = 120
+PARTITIONS_AT_ONCE = 5000
+"""Apache Kafka refuses requests that would write more than 10,000 facts."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,14 @@ class Target:
         self._topics += 1
         name = f"bench-{self._topics:04}"
         admin = self._admin()
-        new = NewTopic(name, partitions, 1, config=dict(config or {}))
+        new = NewTopic(name, min(partitions, PARTITIONS_AT_ONCE), 1, config=dict(config or {}))
         wanted = {TopicPartition(name, partition) for partition in range(partitions)}
         deadline = time.monotonic() + DEADLINE_S
         try:
             admin.create_topics([new], request_timeout=DEADLINE_S)[name].result()
+            for count in range(2 * PARTITIONS_AT_ONCE, partitions + PARTITIONS_AT_ONCE, PARTITIONS_AT_ONCE):
+                more = NewPartitions(name, min(count, partitions))
+                admin.create_partitions([more], request_timeout=DEADLINE_S)[name].result()
         except KafkaException as refused:
             raise Trouble(f"{self.side.name} refused a topic of {partitions} partitions: {refused}") from refused
         while wanted:

@@ -34,6 +34,7 @@ KERNEL = {
     "pwritev": "write",
     "preadv": "read",
     "pread": "read",
+    "open": "open",
     "poll": "wait",
     "register": "arm",
     "modify": "arm",
@@ -133,6 +134,12 @@ async def test_a_small_fetch(start_broker: StartBroker) -> None:
 async def test_a_fetch_of_a_larger_batch(start_broker: StartBroker) -> None:
     size = 30_000  # what a socket takes at once, whatever its buffers
     budget = {"receive": 1, "read": 1, "send": 1, "wait": 2, "arm": 1, "hop": 1}
+    await budgeted(start_broker, lambda topic: fetch(topic, 2 * size), budget, fill=produce("t", size))
+
+
+async def test_a_fetch_from_the_file(start_broker: StartBroker) -> None:
+    size = 200_000  # large enough to stay in the file; how often the socket is full is not ours to say
+    budget = {"receive": 1, "read": 2, "send": 2} | dict.fromkeys(["send from file", "wait", "arm", "hop"], 50.0)
     await budgeted(start_broker, lambda topic: fetch(topic, 2 * size), budget, fill=produce("t", size))
 
 
