@@ -170,10 +170,10 @@ class Connection:
         return False
 
     async def send(self) -> bool:
-        """Send what is left of the answer that was held."""
+        """Send what is left of the answer that was held; true, as there may be more requests in the buffer."""
         answer, self.answer = self.answer, ()
         await self._send_buffers(answer)
-        return False
+        return True
 
     async def _hold_or_send(self, answer: Answer) -> None:
         buffers = [part for part in answer if isinstance(part, _BUFFERS)]

@@ -187,12 +187,10 @@ class Crew:
         while self._ready and not worker.scope.cancel_called:
             connection = self._ready.popleft()
             connection.queued = False
-            if connection.closed:
+            if connection.closed or connection.scope is not None:  # who sends its answer has it go on after that
                 continue
-            more = await self._serve(connection, worker, connection.advance)
-            if more:
-                connection.queued = True
-                self._again.append(connection)
+            if await self._serve(connection, worker, connection.advance):
+                self._go_on_later(connection)
             if connection.answer:
                 self._outbox.append(connection)
                 if len(self._outbox) >= _ANSWERS_HELD:
@@ -208,8 +206,18 @@ class Crew:
     async def _send_answers(self, worker: _Worker) -> None:
         while self._outbox and not worker.scope.cancel_called:
             connection = self._outbox.popleft()
-            if not connection.closed and (not connection.send_at_once() or connection.stopping):
-                await self._serve(connection, worker, connection.send)
+            if connection.closed or connection.scope is not None or not connection.answer:
+                continue  # over, or its next request is under way, before which its answer was sent
+            if connection.send_at_once() and not connection.stopping:
+                continue
+            if await self._serve(connection, worker, connection.send):
+                self._go_on_later(connection)
+
+    def _go_on_later(self, connection: Connection) -> None:
+        """There may be more for it to do than what its socket tells of."""
+        if not connection.queued:
+            connection.queued = True
+            self._again.append(connection)
 
     async def _serve(
         self, connection: Connection, worker: _Worker, act: Callable[[], Coroutine[Any, Any, bool]]
