@@ -143,6 +143,21 @@ async def test_answers_come_in_the_order_of_the_requests() -> None:
                 assert await receive(stream, len(wanted)) == wanted
 
 
+@pytest.mark.parametrize("large", range(12, 20))
+async def test_answers_stay_in_order_when_a_turn_ends_with_one_that_does_not_fit(large: int) -> None:
+    """Whichever request is the turn's last: its answer waits for the socket while more requests are in the buffer."""
+
+    async def answer(frame: memoryview, session: Any) -> list[Any]:
+        return [framed(bytes(frame) * (15_000 if frame[0] == large else 1))]
+
+    async with serving(answer, Limits(socket_send_buffer_bytes=4096)) as running:
+        stream = await running.connect()
+        requests = [struct.pack(">BBBB", number, 0, 0, number) for number in range(40)]
+        await stream.send_all(b"".join(map(framed, requests)))
+        answers = [framed(request * (15_000 if request[0] == large else 1)) for request in requests]
+        assert await receive(stream, sum(map(len, answers))) == b"".join(answers)
+
+
 async def test_a_client_that_only_stopped_sending_gets_its_answers() -> None:
     async with serving(echo) as running:
         stream = await running.connect()
