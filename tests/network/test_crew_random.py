@@ -63,7 +63,7 @@ class Elsewhere:
 def body_of(number: int, does: Does) -> bytes:
     usual = (
         20 + number % 300 if number % 5 else 15_000
-    )  # these are held until the turn's end, and do not fit the socket
+    )  # held until the end of the turn
     size = {Does.ANSWER_AT_LENGTH: 400_000, Does.ANSWER_FROM_ELSEWHERE: 250_000}.get(does, usual)
     return struct.pack(">I", number) * size
 
