@@ -1,4 +1,4 @@
-"""The server under clients and handlers that do as they please: every answer whole, in order, and nothing left behind."""
+"""The server under clients and handlers that do as they please: answers whole, in order, and nothing left behind."""
 
 import contextlib
 import random
@@ -61,9 +61,7 @@ class Elsewhere:
 
 
 def body_of(number: int, does: Does) -> bytes:
-    usual = (
-        20 + number % 300 if number % 5 else 15_000
-    )  # held until the end of the turn
+    usual = 20 + number % 300 if number % 5 else 15_000  # held until the end of the turn
     size = {Does.ANSWER_AT_LENGTH: 400_000, Does.ANSWER_FROM_ELSEWHERE: 250_000}.get(does, usual)
     return struct.pack(">I", number) * size
 
