@@ -40,6 +40,8 @@ SMALL_HEAP = ("-Xms64m", "-Xmx256m", *_JVM)
 SETTINGS = {"log.segment.delete.delay.ms": "100"}
 """Of all sides: what one sample wrote is gone before the next. Else each writes to memory that the machine has not
 touched for a minute, which on a virtual one costs several times what the broker does."""
+KAFKA_DEFAULTS = {"socket.receive.buffer.bytes": "102400"}
+"""Where the compatibility runs give Apache Kafka the value of kafkapy's development profile."""
 
 
 def _kafkapy(folder: Path, port: int) -> Broker:
@@ -47,11 +49,11 @@ def _kafkapy(folder: Path, port: int) -> Broker:
 
 
 def _kafka(folder: Path, port: int) -> Broker:
-    return ApacheKafka(folder, port=port, settings=SETTINGS, heap=DEFAULT_HEAP)
+    return ApacheKafka(folder, port=port, settings=SETTINGS | KAFKA_DEFAULTS, heap=DEFAULT_HEAP)
 
 
 def _small_kafka(folder: Path, port: int) -> Broker:
-    return ApacheKafka(folder, port=port, settings=SETTINGS, heap=SMALL_HEAP)
+    return ApacheKafka(folder, port=port, settings=SETTINGS | KAFKA_DEFAULTS, heap=SMALL_HEAP)
 
 
 SIDES = {

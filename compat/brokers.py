@@ -253,13 +253,14 @@ class ApacheKafka(Broker):
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": str(self.directory),
-            # what kafkapy's development profile sets too, so that both serve one node's worth of replicas at once
+            # what kafkapy's development profile sets too, so that both do the same with one node
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            "socket.receive.buffer.bytes": "-1",
             **self.settings,
         }
         self.properties_path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))

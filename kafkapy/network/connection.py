@@ -127,8 +127,8 @@ class Connection:
                     self.delayed, self.due = answer, False
                     answer.begin(partial(self.wake, self))
                     return self.due
-                if answer is not None:
-                    await self._hold_or_send(answer)
+                if answer is not None and not self._hold(answer):
+                    await self._send(answer)
             elif drained:
                 return False
             else:
@@ -175,13 +175,16 @@ class Connection:
         await self._send_buffers(answer)
         return True
 
-    async def _hold_or_send(self, answer: Answer) -> None:
+    def _hold(self, answer: Answer) -> bool:
+        """Keep a small answer for the end of the turn; false when it is to be sent now."""
+        size = sum(map(len, answer))
+        if size > _HELD_BYTES or len(answer) > _MAX_VECTOR:
+            return False
         buffers = [part for part in answer if isinstance(part, _BUFFERS)]
-        size = sum(map(len, buffers))
-        if len(buffers) == len(answer) <= _MAX_VECTOR and size <= _HELD_BYTES:
-            self.answer, self._answer_size = buffers, size
-        else:
-            await self._send(answer)
+        if len(buffers) < len(answer):
+            return False
+        self.answer, self._answer_size = buffers, size
+        return True
 
     async def _send(self, answer: Answer) -> None:
         """Hand an answer to the kernel: bytes in as few calls as may be, regions from where they lie."""

@@ -72,9 +72,8 @@ class Disk:
 
     def append(self, path: str, buffers: Sequence[Buffer], position: int) -> None:
         """Write the buffers at `position`, which is the file's end; OSError when not all could be written."""
-        descriptor = self._descriptor(path)
+        written = os.pwritev(self._file(path).descriptor, buffers, position)
         size = sum(map(len, buffers))
-        written = os.pwritev(descriptor, buffers, position)
         if written != size:
             raise OSError(f"only {written} of {size} bytes were written to {path}")
 

@@ -15,6 +15,9 @@ from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
 
 SCAN_SIZE_BYTES: Final = 64 * 1024
 
+FIND_SIZE_BYTES: Final = 4 * 1024
+"""From a row of the index it is not far: by default a row comes with every 4 KiB, or with every larger batch."""
+
 
 def offset_name(offset: int) -> str:
     """An offset as file names have it."""
@@ -91,14 +94,16 @@ class Segment:
             self.index_anew(size, index_interval_bytes)
         self._disk.truncate(self.path, size)
 
-    def scan(self, position: int = 0, end: int | None = None) -> Iterator[tuple[int, BatchHeader]]:
+    def scan(
+        self, position: int = 0, end: int | None = None, chunk_size: int = SCAN_SIZE_BYTES
+    ) -> Iterator[tuple[int, BatchHeader]]:
         """Position and header of each whole batch in [position, end). Raises CorruptBatch where there is none."""
         end = self.size if end is None else end
         chunk, start = b"", position
         while end - position >= HEADER_SIZE:
             if position - start + HEADER_SIZE > len(chunk):
                 start = position
-                chunk = self._disk.read(self.path, start, min(SCAN_SIZE_BYTES, end - start))
+                chunk = self._disk.read(self.path, start, min(chunk_size, end - start))
                 if len(chunk) < HEADER_SIZE:
                     return
             header = read_header(chunk, position - start)
@@ -109,7 +114,8 @@ class Segment:
 
     def find(self, offset: int) -> tuple[int, BatchHeader] | None:
         """The batch that holds `offset`, or the first one after it; None when the segment ends before."""
-        for position, header in self.scan(self.offset_index.position_before(offset - self.base_offset - 1)):
+        begin = self.offset_index.position_before(offset - self.base_offset - 1)
+        for position, header in self.scan(begin, chunk_size=FIND_SIZE_BYTES):
             if header.base_offset + header.last_offset_delta >= offset:
                 return position, header
         return None
