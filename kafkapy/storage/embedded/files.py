@@ -72,7 +72,7 @@ class Disk:
 
     def append(self, path: str, buffers: Sequence[Buffer], position: int) -> None:
         """Write the buffers at `position`, which is the file's end; OSError when not all could be written."""
-        written = os.pwritev(self._file(path).descriptor, buffers, position)
+        written = os.pwritev(self._descriptor(path), buffers, position)
         size = sum(map(len, buffers))
         if written != size:
             raise OSError(f"only {written} of {size} bytes were written to {path}")
