@@ -257,8 +257,9 @@ def idle_consumers(target: Target, effort: Effort, *, connections: int = 1000) -
 
 
 def many_partitions(target: Target, effort: Effort) -> Sample:
-    """One topic of very many partitions: made (until all serve), written to, asked about. A broker that it breaks is
-    no other row's.
+    """One topic of very many partitions: made (until all serve), written to, asked about.
+
+    It can be too much for a broker, which is therefore its own.
     """
     target.broker.start()
     begin = time.monotonic()
