@@ -5,6 +5,7 @@ returns the figures that the row promises. Beside them it may note how busy brok
 whose clients are busier than its broker says more about the clients (`Sample.notes`).
 """
 
+import os
 import shutil
 import statistics
 import time
@@ -283,10 +284,14 @@ def many_partitions(target: Target, effort: Effort) -> Sample:
 
 
 def much_stored(target: Target, effort: Effort) -> Sample:
-    """Throughput with much data in another topic, as a part of what it was with none; the median of five turns each."""
+    """Throughput with much data in another topic, as a part of what it was with none; the median of five turns each.
+
+    What was written before is on the disk when the turns begin: else they would share the machine with its writing.
+    """
     target.broker.start()
 
     def throughputs() -> dict[str, float]:
+        os.sync()
         turns = [
             {
                 "produce": produce(target, effort).figures["throughput"],

@@ -8,7 +8,7 @@ log entry). `broker.py` hands `dispatch` to the network.
 import importlib
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from kafkapy.delayed import Delayed
@@ -41,19 +41,20 @@ class Registry:
         self._rooms = rooms
         self._handlers: dict[int, _Handler] = {}
 
-    def dispatch(self, frame: memoryview, session: Session) -> Awaitable[Answer | Delayed[Answer] | None]:
+    def dispatch(self, frame: memoryview, session: Session) -> Coroutine[Any, Any, Answer | Delayed[Answer] | None]:
         """Answer one request: the buffers (and regions of files) to send, now or later; None when there is no answer.
 
         Raises ProtocolError for bytes that do not parse, and CloseConnection where Kafka would close.
         """
         header = decode_request_header(frame)
-        key, version = header.api_key, header.api_version
+        key, version, correlation_id, client_id, body_offset = header
         handler = self._handlers.get(key) or self._load(header)
-        ctx = Context(key, version, header.correlation_id, header.client_id, session, self._rooms)
-        if not handler.route.min_version <= version <= handler.route.max_version:
+        ctx = Context(key, version, correlation_id, client_id, session, self._rooms)
+        route = handler.route
+        if not route.min_version <= version <= route.max_version:
             return _at_once(_answer_to_unserved_version(handler, header, frame, ctx))
         try:
-            request, _ = handler.request_class.decode(version, frame, header.body_offset)
+            request, _ = handler.request_class.decode(version, frame, body_offset)
         except ProtocolError as malformed:
             raise CloseConnection(f"{_described(header)} does not parse: {malformed}") from malformed
         return _answer(handler.handle(request, ctx), handler, header, request, ctx)
@@ -141,5 +142,6 @@ def _framed(response: Any, header: RequestHeader, version: int) -> Answer:
     out = bytearray(_LENGTH.size)
     encode_response_header(header.api_key, version, header.correlation_id, out)
     buffers: Answer = response.encode(version, out)
-    _LENGTH.pack_into(out, 0, sum(map(len, buffers)) - _LENGTH.size)
+    size = len(out) if len(buffers) == 1 else sum(map(len, buffers))
+    _LENGTH.pack_into(out, 0, size - _LENGTH.size)
     return buffers

@@ -17,6 +17,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import (
     HEADER_SIZE,
+    LOG_OVERHEAD,
     BatchHeader,
     Buffer,
     Compression,
@@ -35,9 +36,11 @@ ACKS_ALL: Final = -1
 _ZSTD_FROM_VERSION: Final = 7
 _ATTRIBUTES_LOW_BYTE_AT: Final = 22
 _TRANSACTIONAL: Final = 0x10
+_CODEC_BITS: Final = 0x07
 _RECOMPRESSIONS: Final = trio.CapacityLimiter(2)
 
 _CODECS: Final = {
+    "producer": None,
     "uncompressed": Compression.NONE,
     "gzip": Compression.GZIP,
     "snappy": Compression.SNAPPY,
@@ -45,6 +48,7 @@ _CODECS: Final = {
     "zstd": Compression.ZSTD,
 }
 _KNOWN_CODECS: Final = frozenset(map(int, Compression))
+_ZSTD: Final = int(Compression.ZSTD)
 _LEVELS: Final = {
     Compression.GZIP: "compression.gzip.level",
     Compression.LZ4: "compression.lz4.level",
@@ -57,6 +61,32 @@ class RecordError(NamedTuple):
 
     position: int
     message: str
+
+
+class _Rules(NamedTuple):
+    """What a topic's settings ask of a batch, and want done with it."""
+
+    min_in_sync: int
+    max_batch_bytes: int
+    segment_bytes: int
+    codec: Compression | None  # None: whichever the producer took
+    compacted: bool
+    log_append_time: bool
+    before_ms: int
+    after_ms: int
+
+    @staticmethod
+    def of(config: TopicConfig) -> "_Rules":
+        return _Rules(
+            config["min.insync.replicas"],
+            config["max.message.bytes"],
+            config["segment.bytes"],
+            _CODECS[config["compression.type"]],
+            "compact" in config["cleanup.policy"],
+            config["message.timestamp.type"] == "LogAppendTime",
+            config["message.timestamp.before.max.ms"],
+            config["message.timestamp.after.max.ms"],
+        )
 
 
 class Target(NamedTuple):
@@ -81,6 +111,10 @@ class Result(NamedTuple):
     record_errors: Sequence[RecordError] = ()
 
 
+_PENDING: Final = Result()
+"""Stands where the store's answer will."""
+
+
 class _BatchRefused(KafkaError):
     """A batch, or some of its records, are not acceptable to the log; the answer names the log's start."""
 
@@ -97,77 +131,71 @@ def is_transactional(records: Buffer) -> bool:
 async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: int, api_version: int) -> list[Result]:
     """Append each target's batch; `results[i]` answers `targets[i]`. One store call for all that is acceptable."""
     now_ms = clock.now_ms()
-    results: list[Result | None] = []
+    results: list[Result] = []
     writes: list[Write] = []
-    stamps: list[int] = []
+    accepted: list[tuple[int, int]] = []  # the place in `results`, and the time that the log stamps on the batch
     for target in targets:
+        rules = target.config.derived(_Rules.of)
         try:
-            write, append_time_ms = await _prepare(target, acks, api_version, now_ms)
+            data, header = _judged(target, rules, acks, api_version, now_ms)
+            if rules.codec is not None and rules.codec is not header.compression:
+                data = await _recompressed(data, header, rules.codec, target.config)
+                header = read_header(data)
+            if rules.log_append_time:
+                data = restamp_time(data, header, now_ms)
+                header = read_header(data)
+            if LOG_OVERHEAD + header.batch_length > rules.segment_bytes:
+                raise _too_large_for_a_segment(header, rules)
         except KafkaError as refusal:
             results.append(_refused(logs, target.log, refusal))
         else:
-            results.append(None)
-            writes.append(write)
-            stamps.append(append_time_ms)
-    outcomes = iter(zip(await logs.append(writes), stamps, strict=True)) if writes else iter(())
-    return [result if result is not None else _answer(*next(outcomes)) for result in results]
+            accepted.append((len(results), now_ms if rules.log_append_time else NO_TIMESTAMP))
+            results.append(_PENDING)
+            writes.append(Write(target.log, data, (header,), target.leader_epoch))
+    if writes:
+        for (place, append_time_ms), outcome in zip(accepted, await logs.append(writes), strict=True):
+            results[place] = _answer(outcome, append_time_ms)
+    return results
 
 
-async def _prepare(target: Target, acks: int, api_version: int, now_ms: int) -> tuple[Write, int]:
-    """The write for a target, and the time that the log stamps on it (-1: the producer's times stay)."""
+def _judged(target: Target, rules: _Rules, acks: int, api_version: int, now_ms: int) -> tuple[Buffer, BatchHeader]:
+    """The batch that a target holds, if it is acceptable as it is."""
     data, header = _single_batch(target.records, api_version)
-    config = target.config
     # More replicas in sync than there are replicas cannot be asked for (KIP-966).
-    if acks == ACKS_ALL and target.in_sync_count < min(config["min.insync.replicas"], target.replica_count):
+    if acks == ACKS_ALL and target.in_sync_count < min(rules.min_in_sync, target.replica_count):
         raise KafkaError(
             Error.NOT_ENOUGH_REPLICAS,
             f"The size of the current ISR : {target.in_sync_count} is insufficient to satisfy the min.isr requirement "
-            f"of {config['min.insync.replicas']} for partition {target.log}",
+            f"of {rules.min_in_sync} for partition {target.log}",
         )
-    _check_batch(data, header, target)
-    log_append_time = config["message.timestamp.type"] == "LogAppendTime"
-    _check_records(data, header, config, now_ms, target.log, log_append_time=log_append_time)
-    wanted = config["compression.type"]
-    if wanted != "producer" and _CODECS[wanted] is not header.compression:
-        data = await _recompressed(data, header, _CODECS[wanted], config)
-        header = read_header(data)
-    if log_append_time:
-        data = restamp_time(data, header, now_ms)
-        header = read_header(data)
-    if header.size_bytes > config["segment.bytes"]:
-        raise KafkaError(
-            Error.RECORD_LIST_TOO_LARGE,
-            f"The size of the batch {header.size_bytes} is larger than segment.bytes {config['segment.bytes']}",
-        )
-    return Write(target.log, data, (header,), target.leader_epoch), now_ms if log_append_time else NO_TIMESTAMP
+    _check_batch(data, header, target, rules)
+    _check_records(data, header, rules, now_ms, target.log)
+    return data, header
+
+
+def _too_large_for_a_segment(header: BatchHeader, rules: _Rules) -> KafkaError:
+    return KafkaError(
+        Error.RECORD_LIST_TOO_LARGE,
+        f"The size of the batch {header.size_bytes} is larger than segment.bytes {rules.segment_bytes}",
+    )
 
 
 def _single_batch(records: Buffer | None, api_version: int) -> tuple[Buffer, BatchHeader]:
     """The one batch that a partition of a request must hold."""
-    if not records:
-        raise KafkaError(Error.INVALID_RECORD, f"Produce requests with version {api_version} must have a record batch")
-    magic = records[16] if len(records) > 16 else None
-    if magic is not None and magic < 2:
-        raise KafkaError(
-            Error.INVALID_RECORD,
-            f"Produce requests with version {api_version} are only allowed to contain record batches with magic 2",
-        )
     try:
-        header = read_header(records)
+        header = read_header(records or b"")
     except CorruptBatch as corrupt:
-        if magic is None or magic == 2:
-            raise KafkaError(
-                Error.INVALID_RECORD, f"Produce requests with version {api_version} must have a record batch"
-            ) from corrupt
-        raise KafkaError(Error.CORRUPT_MESSAGE, str(corrupt)) from corrupt
-    if header.size_bytes > len(records):
+        raise _not_a_batch(records, api_version, corrupt) from corrupt
+    assert records is not None
+    size = LOG_OVERHEAD + header.batch_length
+    if size > len(records):
         raise KafkaError(Error.INVALID_RECORD, f"Produce requests with version {api_version} must have a record batch")
-    if header.size_bytes < len(records):
+    if size < len(records):
         raise KafkaError(
             Error.INVALID_RECORD,
             f"Produce requests with version {api_version} are only allowed to contain exactly one record batch",
         )
-    if header.codec == Compression.ZSTD and api_version < _ZSTD_FROM_VERSION:
+    if api_version < _ZSTD_FROM_VERSION and header.codec == _ZSTD:
         raise KafkaError(
             Error.UNSUPPORTED_COMPRESSION_TYPE,
             f"Produce requests with version {api_version} are not allowed to use ZStandard compression",
@@ -175,48 +203,56 @@ def _single_batch(records: Buffer | None, api_version: int) -> tuple[Buffer, Bat
     return records, header
 
 
-def _check_batch(data: Buffer, header: BatchHeader, target: Target) -> None:
+def _not_a_batch(records: Buffer | None, api_version: int, corrupt: CorruptBatch) -> KafkaError:
+    """What to call bytes that have no batch's header."""
+    magic = records[16] if records and len(records) > 16 else None
+    if magic is not None and magic < 2:
+        return KafkaError(
+            Error.INVALID_RECORD,
+            f"Produce requests with version {api_version} are only allowed to contain record batches with magic 2",
+        )
+    if magic is None or magic == 2:
+        return KafkaError(Error.INVALID_RECORD, f"Produce requests with version {api_version} must have a record batch")
+    return KafkaError(Error.CORRUPT_MESSAGE, str(corrupt))
+
+
+def _check_batch(data: Buffer, header: BatchHeader, target: Target, rules: _Rules) -> None:
     """Everything that the header and the CRC tell."""
-    if header.base_offset != 0:
+    (base_offset, length, _, _, crc, attributes, last_offset_delta, _, _, producer_id, _, base_sequence, count) = header
+    if base_offset != 0:
         raise _BatchRefused(
             Error.INVALID_RECORD,
-            f"The baseOffset of the record batch in the append to {target.log} should be 0, but it is "
-            f"{header.base_offset}",
+            f"The baseOffset of the record batch in the append to {target.log} should be 0, but it is {base_offset}",
         )
-    limit = target.config["max.message.bytes"]
-    if header.size_bytes > limit:
+    if LOG_OVERHEAD + length > rules.max_batch_bytes:
         raise KafkaError(
             Error.MESSAGE_TOO_LARGE,
             f"The record batch size in the append to {target.log} is {header.size_bytes} bytes which exceeds the "
-            f"maximum configured value of {limit}",
+            f"maximum configured value of {rules.max_batch_bytes}",
         )
     if not crc_matches(data, 0, header):
-        raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {header.crc}) {_where(target)}.")
-    if header.last_offset_delta < 0:
+        raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {crc}) {_where(target)}.")
+    if last_offset_delta < 0:
         raise _BatchRefused(
-            Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {header.last_offset}] {_where(target)}"
+            Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {last_offset_delta}] {_where(target)}"
         )
-    if header.record_count <= 0:
-        raise _BatchRefused(
-            Error.INVALID_RECORD, f"Invalid reported count for record batch: {header.record_count} {_where(target)}"
-        )
-    if header.last_offset_delta + 1 != header.record_count:
+    if count <= 0:
+        raise _BatchRefused(Error.INVALID_RECORD, f"Invalid reported count for record batch: {count} {_where(target)}")
+    if last_offset_delta + 1 != count:
         raise _BatchRefused(
             Error.INVALID_RECORD,
-            f"Inconsistent batch offset range [0, {header.last_offset}] and count of records {header.record_count} "
-            f"{_where(target)}",
+            f"Inconsistent batch offset range [0, {last_offset_delta}] and count of records {count} {_where(target)}",
         )
     if header.is_control:
         raise _BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {_where(target)}")
-    if header.has_producer and header.base_sequence < 0:
+    if producer_id >= 0 and base_sequence < 0:
         raise _BatchRefused(
             Error.INVALID_RECORD,
-            f"Invalid sequence number {header.base_sequence} in record batch with producerId {header.producer_id} "
-            f"{_where(target)}",
+            f"Invalid sequence number {base_sequence} in record batch with producerId {producer_id} {_where(target)}",
         )
-    if header.is_transactional:
+    if attributes & _TRANSACTIONAL:
         raise KafkaError(Error.INVALID_TXN_STATE, f"No transaction of this producer is open {_where(target)}")
-    if header.codec not in _KNOWN_CODECS:
+    if attributes & _CODEC_BITS not in _KNOWN_CODECS:
         raise KafkaError(Error.CORRUPT_MESSAGE, f"unknown compression type {header.codec} {_where(target)}")
 
 
@@ -224,12 +260,9 @@ def _where(target: Target) -> str:
     return f"in topic partition {target.log}"
 
 
-def _check_records(
-    data: Buffer, header: BatchHeader, config: TopicConfig, now_ms: int, log: LogId, *, log_append_time: bool
-) -> None:
+def _check_records(data: Buffer, header: BatchHeader, rules: _Rules, now_ms: int, log: LogId) -> None:
     """Keys and timestamps, record by record where the header does not settle them."""
-    compacted = "compact" in config["cleanup.policy"]
-    before, after = config["message.timestamp.before.max.ms"], config["message.timestamp.after.max.ms"]
+    _, _, _, _, compacted, log_append_time, before, after = rules
     late = not log_append_time and header.max_timestamp - now_ms > after
     # Timestamps are not negative, so a bound beyond the present cannot be violated.
     early = not log_append_time and before < now_ms
@@ -298,11 +331,9 @@ def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> Result:
 
 
 def _answer(outcome: Outcome, append_time_ms: int) -> Result:
-    if outcome.error is not Error.NONE:
-        _log.debug("refused a batch: %s", outcome.message)
-        return Result(outcome.error, log_start_offset=outcome.log_start_offset)
-    return Result(
-        base_offset=outcome.base_offset,
-        log_append_time_ms=outcome.repeated_timestamp if outcome.duplicate else append_time_ms,
-        log_start_offset=outcome.log_start_offset,
-    )
+    base_offset, _, log_start_offset, error, message, duplicate, repeated_timestamp = outcome
+    if error:
+        _log.debug("refused a batch: %s", message)
+        return Result(error, log_start_offset=log_start_offset)
+    time_ms = repeated_timestamp if duplicate else append_time_ms
+    return Result(error, None, base_offset, time_ms, log_start_offset)

@@ -12,33 +12,27 @@ Called by the crew, one call at a time; the server hands in what to do with a fr
 """
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, cast
 
 import trio
 
 from kafkapy.delayed import Delayed
+from kafkapy.network.coroutines import resumed
+from kafkapy.network.sending import (
+    BUFFERS,
+    MAX_VECTOR,
+    Answer,
+    Buffer,
+    after,
+    is_worth_a_thread,
+    send_from_a_thread,
+    send_some,
+)
 from kafkapy.protocol.frame import FrameReader
 
-Buffer = bytes | bytearray | memoryview
-_BUFFERS: Final = (bytes, bytearray, memoryview)
-
-
-class Region(Protocol):
-    """Bytes that are sent from where they lie, such as a part of a file."""
-
-    def __len__(self) -> int: ...
-
-    def send(self, sock: socket.socket, skip: int) -> int:
-        """Send what the socket takes of the bytes after the first `skip`; how many went. Raises BlockingIOError."""
-
-
-Answer = Sequence[Buffer | Region]
-Dispatch = Callable[[memoryview, Any], Awaitable[Answer | Delayed[Answer] | None]]
-
-_MAX_VECTOR: Final = 1024
-"""IOV_MAX of Linux and macOS."""
+Dispatch = Callable[[memoryview, Any], Coroutine[Any, Any, Answer | Delayed[Answer] | None]]
 
 _STEPS_OF_A_TURN: Final = 16
 """Receives, answers and sends that a client gets in a row; a long one (1 MiB moved) takes about a millisecond."""
@@ -68,8 +62,8 @@ class Connection:
         "_answer_size",
         "_dispatch",
         "_reader",
-        "_regions",
         "_session",
+        "alarmed",
         "answer",
         "closed",
         "delayed",
@@ -98,140 +92,127 @@ class Connection:
         self.scope: trio.CancelScope | None = None  # of the task in whose hands it is
         self.wake: Callable[[Connection], None]  # to be called when the delayed answer may be there
         self.watched = True
+        self.alarmed = False
         self.queued = False
         self.closed = False
         self._session = session
         self._answer_size = 0
         self._dispatch = dispatch
         self._reader = FrameReader(max_frame_size)
-        self._regions = 0  # sent without a wait
 
-    async def advance(self) -> bool:
+    def advance(self, now: float) -> bool | Coroutine[Any, Any, bool]:
         """Receive, and answer what is whole; true when there is more to do at once.
 
-        The last answer stays in `answer`, for `send`. Raises ProtocolError, CloseConnection, OSError: it is over.
+        What has to wait for that is a coroutine, which ends in the same. The last answer stays in `answer`, for `send`.
+        Raises ProtocolError, CloseConnection, OSError: it is over. `now` is the event loop's time.
         """
         if self.delayed is not None:
-            return await self._try_delayed()
-        self.last_active = trio.current_time()
+            return self._try_delayed(self.delayed) if self.due else False
+        self.last_active = now
+        reader = self._reader
         drained = False
         for _ in range(_STEPS_OF_A_TURN):
-            frame = self._reader.next_frame()
+            frame = reader.next_frame()
             if frame is not None:
-                if self.answer:
-                    await self.send()
+                if self.answer and not self.send_at_once():
+                    return self._answer_after_sending(frame)
                 if self.stopping:
                     return False
-                answer = await self._dispatch(frame, self._session)
+                work = self._dispatch(frame, self._session)
+                try:
+                    trap = work.send(None)
+                except StopIteration as done:
+                    answer = done.value
+                else:
+                    return self._take(resumed(work, trap))
                 if isinstance(answer, Delayed):
-                    self.delayed, self.due = answer, False
-                    answer.begin(partial(self.wake, self))
-                    return self.due
+                    return self._delay(answer)
                 if answer is not None and not self._hold(answer):
-                    await self._send(answer)
+                    return self._send_now(answer)
             elif drained:
                 return False
             else:
-                room = self._reader.writable()
+                room = reader.writable()
                 try:
                     count = self.socket.recv_into(room)
                 except BlockingIOError:
                     return False
                 if not count:
-                    await self.send()
-                    self.ended = True
-                    return False
-                self._reader.received(count)
+                    return self._end()
+                reader.received(count)
                 drained = count < len(room)
         return True
 
-    async def _try_delayed(self) -> bool:
-        delayed = self.delayed
-        if not self.due or delayed is None:
-            return False
+    async def _answer_after_sending(self, frame: memoryview) -> bool:
+        """Answer a request once the last answer is sent."""
+        await self.send()
+        return not self.stopping and await self._take(self._dispatch(frame, self._session))
+
+    async def _take(self, work: Awaitable[Answer | Delayed[Answer] | None]) -> bool:
+        """See to the answer that a handler comes to."""
+        answer = await work
+        if isinstance(answer, Delayed):
+            return self._delay(answer)
+        if answer is not None and not self._hold(answer):
+            return await self._send_now(answer)
+        return self._reader.holds_bytes
+
+    def _delay(self, delayed: Delayed[Answer]) -> bool:
+        self.delayed, self.due = delayed, False
+        delayed.begin(partial(self.wake, self))
+        return self.due
+
+    async def _try_delayed(self, delayed: Delayed[Answer]) -> bool:
         self.due = False
         answer = await delayed.attempt()
         if answer is None:
             return self.due  # something came while it was tried
         self.delayed = None
-        await self._send(answer)  # this client has waited longest
-        return True  # there may be another request in the buffer
+        return await self._send_now(answer)  # this client has waited longest
+
+    async def _end(self) -> bool:
+        """The client sends no more: it gets its last answer."""
+        await self.send()
+        self.ended = True
+        return False
 
     def send_at_once(self) -> bool:
         """Send the answer that was held, if the kernel takes it all; true when it is gone. What fails is `send`'s."""
+        answer = self.answer
         try:
-            sent = self.socket.sendmsg(self.answer)
+            sent = self.socket.send(answer[0]) if len(answer) == 1 else self.socket.sendmsg(answer)
         except OSError:
             return False
         if sent == self._answer_size:
             self.answer = ()
             return True
-        self.answer = _after(self.answer, sent)
+        self.answer = after(answer, sent)
         return False
 
     async def send(self) -> bool:
-        """Send what is left of the answer that was held; true, as there may be more requests in the buffer."""
+        """Send what is left of the answer that was held; true when there may be another request in the buffer."""
         answer, self.answer = self.answer, ()
-        await self._send_buffers(answer)
-        return True
+        return await self._send_now(answer)
 
     def _hold(self, answer: Answer) -> bool:
         """Keep a small answer for the end of the turn; false when it is to be sent now."""
-        size = sum(map(len, answer))
-        if size > _HELD_BYTES or len(answer) > _MAX_VECTOR:
+        size = 0
+        for part in answer:
+            if not isinstance(part, BUFFERS):
+                return False
+            size += len(part)
+        if size > _HELD_BYTES or len(answer) > MAX_VECTOR:
             return False
-        buffers = [part for part in answer if isinstance(part, _BUFFERS)]
-        if len(buffers) < len(answer):
-            return False
-        self.answer, self._answer_size = buffers, size
+        self.answer, self._answer_size = cast(Sequence[Buffer], answer), size
         return True
 
-    async def _send(self, answer: Answer) -> None:
-        """Hand an answer to the kernel: bytes in as few calls as may be, regions from where they lie."""
-        buffers: list[Buffer] = []
-        for part in answer:
-            if isinstance(part, _BUFFERS):
-                buffers.append(part)
-                continue
-            await self._send_buffers(buffers)
-            buffers = []
-            await self._send_region(part)
-        await self._send_buffers(buffers)
-
-    async def _send_buffers(self, pending: Sequence[Buffer]) -> None:
-        while pending:
-            try:
-                pending = _after(pending, self.socket.sendmsg(pending[:_MAX_VECTOR]))
-            except BlockingIOError:
-                pass
-            if pending:
-                await self._wait_writable()
-
-    async def _send_region(self, region: Region) -> None:
-        sent, size = 0, len(region)
-        while sent < size:
-            try:
-                sent += region.send(self.socket, sent)
-            except BlockingIOError:
-                pass
-            if sent < size:
-                await self._wait_writable()
-        self._regions += 1
-        if self._regions >= _STEPS_OF_A_TURN:
-            self._regions = 0
-            await trio.lowlevel.checkpoint()
-
-    async def _wait_writable(self) -> None:
-        """Wait until the kernel takes more. What it took in part filled its buffer: to try again at once is in vain."""
-        self.last_active = trio.current_time()
-        await trio.lowlevel.wait_writable(self.socket)
-        self._regions = 0
-
-
-def _after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
-    """What is left of the buffers once `sent` bytes have gone."""
-    for index, buffer in enumerate(buffers):
-        if sent < len(buffer):
-            return [memoryview(buffer)[sent:], *buffers[index + 1 :]]
-        sent -= len(buffer)
-    return []
+    async def _send_now(self, answer: Answer) -> bool:
+        """Send an answer at once; true when there may be another request in the buffer."""
+        answer = send_some(self.socket, answer)
+        if is_worth_a_thread(answer):
+            answer = await send_from_a_thread(self.socket, answer)
+        while answer:
+            self.last_active = trio.current_time()
+            await trio.lowlevel.wait_writable(self.socket)
+            answer = send_some(self.socket, answer)
+        return self._reader.holds_bytes

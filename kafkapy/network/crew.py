@@ -16,19 +16,17 @@ Called by the server, which adds connections and is told when one has ended.
 
 import logging
 import selectors
-import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import trio
 
 from kafkapy.errors import CloseConnection
 from kafkapy.network.alarms import Alarms
 from kafkapy.network.connection import Connection
+from kafkapy.network.coroutines import noticed
 from kafkapy.protocol.primitives import ProtocolError
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -184,13 +182,22 @@ class Crew:
 
     async def _take_turn(self, worker: _Worker) -> None:
         self._busy = True
+        now = trio.current_time()
         while self._ready and not worker.scope.cancel_called:
             connection = self._ready.popleft()
             connection.queued = False
             if connection.closed or connection.scope is not None:  # who sends its answer has it go on after that
                 continue
-            if await self._serve(connection, worker, connection.advance):
-                self._go_on_later(connection)
+            try:
+                more = connection.advance(now)
+            except (ProtocolError, CloseConnection, OSError) as reason:
+                self._lose(connection, reason)
+                continue
+            if isinstance(more, bool):
+                self._settle(connection, more)
+            else:
+                await self._wait_for(more, connection, worker)
+                now = trio.current_time()
             if connection.answer:
                 self._outbox.append(connection)
                 if len(self._outbox) >= _ANSWERS_HELD:
@@ -208,58 +215,62 @@ class Crew:
             connection = self._outbox.popleft()
             if connection.closed or connection.scope is not None or not connection.answer:
                 continue  # over, or its next request is under way, before which its answer was sent
-            if connection.send_at_once() and not connection.stopping:
-                continue
-            if await self._serve(connection, worker, connection.send):
-                self._go_on_later(connection)
+            if not connection.send_at_once():
+                await self._wait_for(connection.send(), connection, worker)
+            elif connection.stopping:
+                self._settle(connection, False)
 
-    def _go_on_later(self, connection: Connection) -> None:
-        """There may be more for it to do than what its socket tells of."""
-        if not connection.queued:
-            connection.queued = True
-            self._again.append(connection)
-
-    async def _serve(
-        self, connection: Connection, worker: _Worker, act: Callable[[], Coroutine[Any, Any, bool]]
-    ) -> bool:
-        """Have the connection do something, with all that can come of it; whether it has more to do at once."""
+    async def _wait_for(self, work: Coroutine[Any, Any, bool], connection: Connection, worker: _Worker) -> None:
+        """Have the connection do something for which it may have to wait."""
         connection.scope = worker.scope
-        had_waited = connection.delayed is not None
         try:
-            more = await _noticed(act(), self._hand_over)
-        except (ProtocolError, CloseConnection) as reason:
-            _log.info("closing the connection of %s: %s", connection.peer, reason)
-            self._close(connection)
-            return False
-        except OSError as reason:
-            _log.debug("lost the connection of %s: %s", connection.peer, reason)
-            self._close(connection)
-            return False
+            more = await noticed(work, self._hand_over)
+        except (ProtocolError, CloseConnection, OSError) as reason:
+            self._lose(connection, reason)
+            return
         except BaseException:
             self._close(connection)
             raise
         finally:
             connection.scope = None
-        if connection.ended or worker.scope.cancel_called:
+        if worker.scope.cancel_called:
             self._close(connection)
-            return False
+        else:
+            self._settle(connection, more)
+
+    def _settle(self, connection: Connection, more: bool) -> None:
+        """See to what comes next for a connection that did what it could; `more`: it can go on at once."""
+        if connection.ended:
+            self._close(connection)
+            return
         if connection.delayed is not None:
             self._set_alarm(connection, connection.delayed.deadline)
-            return more
-        if had_waited:
-            self._alarms.clear(connection)
-        if connection.stopping and not connection.answer:
-            self._close(connection)
-            return False
-        if not connection.watched:
-            connection.watched = True
-            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
-        return more
+        else:
+            if connection.alarmed:
+                connection.alarmed = False
+                self._alarms.clear(connection)
+            if connection.stopping and not connection.answer:
+                self._close(connection)
+                return
+            if not connection.watched:
+                connection.watched = True
+                self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        if more and not connection.queued:
+            connection.queued = True
+            self._again.append(connection)
 
     def _set_alarm(self, connection: Connection, deadline: float) -> None:
+        connection.alarmed = True
         self._alarms.set(connection, deadline)
         if deadline < self._nap.deadline:
             self._nap.deadline = deadline
+
+    def _lose(self, connection: Connection, reason: Exception) -> None:
+        if isinstance(reason, OSError):
+            _log.debug("lost the connection of %s: %s", connection.peer, reason)
+        else:
+            _log.info("closing the connection of %s: %s", connection.peer, reason)
+        self._close(connection)
 
     def _close(self, connection: Connection) -> None:
         if connection.watched:
@@ -272,21 +283,3 @@ class Crew:
         connection.socket.close()
         self.connections.discard(connection)
         self._ended(connection)
-
-
-@types.coroutine
-def _noticed(work: Coroutine[Any, Any, T], waits: Callable[[], None]) -> Generator[Any, Any, T]:
-    """Await `work`; `waits` is called before the first time that it really waits."""
-    try:
-        trap = work.send(None)
-        waits()
-        while True:
-            try:
-                sent = yield trap
-            except BaseException as thrown:  # noqa: BLE001  the work's own, a cancellation for one
-                trap = work.throw(thrown)
-            else:
-                trap = work.send(sent)
-    except StopIteration as done:
-        result: T = done.value
-        return result

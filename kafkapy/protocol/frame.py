@@ -17,6 +17,7 @@ from typing import Final
 from kafkapy.protocol.primitives import ProtocolError
 
 _PREFIX: Final = Struct(">i")
+_PREFIX_SIZE: Final = _PREFIX.size
 _IDLE_SIZE: Final = 16 * 1024
 # A Java producer sends at most max.request.size (1 MiB) in one request: a buffer for that is worth keeping.
 _KEPT_SIZE: Final = 2 * 1024 * 1024
@@ -40,6 +41,11 @@ class FrameReader:
         self._end = 0
         self._small_reads = 0
 
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether bytes were received that are not handed out yet: a frame or more, or a part of one."""
+        return self._start < self._end
+
     def writable(self) -> memoryview:
         """Where to receive the next bytes, never empty. Frames handed out before are invalid from here on.
 
@@ -47,16 +53,17 @@ class FrameReader:
         """
         pending = self._end - self._start
         if self._start:
-            self._view[:pending] = self._view[self._start : self._end]
+            if pending:
+                self._view[:pending] = self._view[self._start : self._end]
             self._start, self._end = 0, pending
         capacity = len(self._buffer)
         if pending == capacity:
-            self._replace(min(2 * capacity, max(self._max_size, _IDLE_SIZE) + _PREFIX.size), pending)
+            self._replace(min(2 * capacity, max(self._max_size, _IDLE_SIZE) + _PREFIX_SIZE), pending)
         elif capacity > _IDLE_SIZE and pending < _IDLE_SIZE:
             self._small_reads += 1
             if capacity > _KEPT_SIZE or self._small_reads > _SMALL_READS_BEFORE_SHRINKING:
                 self._replace(_IDLE_SIZE, pending)
-        return self._view[self._end :]
+        return self._view[self._end :] if self._end else self._view
 
     def received(self, count: int) -> None:
         """`count` bytes now stand at the beginning of what `writable()` returned."""
@@ -70,7 +77,7 @@ class FrameReader:
         Raises `ProtocolError` for a negative length and `FrameTooLarge` for one above the limit; the connection is then
         beyond repair.
         """
-        body = self._start + _PREFIX.size
+        body = self._start + _PREFIX_SIZE
         if body > self._end:
             return None
         (size,) = _PREFIX.unpack_from(self._buffer, self._start)

@@ -8,6 +8,7 @@ Called by the connection, and by clients in tests and tools.
 """
 
 from struct import Struct
+from struct import error as StructError
 from typing import Final, NamedTuple
 
 from kafkapy.protocol.messages import APIS
@@ -17,6 +18,7 @@ API_VERSIONS: Final = 18
 
 _FIXED: Final = Struct(">hhi")
 _LENGTH: Final = Struct(">h")
+_FIXED_AND_LENGTH: Final = Struct(">hhih")
 _CORRELATION: Final = Struct(">i")
 
 
@@ -46,38 +48,35 @@ def decode_request_header(frame: Buffer) -> RequestHeader:
     size = len(frame)
     if size < _FIXED.size:
         raise ProtocolError(f"a request header is cut off after {size} bytes")
-    api_key, api_version, correlation_id = _FIXED.unpack_from(frame)
     try:
-        client_id, offset = _decode_client_id(frame)
-        if is_flexible(api_key, api_version):
+        api_key, api_version, correlation_id, length = _FIXED_AND_LENGTH.unpack_from(frame)
+        offset = _FIXED_AND_LENGTH.size
+        client_id = None
+        if length >= 0:
+            client_id = str(frame[offset : offset + length], "utf-8")
+            offset += length
+        api = APIS.get(api_key)
+        if api is not None and api_version >= api.flexible_from:
             if offset < size and frame[offset] == 0:
                 offset += 1
             else:
                 offset = skip_tags(frame, offset)
         if offset > size:
-            raise ProtocolError("a request header is cut off")
-    except (IndexError, ProtocolError) as error:
-        api = APIS.get(api_key)
-        if api is not None and 0 <= api_version <= api.max_version:
-            raise ProtocolError(f"malformed request header: {error}") from error
-        return RequestHeader(api_key, api_version, correlation_id, None, _FIXED.size)
+            raise ProtocolError("it is cut off")
+    except UnicodeDecodeError as error:
+        return _bare_header(frame, f"a client id is not UTF-8: {error}")
+    except (IndexError, StructError, ProtocolError) as error:
+        return _bare_header(frame, str(error))
     return RequestHeader(api_key, api_version, correlation_id, client_id, offset)
 
 
-def _decode_client_id(frame: Buffer) -> tuple[str | None, int]:
-    offset = _FIXED.size + _LENGTH.size
-    if offset > len(frame):
-        raise ProtocolError("a request header is cut off")
-    (length,) = _LENGTH.unpack_from(frame, _FIXED.size)
-    if length < 0:
-        return None, offset
-    end = offset + length
-    if end > len(frame):
-        raise ProtocolError("a request header is cut off")
-    try:
-        return str(frame[offset:end], "utf-8"), end
-    except UnicodeDecodeError as error:
-        raise ProtocolError(f"a client id is not UTF-8: {error}") from error
+def _bare_header(frame: Buffer, problem: str) -> RequestHeader:
+    """The first three fields of a header whose rest cannot be read, unless that rest is known to be malformed."""
+    api_key, api_version, correlation_id = _FIXED.unpack_from(frame)
+    api = APIS.get(api_key)
+    if api is not None and 0 <= api_version <= api.max_version:
+        raise ProtocolError(f"malformed request header: {problem}")
+    return RequestHeader(api_key, api_version, correlation_id, None, _FIXED.size)
 
 
 def encode_request_header(
@@ -98,7 +97,8 @@ def encode_request_header(
 def encode_response_header(api_key: int, api_version: int, correlation_id: int, out: bytearray) -> None:
     """Append the header of a response."""
     out += _CORRELATION.pack(correlation_id)
-    if api_key != API_VERSIONS and is_flexible(api_key, api_version):
+    api = APIS.get(api_key)
+    if api is not None and api_version >= api.flexible_from and api_key != API_VERSIONS:
         out.append(0)
 
 

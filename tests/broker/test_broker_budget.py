@@ -61,8 +61,12 @@ class Counting(trio.abc.Instrument):
         self.counts["hop"] += 1
 
     def _called(self, frame: FrameType, event: str, called: Any) -> None:
-        if event == "c_call" and (name := KERNEL.get(called.__name__)):
+        if event != "c_call":
+            return
+        if name := KERNEL.get(called.__name__):
             self.counts[name] += 1
+        elif called.__name__ == "send" and isinstance(called.__self__, socket.socket):  # a coroutine has one, too
+            self.counts["send"] += 1
 
 
 def frame_of(request: Any, version: int) -> bytes:

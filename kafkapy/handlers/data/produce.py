@@ -7,7 +7,7 @@ Kafka, with one by INVALID_TXN_STATE. A single node has nobody to wait for, so a
 timeout never passes.
 """
 
-from kafkapy.cluster.image import PartitionInfo, TopicInfo
+from kafkapy.cluster.image import TopicInfo
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.log.appending import Result, Target, append, is_transactional
@@ -17,47 +17,42 @@ PartitionResponse = ProduceResponse.PartitionProduceResponse
 TopicResponse = ProduceResponse.TopicProduceResponse
 
 _IDS_FROM_VERSION = 13
+_NONE, _WRITE, _TOPIC = Error.NONE, Operation.WRITE, ResourceType.TOPIC  # looked up here, not with every request
 
 
 async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | None:
     responses: list[TopicResponse] = []
     targets: list[Target] = []
-    waiting: list[tuple[TopicResponse, int]] = []
+    waiting: list[tuple[list[PartitionResponse], int]] = []
     whole_error = _whole_error(request)
     for topic_data in request.topic_data:
-        topic, refusal = _resolve(topic_data, ctx)
-        response = TopicResponse(name=topic_data.name, topic_id=topic_data.topic_id)
-        responses.append(response)
+        topic, topic_error = _resolve(topic_data, ctx)
+        partition_responses: list[PartitionResponse] = []
+        responses.append(
+            TopicResponse(name=topic_data.name, topic_id=topic_data.topic_id, partition_responses=partition_responses)
+        )
         for partition_data in topic_data.partition_data:
             index = partition_data.index
-            partition = _partition(topic, index)
-            error = Error.NONE
-            if refusal is not None:
-                error = refusal.error
-            elif partition is None:
-                error = Error.UNKNOWN_TOPIC_OR_PARTITION
-            elif whole_error is not Error.NONE:
-                error = whole_error
-            elif topic is not None and topic.is_internal:
-                # What stands in these logs is read back as facts: only coordinators write them.
-                error = Error.INVALID_TOPIC_EXCEPTION
-            if error is not Error.NONE or topic is None or partition is None:
-                response.partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
-                continue
-            target = Target(
-                partition.log,
-                topic.config,
-                partition.leader_epoch,
-                len(partition.isr),
-                len(partition.replicas),
-                partition_data.records,
-            )
-            targets.append(target)
-            waiting.append((response, index))
+            if topic is not None and 0 <= index < len(topic.partitions) and not whole_error and not topic.is_internal:
+                partition = topic.partitions[index]
+                targets.append(
+                    Target(
+                        partition.log,
+                        topic.config,
+                        partition.leader_epoch,
+                        len(partition.isr),
+                        len(partition.replicas),
+                        partition_data.records,
+                    )
+                )
+                waiting.append((partition_responses, index))
+            else:
+                error = topic_error or _partition_error(topic, index, whole_error)
+                partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
     if targets:
         results = await append(ctx.rooms.logs, ctx.rooms.clock, targets, acks=request.acks, api_version=ctx.api_version)
-        for (response, index), result in zip(waiting, results, strict=True):
-            response.partition_responses.append(_packed(index, result))
+        for (partition_responses, index), result in zip(waiting, results, strict=True):
+            partition_responses.append(_packed(index, result))
     if request.acks == 0:
         failed = next((p for t in responses for p in t.partition_responses if p.error_code), None)
         if failed is not None:
@@ -70,47 +65,55 @@ def _whole_error(request: ProduceRequest) -> Error:
     """What is wrong with the request as a whole, and so with each of its partitions."""
     if request.acks not in (-1, 0, 1):
         return Error.INVALID_REQUIRED_ACKS
+    transactional_id = request.transactional_id
     for topic in request.topic_data:
         for partition in topic.partition_data:
-            if partition.records is None:
+            records = partition.records
+            if records is None:
                 raise CloseConnection("a produce request without records")
-            if request.transactional_id is None and is_transactional(partition.records):
+            if transactional_id is None and is_transactional(records):
                 return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    return Error.NONE
+    return _NONE
 
 
-def _resolve(topic_data: ProduceRequest.TopicProduceData, ctx: Context) -> tuple[TopicInfo | None, KafkaError | None]:
+def _resolve(topic_data: ProduceRequest.TopicProduceData, ctx: Context) -> tuple[TopicInfo | None, Error]:
+    """The topic, or none and the error that all its partitions get; neither when each is unknown by itself."""
     image = ctx.rooms.cluster.image
     if ctx.api_version >= _IDS_FROM_VERSION:
         topic = image.topic_by_id(topic_data.topic_id)
         if topic is None:
-            return None, KafkaError(Error.UNKNOWN_TOPIC_ID)
+            return None, Error.UNKNOWN_TOPIC_ID
     else:
         topic = image.topic(topic_data.name)
     try:
-        ctx.require(Operation.WRITE, ResourceType.TOPIC, topic.name if topic else topic_data.name)
+        ctx.require(_WRITE, _TOPIC, topic.name if topic else topic_data.name)
     except KafkaError as refusal:
-        return None, refusal
-    return topic, None
+        return None, refusal.error
+    return topic, _NONE
 
 
-def _partition(topic: TopicInfo | None, index: int) -> PartitionInfo | None:
-    return topic.partitions[index] if topic is not None and 0 <= index < len(topic.partitions) else None
+def _partition_error(topic: TopicInfo | None, index: int, whole_error: Error) -> Error:
+    """Why nothing is appended to this partition."""
+    if topic is None or not 0 <= index < len(topic.partitions):
+        return Error.UNKNOWN_TOPIC_OR_PARTITION
+    # What stands in an internal topic's logs is read back as facts: only coordinators write them.
+    return whole_error or Error.INVALID_TOPIC_EXCEPTION
 
 
 def _packed(index: int, result: Result) -> PartitionResponse:
+    error, message, base_offset, log_append_time_ms, log_start_offset, record_errors = result
     response = PartitionResponse(
         index=index,
-        error_code=result.error,
-        base_offset=result.base_offset,
-        log_append_time_ms=result.log_append_time_ms,
-        log_start_offset=result.log_start_offset,
-        error_message=result.message,
+        error_code=error,
+        base_offset=base_offset,
+        log_append_time_ms=log_append_time_ms,
+        log_start_offset=log_start_offset,
+        error_message=message,
     )
-    if result.record_errors:
+    if record_errors:
         response.record_errors = [
             ProduceResponse.BatchIndexAndErrorMessage(batch_index=e.position, batch_index_error_message=e.message)
-            for e in result.record_errors
+            for e in record_errors
         ]
     return response
 

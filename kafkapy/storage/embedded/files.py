@@ -20,6 +20,7 @@ from typing import Final
 Buffer = bytes | bytearray | memoryview
 
 _LOAD_STEP_BYTES: Final = 1 << 20
+_SEND_STEP_BYTES: Final = 1 << 20
 
 MAX_OPEN_FILES: Final = 512
 """Leaves room for connections under the usual limit of 1,024 descriptors."""
@@ -54,7 +55,8 @@ class FileRegion:
 
     def send(self, sock: socket, skip: int) -> int:
         """See `storage.base.Region`."""
-        sent = os.sendfile(sock.fileno(), self._file.descriptor, self._position + skip, self._size - skip)
+        size = min(self._size - skip, _SEND_STEP_BYTES)
+        sent = os.sendfile(sock.fileno(), self._file.descriptor, self._position + skip, size)
         if not sent:
             raise OSError("a log file is shorter than it was")
         return sent
@@ -72,7 +74,7 @@ class Disk:
 
     def append(self, path: str, buffers: Sequence[Buffer], position: int) -> None:
         """Write the buffers at `position`, which is the file's end; OSError when not all could be written."""
-        written = os.pwritev(self._descriptor(path), buffers, position)
+        written = os.pwritev(self._file(path).descriptor, buffers, position)
         size = sum(map(len, buffers))
         if written != size:
             raise OSError(f"only {written} of {size} bytes were written to {path}")
@@ -87,7 +89,7 @@ class Disk:
             return None
         buffer = bytearray(size)
         try:
-            count = os.preadv(self._descriptor(path), [buffer], position, os.RWF_NOWAIT)
+            count = os.preadv(self._file(path).descriptor, [buffer], position, os.RWF_NOWAIT)
         except BlockingIOError:
             return None
         except OSError:

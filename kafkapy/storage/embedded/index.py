@@ -33,18 +33,17 @@ class TimeRow(NamedTuple):
 class OffsetIndex:
     """Where to begin looking for an offset."""
 
-    __slots__ = ("_offsets", "_positions")
+    __slots__ = ("_offsets", "_positions", "size_bytes")
 
     def __init__(self) -> None:
         self._offsets: list[int] = []
         self._positions: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self._offsets)
+        self.size_bytes = 0
 
     def add(self, relative_offset: int, position: int) -> None:
         self._offsets.append(relative_offset)
         self._positions.append(position)
+        self.size_bytes += OFFSET_ROW_SIZE
 
     def position_before(self, relative_offset: int) -> int:
         """The position of a batch that begins at or before the one with this offset; 0 when no row lies before."""
@@ -79,18 +78,17 @@ class OffsetIndex:
 class TimeIndex:
     """Where to begin looking for a timestamp."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_rows", "size_bytes")
 
     def __init__(self) -> None:
         self._rows: list[TimeRow] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
+        self.size_bytes = 0
 
     def add(self, timestamp: int, relative_offset: int) -> None:
         """Add a row, unless it brings nothing new."""
         if not self._rows or timestamp > self._rows[-1].timestamp:
             self._rows.append(TimeRow(timestamp, relative_offset))
+            self.size_bytes += TIME_ROW_SIZE
 
     def offset_before(self, timestamp: int) -> int:
         """A relative offset with no record this late before it; 0 when no row lies before."""
@@ -116,5 +114,5 @@ class TimeIndex:
             last = index.last()
             if last is not None and (row[0] <= last.timestamp or row[1] < last.relative_offset):
                 raise ValueError(f"time index row {row} after {tuple(last)}")
-            index._rows.append(TimeRow(*row))
+            index.add(*row)
         return index

@@ -19,7 +19,7 @@ import trio
 
 from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel, LogId
-from kafkapy.records.batch import STAMP_SIZE, BatchHeader, stamp
+from kafkapy.records.batch import LOG_OVERHEAD, STAMP_SIZE, BatchHeader, stamp
 from kafkapy.storage.aborted import AbortedRow, encode_rows, overlapping
 from kafkapy.storage.base import (
     AbortedTransaction,
@@ -34,7 +34,6 @@ from kafkapy.storage.base import (
 )
 from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, write_epochs
 from kafkapy.storage.embedded.files import Disk
-from kafkapy.storage.embedded.index import OFFSET_ROW_SIZE, TIME_ROW_SIZE
 from kafkapy.storage.embedded.segment import Segment, offset_name
 from kafkapy.storage.sequencing import Accepted, Head, encode_snapshot
 from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
@@ -75,7 +74,7 @@ class Partition:
         self.sync_is_due = False
         self.failed = False
         self._bases: list[int] = []
-        self._last_batch: tuple[int, _Place] | None = None
+        self._last_batch: tuple[int, Segment, int, int] | None = None  # its offset and its place
 
     @property
     def active(self) -> Segment:
@@ -94,13 +93,19 @@ class Partition:
     def append(self, write: Write, accepted: Accepted, now_ms: int) -> None:
         """Write the batches into the page cache; OSError leaves the log as it was."""
         offset, position = accepted.base_offset, 0
-        data = memoryview(write.data)
-        segment_count, size = len(self.segments), self.active.size if self.segments else 0
+        data, leader_epoch, segments = memoryview(write.data), write.leader_epoch, self.segments
+        segment_count, size = len(segments), segments[-1].size if segments else 0
         try:
+            if not self.epochs or leader_epoch > self.epochs[-1][0]:
+                self._begin_epoch(leader_epoch, offset)
             for header in write.headers:
-                end = position + header.size_bytes
-                self._append_batch(data[position:end], header, offset, write.leader_epoch, now_ms)
-                offset += header.last_offset_delta + 1
+                length, last_offset_delta = header.batch_length, header.last_offset_delta
+                end = position + LOG_OVERHEAD + length
+                segment = self._segment_for(header, offset)
+                self._last_batch = offset, segment, segment.size, end - position
+                batch: list[Buffer] = [stamp(offset, length, leader_epoch), data[position + STAMP_SIZE : end]]
+                segment.append(batch, header, offset, self.settings.index_interval_bytes)
+                offset += last_offset_delta + 1
                 position = end
             if accepted.aborted:
                 self._add_aborted(accepted.aborted)
@@ -112,17 +117,10 @@ class Partition:
         self.unflushed_count += accepted.end_offset - accepted.base_offset
         self.head.take(accepted)
 
-    def _append_batch(self, data: memoryview, header: BatchHeader, offset: int, leader_epoch: int, now_ms: int) -> None:
-        if not self.epochs or leader_epoch > self.epochs[-1][0]:
-            epochs = [*self.epochs, (leader_epoch, offset)]
-            write_epochs(self._disk, self.folder, epochs)
-            self.epochs = epochs
-        segment = self._segment_for(header, offset, now_ms)
-        position = segment.size
-        prefix = stamp(offset, header.batch_length, leader_epoch)
-        buffers: list[Buffer] = [prefix, data[STAMP_SIZE:]]
-        segment.append(buffers, header, offset, self.settings.index_interval_bytes)
-        self._last_batch = (offset, _Place(segment, position, header.size_bytes))
+    def _begin_epoch(self, leader_epoch: int, offset: int) -> None:
+        epochs = [*self.epochs, (leader_epoch, offset)]
+        write_epochs(self._disk, self.folder, epochs)
+        self.epochs = epochs
 
     def _undo(self, segment_count: int, size: int) -> None:
         """A write failed: take back what it did, to where the last of the segments had this size."""
@@ -139,30 +137,31 @@ class Partition:
         except OSError:
             self.failed = True
 
-    def _segment_for(self, header: BatchHeader, offset: int, now_ms: int) -> Segment:
+    def _segment_for(self, header: BatchHeader, offset: int) -> Segment:
         if not self.segments:
             self.add_segment(Segment(self._disk, self.folder, offset))
-        elif self._is_full(header, offset, now_ms):
+        elif self._is_full(self.segments[-1], header, offset):
             self.roll(offset)
-        return self.active
+        return self.segments[-1]
 
-    def _is_full(self, header: BatchHeader, offset: int, now_ms: int) -> bool:
-        segment, settings = self.active, self.settings
-        if not segment.size:
+    def _is_full(self, segment: Segment, header: BatchHeader, offset: int) -> bool:
+        size, settings = segment.size, self.settings
+        if not size:
             return False
-        if segment.size + header.size_bytes > settings.segment_bytes:
+        if size + LOG_OVERHEAD + header.batch_length > settings.segment_bytes:
             return True
         if offset + header.last_offset_delta - segment.base_offset > _MAX_RELATIVE_OFFSET:
             return True
+        # A segment ages by its records' times, as in Kafka; one that begins with a record without a time does not age.
         first = segment.first_timestamp
-        # A segment ages by its records' times, as in Kafka; records without a time age by the clock.
-        reached = header.max_timestamp if first is not None and first >= 0 else now_ms
-        if first is not None and first >= 0 and reached - first > settings.segment_ms - settings.segment_jitter_ms:
+        if (
+            first is not None
+            and first >= 0
+            and header.max_timestamp - first > settings.segment_ms - settings.segment_jitter_ms
+        ):
             return True
-        return (
-            len(segment.offset_index) * OFFSET_ROW_SIZE >= settings.segment_index_bytes
-            or len(segment.time_index) * TIME_ROW_SIZE >= settings.segment_index_bytes
-        )
+        limit = settings.segment_index_bytes
+        return segment.offset_index.size_bytes >= limit or segment.time_index.size_bytes >= limit
 
     def roll(self, offset: int) -> None:
         """Seal the active segment and begin one at `offset`."""
@@ -263,7 +262,7 @@ class Partition:
     def _find(self, offset: int) -> _Place | None:
         """The batch that holds `offset`, or the first one after it."""
         if self._last_batch is not None and self._last_batch[0] == offset:
-            return self._last_batch[1]  # a reader at the tail: no search
+            return _Place(*self._last_batch[1:])  # a reader at the tail: no search
         for segment in self.segments[max(bisect_right(self._bases, offset) - 1, 0) :]:
             found = segment.find(offset)
             if found is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from kafkapy.model import NO_TIMESTAMP
-from kafkapy.records.batch import HEADER_SIZE, BatchHeader, Buffer, read_header
+from kafkapy.records.batch import HEADER_SIZE, LOG_OVERHEAD, BatchHeader, Buffer, read_header
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
 
@@ -60,23 +60,24 @@ class Segment:
 
     def append(self, buffers: list[Buffer], header: BatchHeader, base_offset: int, index_interval_bytes: int) -> None:
         """Add one batch, which begins at `base_offset`. After an OSError the caller cuts the segment back."""
-        self._disk.append(self.path, buffers, self.size)
-        self.note(self.size, header, base_offset, index_interval_bytes)
-        self.size += header.size_bytes
+        position = self.size
+        self._disk.append(self.path, buffers, position)
+        self.note(position, header, base_offset, index_interval_bytes)
+        self.size = position + LOG_OVERHEAD + header.batch_length
 
     def note(self, position: int, header: BatchHeader, base_offset: int, index_interval_bytes: int) -> None:
         """Take a batch at this position into the indexes; what its header says of offsets may be older."""
-        last_offset = base_offset + header.last_offset_delta
-        if header.max_timestamp > self.max_timestamp:
-            self.max_timestamp = header.max_timestamp
+        last_offset, max_timestamp = base_offset + header.last_offset_delta, header.max_timestamp
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
         if self.first_timestamp is None:
-            self.first_timestamp = header.max_timestamp
+            self.first_timestamp = max_timestamp
         if self._since_index_row > index_interval_bytes:
             self.offset_index.add(last_offset - self.base_offset, position)
             self.time_index.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
             self._since_index_row = 0
-        self._since_index_row += header.size_bytes
+        self._since_index_row += LOG_OVERHEAD + header.batch_length
 
     def index_anew(self, end: int, index_interval_bytes: int) -> None:
         """Make the indexes from the batches before `end`, which becomes the size. Raises CorruptBatch, OSError."""

@@ -38,7 +38,7 @@ from kafkapy.storage.base import (
 from kafkapy.storage.embedded import checkpoints, recovery
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.partition import Partition
-from kafkapy.storage.sequencing import Refused, Repeated
+from kafkapy.storage.sequencing import Accepted, Repeated
 from kafkapy.storage.watching import Watchers
 
 _log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class EmbeddedLogs:
             outcome = self._append(partition, write)
             outcomes.append(outcome)
             # A repeat, too, is answered only when the first of its kind could be.
-            if outcome.error is Error.NONE and outcome.end_offset > partition.high_watermark:
+            if not outcome.error and outcome.end_offset > partition.high_watermark:
                 if partition.unflushed_count >= partition.settings.flush_messages:
                     unsynced.add(partition)
                 else:
@@ -154,7 +154,7 @@ class EmbeddedLogs:
                 await self._sync(partition)
             outcomes = [
                 Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log could not be synced")
-                if outcome.error is Error.NONE and self._has_failed(write.log)
+                if not outcome.error and self._has_failed(write.log)
                 else outcome
                 for write, outcome in zip(writes, outcomes, strict=True)
             ]
@@ -167,23 +167,23 @@ class EmbeddedLogs:
         if write.expect_end is not None and write.expect_end != head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
         verdict = head.judge(write.headers, write.data, write.origin)
-        if isinstance(verdict, Refused):
-            return Outcome(log_start_offset=partition.start_offset, error=verdict.error, message=verdict.message)
+        if isinstance(verdict, Accepted):
+            try:
+                partition.append(write, verdict, self._clock.now_ms())
+            except OSError as failure:
+                _log.error("%s: an append failed: %s", partition.log, failure)
+                problem = f"the disk failed: {failure.strerror or failure}"
+                return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=problem)
+            return Outcome(verdict.base_offset, verdict.end_offset, partition.start_offset)
         if isinstance(verdict, Repeated):
-            end = verdict.last_offset + 1
             return Outcome(
                 verdict.first_offset,
-                end,
+                verdict.last_offset + 1,
                 partition.start_offset,
                 duplicate=True,
                 repeated_timestamp=verdict.timestamp,
             )
-        try:
-            partition.append(write, verdict, self._clock.now_ms())
-        except OSError as failure:
-            _log.error("%s: an append failed: %s", partition.log, failure)
-            return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=f"the disk failed: {failure.strerror or failure}")
-        return Outcome(verdict.base_offset, verdict.end_offset, partition.start_offset)
+        return Outcome(log_start_offset=partition.start_offset, error=verdict.error, message=verdict.message)
 
     def _publish(self, partition: Partition, end_offset: int) -> None:
         """Readers may see what lies before `end_offset`."""
