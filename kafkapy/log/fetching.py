@@ -100,13 +100,13 @@ async def _read(logs: Logs, targets: Sequence[Target], isolation: IsolationLevel
     reads: list[Read] = []
     places: list[int] = []
     for place, target in enumerate(targets):
-        error = leader_epoch_error(target.current_leader_epoch, target.leader_epoch)
-        if error is not Error.NONE:
-            results[place] = Result(error)
-        elif target.last_fetched_epoch >= 0 and (diverged := await _divergence(logs, target)) is not None:
+        log, leader_epoch, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = target
+        if current_leader_epoch not in (NO_LEADER_EPOCH, leader_epoch):
+            results[place] = Result(leader_epoch_error(current_leader_epoch, leader_epoch))
+        elif last_fetched_epoch >= 0 and (diverged := await _divergence(logs, target)) is not None:
             results[place] = diverged
         else:
-            reads.append(Read(target.log, target.fetch_offset, target.max_bytes, isolation, to_send=True))
+            reads.append(Read(log, fetch_offset, partition_max_bytes, isolation, True))
             places.append(place)
     for place, piece in zip(places, await logs.read(reads, max_bytes), strict=True):
         results[place] = _result(piece)
@@ -114,16 +114,12 @@ async def _read(logs: Logs, targets: Sequence[Target], isolation: IsolationLevel
 
 
 def _result(piece: Slice) -> Result:
-    if piece.error is not Error.NONE:
+    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region = piece
+    if error:
         # Kafka leaves the offsets out of an error; clients look them up.
-        return Result(piece.error)
-    return Result(
-        records=piece.records if piece.region is None else piece.region,
-        high_watermark=piece.high_watermark,
-        last_stable_offset=piece.last_stable_offset,
-        log_start_offset=piece.log_start_offset,
-        aborted=piece.aborted,
-    )
+        return Result(error)
+    found: Buffer | Region = records if region is None else region
+    return Result(error, found, high_watermark, last_stable_offset, log_start_offset, aborted)
 
 
 async def _divergence(logs: Logs, target: Target) -> Result | None:
@@ -150,7 +146,7 @@ def _is_enough(results: Sequence[Result], min_bytes: int) -> bool:
     """Whether to answer now: enough bytes, or news that must not wait."""
     size = 0
     for result in results:
-        if result.error is not Error.NONE or result.diverging is not None:
+        if result.error or result.diverging is not None:
             return True
         size += len(result.records)
     return size >= min_bytes

@@ -14,7 +14,7 @@ Called by the crew, one call at a time; the server hands in what to do with a fr
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -112,7 +112,7 @@ class Connection:
         reader = self._reader
         drained = False
         for _ in range(_STEPS_OF_A_TURN):
-            frame = reader.next_frame()
+            frame = reader.next_frame() if reader.start != reader.end else None
             if frame is not None:
                 if self.answer and not self.send_at_once():
                     return self._answer_after_sending(frame)
@@ -155,7 +155,7 @@ class Connection:
             return self._delay(answer)
         if answer is not None and not self._hold(answer):
             return await self._send_now(answer)
-        return self._reader.holds_bytes
+        return self._reader.start != self._reader.end
 
     def _delay(self, delayed: Delayed[Answer]) -> bool:
         self.delayed, self.due = delayed, False
@@ -196,14 +196,15 @@ class Connection:
 
     def _hold(self, answer: Answer) -> bool:
         """Keep a small answer for the end of the turn; false when it is to be sent now."""
-        size = 0
+        size, buffers = 0, []
         for part in answer:
             if not isinstance(part, BUFFERS):
                 return False
+            buffers.append(part)
             size += len(part)
         if size > _HELD_BYTES or len(answer) > MAX_VECTOR:
             return False
-        self.answer, self._answer_size = cast(Sequence[Buffer], answer), size
+        self.answer, self._answer_size = buffers, size
         return True
 
     async def _send_now(self, answer: Answer) -> bool:
@@ -215,4 +216,4 @@ class Connection:
             self.last_active = trio.current_time()
             await trio.lowlevel.wait_writable(self.socket)
             answer = send_some(self.socket, answer)
-        return self._reader.holds_bytes
+        return self._reader.start != self._reader.end

@@ -40,10 +40,11 @@ _ANSWERS_HELD: Final = 32
 class _Worker:
     """One task of the crew. It is ended alone by `scope`, while a connection that must end is in its hands."""
 
-    __slots__ = ("scope", "task")
+    __slots__ = ("ended", "scope", "task")
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
+        self.ended = False  # as the scope says, which is slow to ask
         self.task = trio.lowlevel.current_task()
 
 
@@ -131,7 +132,7 @@ class Crew:
         worker = _Worker()
         self._called = False
         with worker.scope:
-            while not worker.scope.cancel_called:
+            while not worker.ended:
                 if self._ready or self._outbox:
                     await self._take_turn(worker)
                 elif not self._watched:
@@ -183,7 +184,7 @@ class Crew:
     async def _take_turn(self, worker: _Worker) -> None:
         self._busy = True
         now = trio.current_time()
-        while self._ready and not worker.scope.cancel_called:
+        while self._ready and not worker.ended:
             connection = self._ready.popleft()
             connection.queued = False
             if connection.closed or connection.scope is not None:  # who sends its answer has it go on after that
@@ -211,7 +212,7 @@ class Crew:
         self._call()
 
     async def _send_answers(self, worker: _Worker) -> None:
-        while self._outbox and not worker.scope.cancel_called:
+        while self._outbox and not worker.ended:
             connection = self._outbox.popleft()
             if connection.closed or connection.scope is not None or not connection.answer:
                 continue  # over, or its next request is under way, before which its answer was sent
@@ -227,13 +228,15 @@ class Crew:
             more = await noticed(work, self._hand_over)
         except (ProtocolError, CloseConnection, OSError) as reason:
             self._lose(connection, reason)
+            worker.ended = worker.scope.cancel_called
             return
         except BaseException:
             self._close(connection)
             raise
         finally:
             connection.scope = None
-        if worker.scope.cancel_called:
+        worker.ended = worker.scope.cancel_called
+        if worker.ended:
             self._close(connection)
         else:
             self._settle(connection, more)

@@ -29,33 +29,31 @@ class FrameTooLarge(ProtocolError):
 
 
 class FrameReader:
-    """Collects bytes and cuts them into frames of at most `max_size` bytes (without the length prefix)."""
+    """Collects bytes and cuts them into frames of at most `max_size` bytes (without the length prefix).
 
-    __slots__ = ("_buffer", "_end", "_max_size", "_small_reads", "_start", "_view")
+    What was received and is not handed out yet lies between `start` and `end`: a frame or more, a part of one, nothing.
+    """
+
+    __slots__ = ("_buffer", "_max_size", "_small_reads", "_view", "end", "start")
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
         self._buffer = bytearray(_IDLE_SIZE)
         self._view = memoryview(self._buffer)
-        self._start = 0  # of the bytes not handed out yet
-        self._end = 0
+        self.start = 0
+        self.end = 0
         self._small_reads = 0
-
-    @property
-    def holds_bytes(self) -> bool:
-        """Whether bytes were received that are not handed out yet: a frame or more, or a part of one."""
-        return self._start < self._end
 
     def writable(self) -> memoryview:
         """Where to receive the next bytes, never empty. Frames handed out before are invalid from here on.
 
         Take every `next_frame()` first: with a whole frame left inside there may be no room.
         """
-        pending = self._end - self._start
-        if self._start:
+        pending = self.end - self.start
+        if self.start:
             if pending:
-                self._view[:pending] = self._view[self._start : self._end]
-            self._start, self._end = 0, pending
+                self._view[:pending] = self._view[self.start : self.end]
+            self.start, self.end = 0, pending
         capacity = len(self._buffer)
         if pending == capacity:
             self._replace(min(2 * capacity, max(self._max_size, _IDLE_SIZE) + _PREFIX_SIZE), pending)
@@ -63,11 +61,11 @@ class FrameReader:
             self._small_reads += 1
             if capacity > _KEPT_SIZE or self._small_reads > _SMALL_READS_BEFORE_SHRINKING:
                 self._replace(_IDLE_SIZE, pending)
-        return self._view[self._end :] if self._end else self._view
+        return self._view[self.end :] if self.end else self._view
 
     def received(self, count: int) -> None:
         """`count` bytes now stand at the beginning of what `writable()` returned."""
-        self._end += count
+        self.end += count
         if count >= _IDLE_SIZE:
             self._small_reads = 0
 
@@ -77,18 +75,18 @@ class FrameReader:
         Raises `ProtocolError` for a negative length and `FrameTooLarge` for one above the limit; the connection is then
         beyond repair.
         """
-        body = self._start + _PREFIX_SIZE
-        if body > self._end:
+        body = self.start + _PREFIX_SIZE
+        if body > self.end:
             return None
-        (size,) = _PREFIX.unpack_from(self._buffer, self._start)
+        (size,) = _PREFIX.unpack_from(self._buffer, self.start)
         if size < 0:
             raise ProtocolError(f"a frame announces {size} bytes")
         if size > self._max_size:
             raise FrameTooLarge(f"a frame announces {size} bytes, the limit is {self._max_size}")
-        if body + size > self._end:
+        if body + size > self.end:
             return None
-        self._start = body + size
-        return self._view[body : self._start]
+        self.start = body + size
+        return self._view[body : self.start]
 
     def _replace(self, capacity: int, pending: int) -> None:
         """Go on in a fresh buffer that begins with the first `pending` bytes of the old one."""
@@ -97,4 +95,4 @@ class FrameReader:
             buffer[:pending] = self._view[:pending]
         self._buffer = buffer
         self._view = memoryview(buffer)
-        self._start, self._end, self._small_reads = 0, pending, 0
+        self.start, self.end, self._small_reads = 0, pending, 0

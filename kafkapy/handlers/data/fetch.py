@@ -9,7 +9,7 @@ refused for each partition (NOT_LEADER_OR_FOLLOWER).
 
 from collections.abc import Sequence
 
-from kafkapy.cluster.image import PartitionInfo, TopicInfo
+from kafkapy.cluster.image import TopicInfo
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
@@ -25,6 +25,8 @@ _ERROR_FROM_VERSION = 7
 _IDS_FROM_VERSION = 13
 _ZSTD_FROM_VERSION = 10
 _REPLICA_STATE_FROM_VERSION = 15
+_READ, _TOPIC = Operation.READ, ResourceType.TOPIC  # looked up here, not for every partition
+_NOTHING_READ = Result()
 
 
 async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed[FetchResponse]:
@@ -46,12 +48,13 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     outcomes: list[tuple[PartitionKey, Result]] = []
     targets: list[Target] = []
     places: list[int] = []
+    is_replica = _replica_id(request, ctx.api_version) >= 0
     for one in context.wanted:
-        target = _target(one, request, ctx)
+        target = _target(one, ctx, is_replica=is_replica)
         if isinstance(target, Target):
             places.append(len(outcomes))
             targets.append(target)
-            outcomes.append((one.key, Result()))
+            outcomes.append((one.key, _NOTHING_READ))
         else:
             # Only what is not there at all is answered with a list of aborted transactions, an empty one.
             unread = target is Error.NOT_LEADER_OR_FOLLOWER
@@ -116,9 +119,9 @@ def _wanted(request: FetchRequest) -> list[Wanted]:
     ]
 
 
-def _target(wanted: Wanted, request: FetchRequest, ctx: Context) -> Target | Error:
-    image = ctx.rooms.cluster.image
-    key = wanted.key
+def _target(wanted: Wanted, ctx: Context, *, is_replica: bool) -> Target | Error:
+    key, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch, _ = wanted
+    image, index = ctx.rooms.cluster.image, key.partition
     topic: TopicInfo | None
     if ctx.api_version >= _IDS_FROM_VERSION:
         topic = image.topic_by_id(key.topic_id)
@@ -127,28 +130,19 @@ def _target(wanted: Wanted, request: FetchRequest, ctx: Context) -> Target | Err
     else:
         topic = image.topic(key.topic)
     try:
-        ctx.require(Operation.READ, ResourceType.TOPIC, topic.name if topic else key.topic)
+        ctx.require(_READ, _TOPIC, topic.name if topic else key.topic)
     except KafkaError as refusal:
         return refusal.error
-    partition = _partition(topic, key.partition)
-    if topic is None or partition is None:
+    if topic is None or not 0 <= index < len(topic.partitions):
         return Error.UNKNOWN_TOPIC_OR_PARTITION
-    if _replica_id(request, ctx.api_version) >= 0:
+    if is_replica:
         return Error.NOT_LEADER_OR_FOLLOWER
     if ctx.api_version < _ZSTD_FROM_VERSION and topic.config["compression.type"] == "zstd":
         return Error.UNSUPPORTED_COMPRESSION_TYPE
+    partition = topic.partitions[index]
     return Target(
-        partition.log,
-        partition.leader_epoch,
-        wanted.fetch_offset,
-        wanted.max_bytes,
-        wanted.current_leader_epoch,
-        wanted.last_fetched_epoch,
+        partition.log, partition.leader_epoch, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch
     )
-
-
-def _partition(topic: TopicInfo | None, index: int) -> PartitionInfo | None:
-    return topic.partitions[index] if topic is not None and 0 <= index < len(topic.partitions) else None
 
 
 def _replica_id(request: FetchRequest, api_version: int) -> int:

@@ -81,7 +81,7 @@ class Disk:
 
     def read(self, path: str, position: int, size: int) -> bytes:
         """Up to `size` bytes at `position`; waits for the disk if it must."""
-        return os.pread(self._descriptor(path), size, position)
+        return os.pread(self._file(path).descriptor, size, position)
 
     def read_cached(self, path: str, position: int, size: int) -> memoryview | None:
         """The same if the bytes are in memory already; None when the disk would have to be waited for."""
@@ -110,9 +110,8 @@ class Disk:
         return FileRegion(self._file(path), position, size)
 
     def is_cached(self, path: str, position: int, size: int) -> bool:
-        """Whether the bytes seem to be in memory: both ends are."""
-        ends = {position, position + size - 1}
-        return all(self.read_cached(path, end, 1) is not None for end in ends)
+        """Whether the bytes, of which the first were just read, seem to be in memory: the last one is."""
+        return self.read_cached(path, position + size - 1, 1) is not None
 
     def load(self, path: str, position: int, size: int) -> None:
         """Bring the bytes into memory; for worker threads."""

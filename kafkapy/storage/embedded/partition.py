@@ -41,6 +41,8 @@ from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timesta
 _MAX_RELATIVE_OFFSET = 2**31 - 1
 _NO_END = 2**63
 
+_READ_COMMITTED = IsolationLevel.READ_COMMITTED
+
 _REGION_FROM_BYTES = 128 * 1024
 """From here on sending from the file beats reading first; and what waits to be sent costs no memory."""
 
@@ -224,40 +226,31 @@ class Partition:
 
     async def read(self, read: Read, left: int, *, whole_first: bool) -> Slice:
         """Bytes from the batch that holds the offset; see `Logs.read`."""
-        bounds = self.bounds()
-        committed = read.isolation is IsolationLevel.READ_COMMITTED
-        around = Slice(
-            high_watermark=bounds.high_watermark,
-            last_stable_offset=bounds.last_stable_offset,
-            log_start_offset=bounds.log_start_offset,
-            aborted=[] if committed else None,
-        )
-        if not bounds.log_start_offset <= read.offset <= bounds.end_offset:
-            return around._replace(error=Error.OFFSET_OUT_OF_RANGE)
-        limit = bounds.last_stable_offset if committed else bounds.high_watermark
-        if read.offset >= limit:
-            return around
-        place = self._find(read.offset)
-        if place is None:
-            return around
+        _, offset, max_bytes, isolation, to_send = read
+        start, high_watermark, stable, end = self.bounds()
+        committed = isolation is _READ_COMMITTED
+        aborted: list[AbortedTransaction] | None = [] if committed else None
+        if not start <= offset <= end:
+            return Slice(b"", high_watermark, stable, start, aborted, Error.OFFSET_OUT_OF_RANGE)
+        limit = stable if committed else high_watermark
+        place = self._find(offset) if offset < limit else None
+        size = min(max_bytes, left)
+        if place is None or (size < place.size and not whole_first):
+            return Slice(b"", high_watermark, stable, start, aborted)
         segment, position, first_size = place
-        size = min(read.max_bytes, left)
-        if size < first_size:
-            if not whole_first:
-                return around
-            size = first_size
-        size = min(size, self._end_position(segment, limit) - position)
+        size = min(max(size, first_size), self._end_position(segment, limit) - position)
         if committed and self.aborted:
-            rows = overlapping(self.aborted, read.offset, limit)
-            around = around._replace(aborted=[AbortedTransaction(row.producer_id, row.first_offset) for row in rows])
-        if read.to_send and size >= _REGION_FROM_BYTES:
+            rows = overlapping(self.aborted, offset, limit)
+            aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
+        if to_send and size >= _REGION_FROM_BYTES:
             if not self._disk.is_cached(segment.path, position, size):
                 await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
-            return around._replace(region=self._disk.region(segment.path, position, size))
+            region = self._disk.region(segment.path, position, size)
+            return Slice(b"", high_watermark, stable, start, aborted, region=region)
         records: Buffer | None = self._disk.read_cached(segment.path, position, size)
         if records is None:
             records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
-        return around._replace(records=records)
+        return Slice(records, high_watermark, stable, start, aborted)
 
     def _find(self, offset: int) -> _Place | None:
         """The batch that holds `offset`, or the first one after it."""

@@ -108,10 +108,11 @@ class Segment:
                 if len(chunk) < HEADER_SIZE:
                     return
             header = read_header(chunk, position - start)
-            if header.size_bytes > end - position:
+            size = LOG_OVERHEAD + header.batch_length
+            if size > end - position:
                 return
             yield position, header
-            position += header.size_bytes
+            position += size
 
     def find(self, offset: int) -> tuple[int, BatchHeader] | None:
         """The batch that holds `offset`, or the first one after it; None when the segment ends before."""

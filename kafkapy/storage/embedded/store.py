@@ -264,9 +264,9 @@ class EmbeddedLogs:
             except CorruptBatch as damage:
                 _log.error("%s: damaged near offset %d: %s", read.log, read.offset, damage)
                 piece = Slice(error=Error.CORRUPT_MESSAGE)
-            if piece.size_bytes:
+            if size := piece.size_bytes:
                 found = True
-                left = max(left - piece.size_bytes, 0)
+                left = max(left - size, 0)
             slices.append(piece)
         return slices
 
