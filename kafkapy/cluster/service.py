@@ -78,13 +78,9 @@ class ClusterService:
             Ledger(logs, METADATA_LOG),
             clock,
         )
-        self._image: ClusterImage = self._shard.view
-        self._to_change, self._changes = trio.open_memory_channel[_Change](_MAX_WAITING_CHANGES)
-
-    @property
-    def image(self) -> ClusterImage:
+        self.image: ClusterImage = self._shard.view
         """The cluster as of the last change that was carried out."""
-        return self._image
+        self._to_change, self._changes = trio.open_memory_channel[_Change](_MAX_WAITING_CHANGES)
 
     def on_topic_deleted(self, callback: Callable[[TopicInfo], None]) -> None:
         """Have `callback` called with each topic that goes."""
@@ -96,7 +92,7 @@ class ClusterService:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._shard.run)
             await self._reconcile()
-            self._image = self._shard.view
+            self.image = self._shard.view
             task_status.started()
             async for change in self._changes:
                 change.answer = await self._carry_out(change.command)
@@ -168,13 +164,13 @@ class ClusterService:
                 return KafkaError(Error.NOT_CONTROLLER, refusal.message)
             return refusal
         if isinstance(command, DeleteTopics):
-            self._image = self._shard.view
+            self.image = self._shard.view
             for result in results:
                 if isinstance(result, TopicInfo):
                     await self._remove(result)
         elif not command.validate_only:
             results = [await self._make_logs(result) if isinstance(result, TopicInfo) else result for result in results]
-            self._image = self._shard.view
+            self.image = self._shard.view
         return results
 
     async def _make_logs(self, topic: TopicInfo) -> TopicResult:

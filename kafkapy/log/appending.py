@@ -16,13 +16,14 @@ from kafkapy.config.layers import TopicConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import (
+    CRC_FROM,
     HEADER_SIZE,
     LOG_OVERHEAD,
     BatchHeader,
     Buffer,
     Compression,
     CorruptBatch,
-    crc_matches,
+    checksum,
     read_header,
     restamp_time,
 )
@@ -169,7 +170,10 @@ def _judged(target: Target, rules: _Rules, acks: int, api_version: int, now_ms: 
             f"of {rules.min_in_sync} for partition {target.log}",
         )
     _check_batch(data, header, target, rules)
-    _check_records(data, header, rules, now_ms, target.log)
+    # Often the header settles the times: the latest is not too late, and the bound for early ones lies before 1970.
+    late = header.max_timestamp - now_ms > rules.after_ms
+    if rules.compacted or ((late or rules.before_ms < now_ms) and not rules.log_append_time):
+        _check_records(data, rules, now_ms, target.log)
     return data, header
 
 
@@ -230,7 +234,7 @@ def _check_batch(data: Buffer, header: BatchHeader, target: Target, rules: _Rule
             f"The record batch size in the append to {target.log} is {header.size_bytes} bytes which exceeds the "
             f"maximum configured value of {rules.max_batch_bytes}",
         )
-    if not crc_matches(data, 0, header):
+    if checksum(data[CRC_FROM:]) != crc:
         raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {crc}) {_where(target)}.")
     if last_offset_delta < 0:
         raise _BatchRefused(
@@ -260,22 +264,16 @@ def _where(target: Target) -> str:
     return f"in topic partition {target.log}"
 
 
-def _check_records(data: Buffer, header: BatchHeader, rules: _Rules, now_ms: int, log: LogId) -> None:
-    """Keys and timestamps, record by record where the header does not settle them."""
-    _, _, _, _, compacted, log_append_time, before, after = rules
-    late = not log_append_time and header.max_timestamp - now_ms > after
-    # Timestamps are not negative, so a bound beyond the present cannot be violated.
-    early = not log_append_time and before < now_ms
-    if not (compacted or late or early):
-        return
-    low, high = now_ms - before, now_ms + after
+def _check_records(data: Buffer, rules: _Rules, now_ms: int, log: LogId) -> None:
+    """Keys and timestamps, record by record."""
+    low, high = now_ms - rules.before_ms, now_ms + rules.after_ms
     errors: list[RecordError] = []
     error, message = Error.INVALID_RECORD, "One or more records have been rejected"
     for index, record in enumerate(_records(data, log)):
-        if compacted and record.key is None:
+        if rules.compacted and record.key is None:
             problem = f"Compacted topic cannot accept message without key in topic partition {log}"
             errors.append(RecordError(index, problem))
-        elif not log_append_time and record.timestamp != NO_TIMESTAMP and not low <= record.timestamp <= high:
+        elif not rules.log_append_time and record.timestamp != NO_TIMESTAMP and not low <= record.timestamp <= high:
             error, message = Error.INVALID_TIMESTAMP, "One or more records have been rejected due to invalid timestamp"
             problem = (
                 f"Timestamp {record.timestamp} of message with offset {record.offset} is out of range. "

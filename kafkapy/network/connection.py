@@ -196,13 +196,9 @@ class Connection:
 
     def _hold(self, answer: Answer) -> bool:
         """Keep a small answer for the end of the turn; false when it is to be sent now."""
-        size, buffers = 0, []
-        for part in answer:
-            if not isinstance(part, BUFFERS):
-                return False
-            buffers.append(part)
-            size += len(part)
-        if size > _HELD_BYTES or len(answer) > MAX_VECTOR:
+        buffers = [part for part in answer if isinstance(part, BUFFERS)]
+        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+        if size > _HELD_BYTES or len(buffers) < len(answer) or len(answer) > MAX_VECTOR:
             return False
         self.answer, self._answer_size = buffers, size
         return True

@@ -15,7 +15,6 @@ Called by the server, which adds connections and is told when one has ended.
 """
 
 import logging
-import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -26,12 +25,16 @@ from kafkapy.errors import CloseConnection
 from kafkapy.network.alarms import Alarms
 from kafkapy.network.connection import Connection
 from kafkapy.network.coroutines import noticed
+from kafkapy.network.poller import Poller, open_poller
 from kafkapy.protocol.primitives import ProtocolError
 
 _log = logging.getLogger(__name__)
 
 _IDLE_KEPT: Final = 8
 """So many tasks without work are kept for the next handlers that wait."""
+
+_TURNS_IN_A_ROW: Final = 8
+"""So many turns of a busy crew may pass before the event loop's other tasks get theirs: a few milliseconds."""
 
 _ANSWERS_HELD: Final = 32
 """So many connections' answers wait for each other at most: about a millisecond's work."""
@@ -55,7 +58,7 @@ class Crew:
         self.connections: set[Connection] = set()
         self._ended = ended
         self._nursery: trio.Nursery
-        self._selector = selectors.DefaultSelector()
+        self._poller: Poller[Connection] = open_poller()
         self._ready: deque[Connection] = deque()  # to be served in this turn
         self._again: list[Connection] = []  # have more, and wait for the next turn
         self._outbox: deque[Connection] = deque()  # have answers to send
@@ -63,6 +66,7 @@ class Crew:
         self._nap = trio.CancelScope()  # until the next alarm
         self._idle: list[_Worker] = []
         self._watched = False
+        self._busy_turns = 0  # of those that began without a trip through the event loop
         self._called = False
         self._busy = False  # a worker runs, and will look at what is ready before it waits
 
@@ -75,14 +79,14 @@ class Crew:
         finally:
             for connection in list(self.connections):
                 self._close(connection)
-            trio.lowlevel.notify_closing(self._selector.fileno())
-            self._selector.close()
+            trio.lowlevel.notify_closing(self._poller.fileno())
+            self._poller.close()
 
     def add(self, connection: Connection) -> None:
         """Serve this connection until it ends."""
         self.connections.add(connection)
         connection.wake = self._wake
-        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        self._poller.add(connection.socket, connection)
 
     def end(self, connection: Connection) -> None:
         """End the connection, whatever it is at."""
@@ -157,23 +161,32 @@ class Crew:
 
     async def _watch(self) -> None:
         """Wait until a connection has something to read, and begin a turn."""
+        if self._busy_turns and self._busy_turns < _TURNS_IN_A_ROW and self._take_what_came():
+            return
+        self._busy_turns = 0
         self._watched = True
         try:
             if self._again:
                 await trio.lowlevel.checkpoint()
             else:
-                await trio.lowlevel.wait_readable(self._selector.fileno())
+                await trio.lowlevel.wait_readable(self._poller.fileno())
         finally:
             self._watched = False
         self._take_again()
-        for key, _ in self._selector.select(0):
-            connection: Connection = key.data
+        self._take_what_came()
+
+    def _take_what_came(self) -> bool:
+        """Have those connections ready that have something to read; whether there are any."""
+        for connection in self._poller.ready():
             if connection.scope is not None or connection.delayed is not None:
-                self._selector.unregister(connection.socket)
+                self._poller.remove(connection.socket)
                 connection.watched = False
             elif not connection.queued:
                 connection.queued = True
                 self._ready.append(connection)
+        # Where several came at once, more have probably come by the end of the turn.
+        self._busy_turns = self._busy_turns + 1 if len(self._ready) > 1 else 0
+        return len(self._ready) > 0
 
     def _take_again(self) -> None:
         self._ready.extend(self._again)
@@ -257,7 +270,7 @@ class Crew:
                 return
             if not connection.watched:
                 connection.watched = True
-                self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+                self._poller.add(connection.socket, connection)
         if more and not connection.queued:
             connection.queued = True
             self._again.append(connection)
@@ -277,7 +290,7 @@ class Crew:
 
     def _close(self, connection: Connection) -> None:
         if connection.watched:
-            self._selector.unregister(connection.socket)
+            self._poller.remove(connection.socket)
         if connection.delayed is not None:
             connection.delayed.abandon()
             connection.delayed = None

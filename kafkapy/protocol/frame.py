@@ -79,14 +79,15 @@ class FrameReader:
         if body > self.end:
             return None
         (size,) = _PREFIX.unpack_from(self._buffer, self.start)
-        if size < 0:
-            raise ProtocolError(f"a frame announces {size} bytes")
-        if size > self._max_size:
+        if not 0 <= size <= self._max_size:
+            if size < 0:
+                raise ProtocolError(f"a frame announces {size} bytes")
             raise FrameTooLarge(f"a frame announces {size} bytes, the limit is {self._max_size}")
-        if body + size > self.end:
+        end = body + size
+        if end > self.end:
             return None
-        self.start = body + size
-        return self._view[body : self.start]
+        self.start = end
+        return self._view[body:end]
 
     def _replace(self, capacity: int, pending: int) -> None:
         """Go on in a fresh buffer that begins with the first `pending` bytes of the old one."""

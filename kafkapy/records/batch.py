@@ -25,6 +25,9 @@ LOG_OVERHEAD = 12
 
 MAGIC = 2
 STAMP_SIZE = 16
+CRC_FROM = 21
+"""Where the part begins that the CRC covers."""
+
 MAX_SEQUENCE = 2**31 - 1
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -32,7 +35,6 @@ _STAMP = struct.Struct(">qii")
 _LENGTH_AT = 8
 _MAGIC_AT = 16
 _CRC_AT = 17
-_CRC_FROM = 21
 _MAX_TIMESTAMP_AT = 35
 
 _COMPRESSION_MASK = 0x07
@@ -180,28 +182,25 @@ def walk(buf: Buffer, position: int = 0) -> Iterator[tuple[int, BatchHeader]]:
         position += header.size_bytes
 
 
+checksum: Callable[[Buffer], int] = crc32c
+"""CRC-32C, which Kafka uses for batches and for its checkpoint files."""
+
+stamp: Callable[[int, int, int], bytes] = _STAMP.pack
+"""The first 16 bytes of a batch, of its base offset, batch length and leader epoch: what the broker decides."""
+
+
 def crc_matches(buf: Buffer, position: int, header: BatchHeader) -> bool:
     """Whether the batch's bytes have the CRC that its header names."""
-    body = memoryview(buf)[position + _CRC_FROM : position + LOG_OVERHEAD + header.batch_length]
-    return bool(crc32c(body) == header.crc)
-
-
-def checksum(data: Buffer) -> int:
-    """CRC-32C, which Kafka uses for batches and for its checkpoint files."""
-    return int(crc32c(data))
-
-
-def stamp(base_offset: int, batch_length: int, leader_epoch: int) -> bytes:
-    """The first 16 bytes of a batch: what the broker decides, and the length."""
-    return _STAMP.pack(base_offset, batch_length, leader_epoch)
+    body = memoryview(buf)[position + CRC_FROM : position + LOG_OVERHEAD + header.batch_length]
+    return checksum(body) == header.crc
 
 
 def restamp_time(buf: Buffer, header: BatchHeader, log_append_time_ms: int) -> bytes:
     """A copy of one batch whose timestamp type is LogAppendTime and whose max timestamp is the given one."""
     batch = bytearray(buf[: header.size_bytes])
-    struct.pack_into(">h", batch, _CRC_FROM, header.attributes | _LOG_APPEND_TIME)
+    struct.pack_into(">h", batch, CRC_FROM, header.attributes | _LOG_APPEND_TIME)
     struct.pack_into(">q", batch, _MAX_TIMESTAMP_AT, log_append_time_ms)
-    struct.pack_into(">I", batch, _CRC_AT, crc32c(memoryview(batch)[_CRC_FROM:]))
+    struct.pack_into(">I", batch, _CRC_AT, checksum(memoryview(batch)[CRC_FROM:]))
     return bytes(batch)
 
 
@@ -211,5 +210,5 @@ def assemble(header: BatchHeader, records: Buffer) -> bytes:
     length = len(batch) - LOG_OVERHEAD
     _HEADER.pack_into(batch, 0, *header._replace(batch_length=length, magic=MAGIC, crc=0))
     batch[HEADER_SIZE:] = records
-    struct.pack_into(">I", batch, _CRC_AT, crc32c(memoryview(batch)[_CRC_FROM:]))
+    struct.pack_into(">I", batch, _CRC_AT, checksum(memoryview(batch)[CRC_FROM:]))
     return bytes(batch)

@@ -65,13 +65,11 @@ def _whole_error(request: ProduceRequest) -> Error:
     """What is wrong with the request as a whole, and so with each of its partitions."""
     if request.acks not in (-1, 0, 1):
         return Error.INVALID_REQUIRED_ACKS
-    transactional_id = request.transactional_id
     for topic in request.topic_data:
         for partition in topic.partition_data:
-            records = partition.records
-            if records is None:
+            if partition.records is None:
                 raise CloseConnection("a produce request without records")
-            if transactional_id is None and is_transactional(records):
+            if request.transactional_id is None and is_transactional(partition.records):
                 return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     return _NONE
 

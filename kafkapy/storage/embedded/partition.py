@@ -92,7 +92,7 @@ class Partition:
 
     # -- writing
 
-    def append(self, write: Write, accepted: Accepted, now_ms: int) -> None:
+    def append(self, write: Write, accepted: Accepted) -> None:
         """Write the batches into the page cache; OSError leaves the log as it was."""
         offset, position = accepted.base_offset, 0
         data, leader_epoch, segments = memoryview(write.data), write.leader_epoch, self.segments
@@ -103,7 +103,9 @@ class Partition:
             for header in write.headers:
                 length, last_offset_delta = header.batch_length, header.last_offset_delta
                 end = position + LOG_OVERHEAD + length
-                segment = self._segment_for(header, offset)
+                segment = segments[-1] if segments else None
+                if segment is None or self._is_full(segment, header, offset):
+                    segment = self.roll(offset)
                 self._last_batch = offset, segment, segment.size, end - position
                 batch: list[Buffer] = [stamp(offset, length, leader_epoch), data[position + STAMP_SIZE : end]]
                 segment.append(batch, header, offset, self.settings.index_interval_bytes)
@@ -114,8 +116,6 @@ class Partition:
         except OSError:
             self._undo(segment_count, size)
             raise
-        if not self.unflushed_count:
-            self.unflushed_since_ms = now_ms
         self.unflushed_count += accepted.end_offset - accepted.base_offset
         self.head.take(accepted)
 
@@ -139,13 +139,6 @@ class Partition:
         except OSError:
             self.failed = True
 
-    def _segment_for(self, header: BatchHeader, offset: int) -> Segment:
-        if not self.segments:
-            self.add_segment(Segment(self._disk, self.folder, offset))
-        elif self._is_full(self.segments[-1], header, offset):
-            self.roll(offset)
-        return self.segments[-1]
-
     def _is_full(self, segment: Segment, header: BatchHeader, offset: int) -> bool:
         size, settings = segment.size, self.settings
         if not size:
@@ -165,13 +158,16 @@ class Partition:
         limit = settings.segment_index_bytes
         return segment.offset_index.size_bytes >= limit or segment.time_index.size_bytes >= limit
 
-    def roll(self, offset: int) -> None:
-        """Seal the active segment and begin one at `offset`."""
-        self.active.save_indexes()
-        self.save_snapshot(offset)
-        self.sealed_unsynced.append(self.active)
-        self.sync_is_due = True
-        self.add_segment(Segment(self._disk, self.folder, offset))
+    def roll(self, offset: int) -> Segment:
+        """Begin a segment at `offset`, and seal the active one, if any."""
+        if self.segments:
+            self.active.save_indexes()
+            self.save_snapshot(offset)
+            self.sealed_unsynced.append(self.active)
+            self.sync_is_due = True
+        segment = Segment(self._disk, self.folder, offset)
+        self.add_segment(segment)
+        return segment
 
     def save_snapshot(self, offset: int) -> None:
         """Write the producers' state as of `offset`."""

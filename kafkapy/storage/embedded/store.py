@@ -168,8 +168,10 @@ class EmbeddedLogs:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
         verdict = head.judge(write.headers, write.data, write.origin)
         if isinstance(verdict, Accepted):
+            if not partition.unflushed_count:
+                partition.unflushed_since_ms = self._clock.now_ms()
             try:
-                partition.append(write, verdict, self._clock.now_ms())
+                partition.append(write, verdict)
             except OSError as failure:
                 _log.error("%s: an append failed: %s", partition.log, failure)
                 problem = f"the disk failed: {failure.strerror or failure}"
