@@ -5,6 +5,7 @@ one after each write; untouched topics are shared between images.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -24,7 +25,8 @@ class BrokerInfo(NamedTuple):
     rack: str | None
 
 
-class PartitionInfo(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PartitionInfo:
     """One partition and who has it."""
 
     log: LogId
@@ -34,7 +36,8 @@ class PartitionInfo(NamedTuple):
     isr: tuple[int, ...]
 
 
-class TopicInfo(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
     """One topic. `overrides` are its own settings as text, `config` all of them with their values."""
 
     name: str

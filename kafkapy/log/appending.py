@@ -7,6 +7,7 @@ compression than the producer's. Called by the Produce handler with everything a
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import trio
@@ -64,7 +65,8 @@ class RecordError(NamedTuple):
     message: str
 
 
-class _Rules(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Rules:
     """What a topic's settings ask of a batch, and want done with it."""
 
     min_in_sync: int
@@ -136,11 +138,12 @@ async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: i
     writes: list[Write] = []
     accepted: list[tuple[int, int]] = []  # the place in `results`, and the time that the log stamps on the batch
     for target in targets:
-        rules = target.config.derived(_Rules.of)
+        log, config, leader_epoch, _, _, _ = target
+        rules = config.derived(_Rules.of)
         try:
             data, header = _judged(target, rules, acks, api_version, now_ms)
             if rules.codec is not None and rules.codec is not header.compression:
-                data = await _recompressed(data, header, rules.codec, target.config)
+                data = await _recompressed(data, header, rules.codec, config)
                 header = read_header(data)
             if rules.log_append_time:
                 data = restamp_time(data, header, now_ms)
@@ -148,11 +151,11 @@ async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: i
             if LOG_OVERHEAD + header.batch_length > rules.segment_bytes:
                 raise _too_large_for_a_segment(header, rules)
         except KafkaError as refusal:
-            results.append(_refused(logs, target.log, refusal))
+            results.append(_refused(logs, log, refusal))
         else:
             accepted.append((len(results), now_ms if rules.log_append_time else NO_TIMESTAMP))
             results.append(_PENDING)
-            writes.append(Write(target.log, data, (header,), target.leader_epoch))
+            writes.append(Write(log, data, (header,), leader_epoch))
     if writes:
         for (place, append_time_ms), outcome in zip(accepted, await logs.append(writes), strict=True):
             results[place] = _answer(outcome, append_time_ms)

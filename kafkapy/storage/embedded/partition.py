@@ -94,29 +94,32 @@ class Partition:
 
     def append(self, write: Write, accepted: Accepted) -> None:
         """Write the batches into the page cache; OSError leaves the log as it was."""
-        offset, position = accepted.base_offset, 0
+        offset, end_offset, _, aborted = accepted
         data, leader_epoch, segments = memoryview(write.data), write.leader_epoch, self.segments
-        segment_count, size = len(segments), segments[-1].size if segments else 0
+        segment_count, segment_size = len(segments), segments[-1].size if segments else 0
+        position, index_interval_bytes = 0, self.settings.index_interval_bytes
         try:
             if not self.epochs or leader_epoch > self.epochs[-1][0]:
                 self._begin_epoch(leader_epoch, offset)
-            for header in write.headers:
-                length, last_offset_delta = header.batch_length, header.last_offset_delta
-                end = position + LOG_OVERHEAD + length
+            for _, length, _, _, _, _, last_offset_delta, _, max_timestamp, *_ in write.headers:
+                size, last_offset = LOG_OVERHEAD + length, offset + last_offset_delta
                 segment = segments[-1] if segments else None
-                if segment is None or self._is_full(segment, header, offset):
+                if segment is None or self._is_full(segment, size, last_offset, max_timestamp):
                     segment = self.roll(offset)
-                self._last_batch = offset, segment, segment.size, end - position
-                batch: list[Buffer] = [stamp(offset, length, leader_epoch), data[position + STAMP_SIZE : end]]
-                segment.append(batch, header, offset, self.settings.index_interval_bytes)
-                offset += last_offset_delta + 1
-                position = end
-            if accepted.aborted:
-                self._add_aborted(accepted.aborted)
+                self._last_batch = offset, segment, segment.size, size
+                batch: list[Buffer] = [
+                    stamp(offset, length, leader_epoch),
+                    data[position + STAMP_SIZE : position + size],
+                ]
+                segment.append(batch, size, last_offset, max_timestamp, index_interval_bytes)
+                offset = last_offset + 1
+                position += size
+            if aborted:
+                self._add_aborted(aborted)
         except OSError:
-            self._undo(segment_count, size)
+            self._undo(segment_count, segment_size)
             raise
-        self.unflushed_count += accepted.end_offset - accepted.base_offset
+        self.unflushed_count += end_offset - accepted.base_offset
         self.head.take(accepted)
 
     def _begin_epoch(self, leader_epoch: int, offset: int) -> None:
@@ -139,20 +142,19 @@ class Partition:
         except OSError:
             self.failed = True
 
-    def _is_full(self, segment: Segment, header: BatchHeader, offset: int) -> bool:
-        size, settings = segment.size, self.settings
-        if not size:
+    def _is_full(self, segment: Segment, size: int, last_offset: int, max_timestamp: int) -> bool:
+        """Whether a batch must not join this segment."""
+        settings = self.settings
+        if not segment.size:
             return False
-        if size + LOG_OVERHEAD + header.batch_length > settings.segment_bytes:
-            return True
-        if offset + header.last_offset_delta - segment.base_offset > _MAX_RELATIVE_OFFSET:
+        if segment.size + size > settings.segment_bytes or last_offset - segment.base_offset > _MAX_RELATIVE_OFFSET:
             return True
         # A segment ages by its records' times, as in Kafka; one that begins with a record without a time does not age.
         first = segment.first_timestamp
         if (
             first is not None
             and first >= 0
-            and header.max_timestamp - first > settings.segment_ms - settings.segment_jitter_ms
+            and max_timestamp - first > settings.segment_ms - settings.segment_jitter_ms
         ):
             return True
         limit = settings.segment_index_bytes

@@ -58,16 +58,17 @@ class Segment:
         self.max_timestamp_offset = base_offset
         self._since_index_row = 0
 
-    def append(self, buffers: list[Buffer], header: BatchHeader, base_offset: int, index_interval_bytes: int) -> None:
-        """Add one batch, which begins at `base_offset`. After an OSError the caller cuts the segment back."""
+    def append(
+        self, buffers: list[Buffer], size: int, last_offset: int, max_timestamp: int, index_interval_bytes: int
+    ) -> None:
+        """Add one batch of `size` bytes. After an OSError the caller cuts the segment back."""
         position = self.size
         self._disk.append(self.path, buffers, position)
-        self.note(position, header, base_offset, index_interval_bytes)
-        self.size = position + LOG_OVERHEAD + header.batch_length
+        self.note(position, size, last_offset, max_timestamp, index_interval_bytes)
+        self.size = position + size
 
-    def note(self, position: int, header: BatchHeader, base_offset: int, index_interval_bytes: int) -> None:
-        """Take a batch at this position into the indexes; what its header says of offsets may be older."""
-        last_offset, max_timestamp = base_offset + header.last_offset_delta, header.max_timestamp
+    def note(self, position: int, size: int, last_offset: int, max_timestamp: int, index_interval_bytes: int) -> None:
+        """Take a batch at this position into the indexes."""
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
@@ -77,7 +78,7 @@ class Segment:
             self.offset_index.add(last_offset - self.base_offset, position)
             self.time_index.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
             self._since_index_row = 0
-        self._since_index_row += LOG_OVERHEAD + header.batch_length
+        self._since_index_row += size
 
     def index_anew(self, end: int, index_interval_bytes: int) -> None:
         """Make the indexes from the batches before `end`, which becomes the size. Raises CorruptBatch, OSError."""
@@ -87,7 +88,7 @@ class Segment:
         self.max_timestamp, self.max_timestamp_offset = NO_TIMESTAMP, self.base_offset
         self._since_index_row = 0
         for position, header in self.scan():
-            self.note(position, header, header.base_offset, index_interval_bytes)
+            self.note(position, header.size_bytes, header.last_offset, header.max_timestamp, index_interval_bytes)
 
     def cut(self, size: int, index_interval_bytes: int) -> None:
         """Drop the batches from `size` on, and what a failed write left behind them. Raises OSError."""

@@ -140,12 +140,13 @@ class EmbeddedLogs:
                 continue
             outcome = self._append(partition, write)
             outcomes.append(outcome)
+            end_offset = outcome.end_offset  # -1 when it is refused
             # A repeat, too, is answered only when the first of its kind could be.
-            if not outcome.error and outcome.end_offset > partition.high_watermark:
+            if end_offset > partition.high_watermark:
                 if partition.unflushed_count >= partition.settings.flush_messages:
                     unsynced.add(partition)
                 else:
-                    self._publish(partition, outcome.end_offset)
+                    self._publish(partition, end_offset)
             if partition.sync_is_due:
                 partition.sync_is_due = False
                 self._nursery.start_soon(self._sync, partition)
@@ -176,7 +177,8 @@ class EmbeddedLogs:
                 _log.error("%s: an append failed: %s", partition.log, failure)
                 problem = f"the disk failed: {failure.strerror or failure}"
                 return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=problem)
-            return Outcome(verdict.base_offset, verdict.end_offset, partition.start_offset)
+            base_offset, end_offset, _, _ = verdict
+            return Outcome(base_offset, end_offset, partition.start_offset)
         if isinstance(verdict, Repeated):
             return Outcome(
                 verdict.first_offset,
