@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gc
+import itertools
 import logging
 import socket
 import struct
@@ -101,6 +102,30 @@ async def test_a_client_that_never_lets_up_does_not_starve_the_others() -> None:
         while b"m" not in answered:
             await trio.lowlevel.checkpoint()
         assert answered.count(b"g") <= 100
+
+
+async def test_clients_that_ask_again_at_once_do_not_keep_the_loop_from_its_other_tasks() -> None:
+    clients: list[socket.socket] = []
+    asked = 0
+
+    async def ask_again(frame: memoryview, session: Any) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        if asked < 1000:  # both have something to read when the turn ends
+            clients[asked % 2].send(framed(b"more"))
+        return []
+
+    async with serving(ask_again) as running:
+        clients += [socket.create_connection(("127.0.0.1", running.ports[0])) for _ in range(2)]
+        for client in clients:
+            client.send(framed(b"more"))
+        seen = []
+        while asked < 1000:
+            await trio.lowlevel.checkpoint()
+            seen.append(asked)
+        assert max(after - before for before, after in itertools.pairwise(seen)) <= 100
+        for client in clients:
+            client.close()
 
 
 async def test_who_waits_does_not_hold_up_the_others() -> None:

@@ -1,0 +1,105 @@
+"""Answers on their way into a socket: whole, in order, and no thread's time for who does not read."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from kafkapy.network import sending
+from kafkapy.network.sending import Answer, is_worth_a_thread, send_from_a_thread, send_some
+from kafkapy.storage.embedded.files import Disk
+
+MANY = 3 << 20
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def answer(tmp_path: Path) -> tuple[Answer, bytes]:
+    """Bytes and regions of a file, and what they are together."""
+    content = os.urandom(MANY)
+    disk = Disk()
+    path = str(tmp_path / "0.log")
+    disk.append(path, [content], 0)
+    head, between, end = os.urandom(100), os.urandom(50), os.urandom(7)
+    regions = disk.region(path, 10, MANY // 2), disk.region(path, MANY // 2, MANY // 2)
+    parts: Answer = [head[:60], memoryview(head)[60:], regions[0], between, regions[1], bytearray(end)]
+    return parts, head + content[10 : 10 + MANY // 2] + between + content[MANY // 2 :] + end
+
+
+class Reader(threading.Thread):
+    """Reads all that comes until the other side ends."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._sock = sock
+        self.data = bytearray()
+        self.start()
+
+    def run(self) -> None:
+        while chunk := self._sock.recv(1 << 16):
+            self.data += chunk
+
+
+def size_of(answer: Answer) -> int:
+    return sum(map(len, answer))
+
+
+async def test_a_client_that_reads_gets_all_from_one_thread(
+    pair: tuple[socket.socket, socket.socket], answer: tuple[Answer, bytes]
+) -> None:
+    ours, theirs = pair
+    parts, whole = answer
+    reader = Reader(theirs)
+    assert not await send_from_a_thread(ours, parts)
+    ours.shutdown(socket.SHUT_WR)
+    reader.join()
+    assert reader.data == whole
+    assert not ours.getblocking()
+
+
+async def test_a_client_that_does_not_read_gets_no_more_of_a_threads_time(
+    pair: tuple[socket.socket, socket.socket], answer: tuple[Answer, bytes]
+) -> None:
+    ours, theirs = pair
+    parts, whole = answer
+    left = await send_from_a_thread(ours, parts)
+    assert 0 < size_of(left) < len(whole)
+    assert not ours.getblocking()
+    assert size_of(send_some(ours, left)) == size_of(left)
+    reader = Reader(theirs)  # it was only slow: nothing is lost, nothing comes twice
+    while left:
+        await trio.lowlevel.wait_writable(ours)
+        left = send_some(ours, left)
+    ours.shutdown(socket.SHUT_WR)
+    reader.join()
+    assert reader.data == whole
+
+
+async def test_a_client_that_has_gone_is_told_of(
+    pair: tuple[socket.socket, socket.socket], answer: tuple[Answer, bytes]
+) -> None:
+    ours, theirs = pair
+    theirs.close()
+    with pytest.raises(OSError):
+        await send_from_a_thread(ours, answer[0])
+
+
+def test_only_what_is_large_is_worth_a_thread_and_only_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = [bytes(100), bytes(MANY)]
+    assert is_worth_a_thread(large)
+    assert not is_worth_a_thread([bytes(100)])
+    assert not is_worth_a_thread([])
+    monkeypatch.setattr(sending, "_THREADS", trio.CapacityLimiter(1))
+    sending._THREADS.acquire_on_behalf_of_nowait(large[0])
+    assert not is_worth_a_thread(large)
