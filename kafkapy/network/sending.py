@@ -22,7 +22,7 @@ BUFFERS: Final = (bytes, bytearray, memoryview)
 MAX_VECTOR: Final = 1024
 """IOV_MAX of Linux and macOS."""
 
-_THREAD_FROM_BYTES: Final = 512 * 1024
+_THREAD_FROM_BYTES: Final = 1 << 20
 """What is left of an answer that is worth a thread: the hop costs as much as three waits on the loop."""
 
 _PATIENCE: Final = struct.pack("@ll", 0, 20_000)
