@@ -82,7 +82,7 @@ class Connection:
     def __init__(self, sock: socket.socket, peer: Peer, session: Any, dispatch: Dispatch, max_frame_size: int) -> None:
         self.socket = sock
         self.peer = peer
-        self.last_active = trio.current_time()  # when bytes moved last, in either direction
+        self.last_active = trio.current_time()  # when bytes moved last, in either direction, or were looked for
         self.answer: Sequence[Buffer] = ()  # is ready, and not sent yet
         self.delayed: Delayed[Answer] | None = None  # the answer that the last request waits for
         self.due = False  # it may be there
@@ -212,4 +212,5 @@ class Connection:
             self.last_active = trio.current_time()
             await trio.lowlevel.wait_writable(self.socket)
             answer = send_some(self.socket, answer)
+        self.last_active = trio.current_time()
         return self._reader.start != self._reader.end

@@ -3,8 +3,7 @@
 The pattern is leader and followers. In a turn a task takes all connections that have something to read, runs each
 request's handler, and sends the answers last: a hundred small requests then cost one trip through the scheduler, and
 the kernel, which is slow at waking clients one by one, wakes many while the first of them is still getting up. A
-handler may wait for whatever it likes: before a turn begins another task is told to go on from there should it come to
-run, which it does only if the first one waits.
+handler may wait for whatever it likes: at that moment, and only then, another task is told to go on from there.
 
 Invariants
  1. At most one task waits for the sockets. When none does, one is running, or told to run.
@@ -34,7 +33,8 @@ _IDLE_KEPT: Final = 8
 """So many tasks without work are kept for the next handlers that wait."""
 
 _TURNS_IN_A_ROW: Final = 8
-"""So many turns of a busy crew may pass before the event loop's other tasks get theirs: a few milliseconds."""
+_SECONDS_IN_A_ROW: Final = 0.005
+"""So many turns of a busy crew may pass, and for so long, before the event loop's other tasks get theirs."""
 
 _ANSWERS_HELD: Final = 32
 """So many connections' answers wait for each other at most: about a millisecond's work."""
@@ -66,7 +66,8 @@ class Crew:
         self._nap = trio.CancelScope()  # until the next alarm
         self._idle: list[_Worker] = []
         self._watched = False
-        self._busy_turns = 0  # of those that began without a trip through the event loop
+        self._busy_turns = 0  # in a row, since the last trip through the event loop
+        self._row_ends_at = 0.0
         self._called = False
         self._busy = False  # a worker runs, and will look at what is ready before it waits
 
@@ -161,8 +162,10 @@ class Crew:
 
     async def _watch(self) -> None:
         """Wait until a connection has something to read, and begin a turn."""
-        if self._busy_turns and self._busy_turns < _TURNS_IN_A_ROW and self._take_what_came():
-            return
+        if 0 < self._busy_turns < _TURNS_IN_A_ROW and trio.current_time() < self._row_ends_at:
+            self._take_again()
+            if self._take_what_came():
+                return
         self._busy_turns = 0
         self._watched = True
         try:
@@ -172,6 +175,7 @@ class Crew:
                 await trio.lowlevel.wait_readable(self._poller.fileno())
         finally:
             self._watched = False
+        self._row_ends_at = trio.current_time() + _SECONDS_IN_A_ROW
         self._take_again()
         self._take_what_came()
 
@@ -216,6 +220,7 @@ class Crew:
                 self._outbox.append(connection)
                 if len(self._outbox) >= _ANSWERS_HELD:
                     await self._send_answers(worker)
+                    now = trio.current_time()
         await self._send_answers(worker)
         self._busy = False
 

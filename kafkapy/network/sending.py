@@ -25,8 +25,15 @@ MAX_VECTOR: Final = 1024
 _THREAD_FROM_BYTES: Final = 1 << 20
 """What is left of an answer that is worth a thread: the hop costs as much as three waits on the loop."""
 
+_STEP_BYTES: Final = 1 << 20
+_AT_ONCE_BYTES: Final = 4 << 20
+"""How much one call takes of a region, and the loop of an answer before the others get their turn."""
+
 _PATIENCE: Final = struct.pack("@ll", 0, 20_000)
-"""How long a thread waits for a client to make room at all: 20 ms, as the kernel wants it told."""
+"""How long a thread waits for a client to make room at all: 20 ms, as the kernel wants it told.
+
+It counts anew for each 64 KiB, so that a step can take 0.3 s.
+"""
 
 _STINT_SECONDS: Final = 0.5
 """How long a thread is at one answer."""
@@ -39,8 +46,8 @@ class Region(Protocol):
 
     def __len__(self) -> int: ...
 
-    def send(self, sock: socket.socket, skip: int) -> int:
-        """Send what the socket takes of the bytes after the first `skip`; how many went. Raises BlockingIOError."""
+    def send(self, sock: socket.socket, skip: int, size: int) -> int:
+        """Send what the socket takes of the `size` bytes after the first `skip`; how many. Raises BlockingIOError."""
 
 
 Answer = Sequence[Buffer | Region]
@@ -49,26 +56,27 @@ Answer = Sequence[Buffer | Region]
 class _Rest:
     """A region without its first bytes."""
 
-    __slots__ = ("_region", "_skip")
+    __slots__ = ("region", "skip")
 
     def __init__(self, region: Region, skip: int) -> None:
-        self._region = region
-        self._skip = skip
+        self.region = region
+        self.skip = skip
 
     def __len__(self) -> int:
-        return len(self._region) - self._skip
+        return len(self.region) - self.skip
 
-    def send(self, sock: socket.socket, skip: int) -> int:
-        return self._region.send(sock, self._skip + skip)
+    def send(self, sock: socket.socket, skip: int, size: int) -> int:
+        return self.region.send(sock, self.skip + skip, size)
 
 
 def send_some(sock: socket.socket, answer: Answer) -> Answer:
-    """Send what the socket takes at once; what is left. What it took in part has filled its buffer. Raises OSError."""
-    while answer:
-        first = answer[0]
-        answer, _ = _send_next(sock, answer)
-        if answer and (answer[0] is first or type(answer[0]) is _Rest):
-            break
+    """Send what the socket takes, but not so much that others wait for long; what is left. Raises OSError."""
+    left = _AT_ONCE_BYTES
+    while answer and left > 0:
+        answer, sent, tried = _send_next(sock, answer)
+        if sent < tried:
+            break  # its buffer is full: to try again at once is in vain
+        left -= sent
     return answer
 
 
@@ -79,7 +87,19 @@ def is_worth_a_thread(answer: Answer) -> bool:
 
 async def send_from_a_thread(sock: socket.socket, answer: Answer) -> Answer:
     """Send for as long as the client reads; what is left when it is too slow for a thread. Raises OSError."""
-    return await trio.to_thread.run_sync(_send_patiently, sock, answer, limiter=_THREADS)
+    begun = False
+
+    def work() -> Answer:
+        nonlocal begun
+        begun = True
+        return _send_patiently(sock, answer)
+
+    try:
+        return await trio.to_thread.run_sync(work, limiter=_THREADS)
+    except RuntimeError:
+        if begun:
+            raise
+        return answer  # the system gives no more threads: the loop sends it
 
 
 def _send_patiently(sock: socket.socket, answer: Answer) -> Answer:
@@ -89,28 +109,36 @@ def _send_patiently(sock: socket.socket, answer: Answer) -> Answer:
     try:
         sent = 1
         while answer and sent and time.monotonic() < end:
-            answer, sent = _send_next(sock, answer)
+            answer, sent, _ = _send_next(sock, answer)
     finally:
         sock.setblocking(False)
     return answer
 
 
-def _send_next(sock: socket.socket, answer: Answer) -> tuple[Answer, int]:
-    """Send the bytes, or the region, that an answer begins with; what is left, and how many bytes went."""
+def _send_next(sock: socket.socket, answer: Answer) -> tuple[Answer, int, int]:
+    """Send of what an answer begins with; what is left, how many bytes went, and how many were tried."""
     first = answer[0]
     try:
         if isinstance(first, BUFFERS):
             buffers = _leading_buffers(answer)
+            tried = sum(map(len, buffers))
             sent = sock.sendmsg(buffers)
             rest: Answer = after(buffers, sent)
             following = answer[len(buffers) :]
         else:
-            sent = first.send(sock, 0)
-            rest = [_Rest(first, sent)] if sent < len(first) else ()
+            tried = min(len(first), _STEP_BYTES)
+            sent = first.send(sock, 0, tried)
+            rest = [_without(first, sent)] if sent < len(first) else ()
             following = answer[1:]
     except BlockingIOError:
-        return answer, 0
-    return [*rest, *following], sent
+        return answer, 0, 1
+    return [*rest, *following], sent, tried
+
+
+def _without(region: Region, sent: int) -> Region:
+    if isinstance(region, _Rest):  # one around the other would be as deep as there are waits
+        return _Rest(region.region, region.skip + sent)
+    return _Rest(region, sent)
 
 
 def _leading_buffers(answer: Answer) -> list[Buffer]:

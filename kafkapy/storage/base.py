@@ -90,8 +90,8 @@ class Region(Protocol):
 
     def __len__(self) -> int: ...
 
-    def send(self, sock: socket, skip: int) -> int:
-        """Send what the socket takes of the bytes after the first `skip`; how many went. Raises BlockingIOError."""
+    def send(self, sock: socket, skip: int, size: int) -> int:
+        """Send what the socket takes of the `size` bytes after the first `skip`; how many. Raises BlockingIOError."""
 
 
 class Read(NamedTuple):

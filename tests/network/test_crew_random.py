@@ -57,8 +57,8 @@ class Elsewhere:
     def __len__(self) -> int:
         return len(self._data)
 
-    def send(self, sock: socket.socket, skip: int) -> int:
-        return sock.send(self._data[skip : skip + 100_000])
+    def send(self, sock: socket.socket, skip: int, size: int) -> int:
+        return sock.send(self._data[skip : skip + min(size, 100_000)])
 
 
 def body_of(number: int, does: Does) -> bytes:

@@ -128,6 +128,29 @@ async def test_clients_that_ask_again_at_once_do_not_keep_the_loop_from_its_othe
             client.close()
 
 
+async def test_clients_that_ask_again_at_once_do_not_keep_a_long_queue_from_its_turns() -> None:
+    clients: list[socket.socket] = []
+    asked = bytearray()
+
+    async def ask_again(frame: memoryview, session: Any) -> list[Any]:
+        asked.extend(frame)
+        if frame == b"a" and len(asked) < 2000:
+            clients[len(asked) % 2].send(framed(b"a"))
+        return []
+
+    async with serving(ask_again) as running:
+        clients += [socket.create_connection(("127.0.0.1", running.ports[0])) for _ in range(3)]
+        clients[2].send(framed(b"q") * 200)
+        for client in clients[:2]:
+            client.send(framed(b"a") * 3)
+        while b"q" not in asked or asked.count(b"q") < 200:
+            await trio.lowlevel.checkpoint()
+        first, last = asked.index(b"q"), asked.rindex(b"q")
+        assert max(map(len, asked[first:last].split(b"q"))) <= 12
+        for client in clients:
+            client.close()
+
+
 async def test_who_waits_does_not_hold_up_the_others() -> None:
     go_on = trio.Event()
 

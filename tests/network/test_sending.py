@@ -95,6 +95,49 @@ async def test_a_client_that_has_gone_is_told_of(
         await send_from_a_thread(ours, answer[0])
 
 
+class Region:
+    """Takes what its reader, who is elsewhere, takes: `each` bytes a call."""
+
+    def __init__(self, size: int, each: int) -> None:
+        self._size = size
+        self._each = each
+        self.asked: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return self._size
+
+    def send(self, sock: socket.socket, skip: int, size: int) -> int:
+        self.asked.append((skip, size))
+        return min(size, self._each)
+
+
+def test_a_region_may_take_any_number_of_sends(pair: tuple[socket.socket, socket.socket]) -> None:
+    region = Region(3000, each=1)
+    answer: Answer = [region]
+    while answer:
+        answer = send_some(pair[0], answer)
+    assert region.asked == [(sent, 3000 - sent) for sent in range(3000)]
+
+
+def test_who_reads_as_fast_as_it_is_sent_to_does_not_hold_up_the_others(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    answer: Answer = [Region(1 << 20, each=1 << 20) for _ in range(10)]
+    assert size_of(send_some(pair[0], answer)) == 6 << 20
+    assert size_of(send_some(pair[0], [Region(20 << 20, each=20 << 20)])) == 16 << 20
+
+
+async def test_where_there_are_no_more_threads_the_answer_is_still_there(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", refuse)
+    answer: Answer = [b"all of it"]
+    assert await send_from_a_thread(pair[0], answer) is answer
+
+
 def test_only_what_is_large_is_worth_a_thread_and_only_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
     large = [bytes(100), bytes(MANY)]
     assert is_worth_a_thread(large)

@@ -20,7 +20,6 @@ from typing import Final
 Buffer = bytes | bytearray | memoryview
 
 _LOAD_STEP_BYTES: Final = 1 << 20
-_SEND_STEP_BYTES: Final = 1 << 20
 
 MAX_OPEN_FILES: Final = 512
 """Leaves room for connections under the usual limit of 1,024 descriptors."""
@@ -53,9 +52,8 @@ class FileRegion:
     def __len__(self) -> int:
         return self._size
 
-    def send(self, sock: socket, skip: int) -> int:
+    def send(self, sock: socket, skip: int, size: int) -> int:
         """See `storage.base.Region`."""
-        size = min(self._size - skip, _SEND_STEP_BYTES)
         sent = os.sendfile(sock.fileno(), self._file.descriptor, self._position + skip, size)
         if not sent:
             raise OSError("a log file is shorter than it was")
@@ -110,7 +108,7 @@ class Disk:
         return FileRegion(self._file(path), position, size)
 
     def is_cached(self, path: str, position: int, size: int) -> bool:
-        """Whether the bytes, of which the first were just read, seem to be in memory: the last one is."""
+        """Whether the bytes, of which the first were just read or written, seem to be in memory: the last one is."""
         return self.read_cached(path, position + size - 1, 1) is not None
 
     def load(self, path: str, position: int, size: int) -> None:
