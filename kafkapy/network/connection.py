@@ -20,16 +20,7 @@ import trio
 
 from kafkapy.delayed import Delayed
 from kafkapy.network.coroutines import resumed
-from kafkapy.network.sending import (
-    BUFFERS,
-    MAX_VECTOR,
-    Answer,
-    Buffer,
-    after,
-    is_worth_a_thread,
-    send_from_a_thread,
-    send_some,
-)
+from kafkapy.network.sending import BUFFERS, MAX_VECTOR, Answer, Buffer, after, send
 from kafkapy.protocol.frame import FrameReader
 
 Dispatch = Callable[[memoryview, Any], Coroutine[Any, Any, Answer | Delayed[Answer] | None]]
@@ -205,12 +196,9 @@ class Connection:
 
     async def _send_now(self, answer: Answer) -> bool:
         """Send an answer at once; true when there may be another request in the buffer."""
-        answer = send_some(self.socket, answer)
-        if is_worth_a_thread(answer):
-            answer = await send_from_a_thread(self.socket, answer)
-        while answer:
-            self.last_active = trio.current_time()
-            await trio.lowlevel.wait_writable(self.socket)
-            answer = send_some(self.socket, answer)
-        self.last_active = trio.current_time()
+        await send(self.socket, answer, self._note_time)
+        self._note_time()
         return self._reader.start != self._reader.end
+
+    def _note_time(self) -> None:
+        self.last_active = trio.current_time()

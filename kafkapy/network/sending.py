@@ -1,9 +1,8 @@
 """Hands an answer to the kernel: bytes in as few calls as may be, regions of files from where they lie.
 
-A small answer is gone after one call. A large one fills the socket's buffer over and over; for as long as its client
-reads as fast as it can, a thread waits for the socket and goes on, which costs a tenth of a trip through the event
-loop, and leaves the loop to the other clients. Who reads more slowly is waited for by the loop, where waiting costs
-nothing.
+A small answer is gone after one call. A large one fills the socket's buffer over and over, and the event loop waits for
+the socket, where waiting costs nothing. But where several clients wait for large answers at once they would wait for
+each other, too: then a thread sends, for as long as its client reads as fast as it can.
 
 Called by the connection, one call at a time.
 """
@@ -11,7 +10,7 @@ Called by the connection, one call at a time.
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -39,6 +38,9 @@ _STINT_SECONDS: Final = 0.5
 """How long a thread is at one answer."""
 
 _THREADS: Final = trio.CapacityLimiter(16)
+
+_UNDER_WAY: Final[set[socket.socket]] = set()
+"""The sockets whose buffers are full, and which have more to come."""
 
 
 class Region(Protocol):
@@ -69,6 +71,24 @@ class _Rest:
         return self.region.send(sock, self.skip + skip, size)
 
 
+async def send(sock: socket.socket, answer: Answer, waits: Callable[[], None]) -> None:
+    """Send all of an answer; `waits` is called each time before it waits for the socket. Raises OSError."""
+    answer = send_some(sock, answer)
+    if not answer:
+        return
+    _UNDER_WAY.add(sock)
+    try:
+        if is_worth_a_thread(answer):
+            waits()
+            answer = await send_from_a_thread(sock, answer)
+        while answer:
+            waits()
+            await trio.lowlevel.wait_writable(sock)
+            answer = send_some(sock, answer)
+    finally:
+        _UNDER_WAY.discard(sock)
+
+
 def send_some(sock: socket.socket, answer: Answer) -> Answer:
     """Send what the socket takes, but not so much that others wait for long; what is left. Raises OSError."""
     left = _AT_ONCE_BYTES
@@ -82,7 +102,8 @@ def send_some(sock: socket.socket, answer: Answer) -> Answer:
 
 def is_worth_a_thread(answer: Answer) -> bool:
     """Whether what is left of an answer pays for a thread, and one is free."""
-    return len(answer) > 0 and _THREADS.available_tokens > 0 and sum(map(len, answer)) >= _THREAD_FROM_BYTES
+    crowded = len(_UNDER_WAY) > 1 and _THREADS.available_tokens > 0
+    return crowded and sum(map(len, answer)) >= _THREAD_FROM_BYTES
 
 
 async def send_from_a_thread(sock: socket.socket, answer: Answer) -> Answer:

@@ -138,11 +138,39 @@ async def test_where_there_are_no_more_threads_the_answer_is_still_there(
     assert await send_from_a_thread(pair[0], answer) is answer
 
 
-def test_only_what_is_large_is_worth_a_thread_and_only_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_large_is_worth_a_thread_where_others_wait_too_and_one_is_free(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
     large = [bytes(100), bytes(MANY)]
+    monkeypatch.setattr(sending, "_UNDER_WAY", {pair[0]})
+    assert not is_worth_a_thread(large)
+    monkeypatch.setattr(sending, "_UNDER_WAY", set(pair))
     assert is_worth_a_thread(large)
     assert not is_worth_a_thread([bytes(100)])
-    assert not is_worth_a_thread([])
     monkeypatch.setattr(sending, "_THREADS", trio.CapacityLimiter(1))
     sending._THREADS.acquire_on_behalf_of_nowait(large[0])
     assert not is_worth_a_thread(large)
+
+
+async def test_many_clients_at_once_get_their_answers_whole(answer: tuple[Answer, bytes]) -> None:
+    parts, whole = answer
+    waited = 0
+
+    def count() -> None:
+        nonlocal waited
+        waited += 1
+
+    pairs = [socket.socketpair() for _ in range(20)]
+    readers = [Reader(theirs) for _, theirs in pairs]
+    async with trio.open_nursery() as nursery:
+        for ours, _ in pairs:
+            ours.setblocking(False)
+            nursery.start_soon(sending.send, ours, parts, count)
+    for (ours, theirs), reader in zip(pairs, readers, strict=True):
+        ours.shutdown(socket.SHUT_WR)
+        reader.join()
+        assert reader.data == whole
+        ours.close()
+        theirs.close()
+    assert waited >= len(pairs)
+    assert not sending._UNDER_WAY
