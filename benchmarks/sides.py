@@ -42,6 +42,8 @@ SETTINGS = {"log.segment.delete.delay.ms": "100"}
 touched for a minute, which on a virtual one costs several times what the broker does."""
 KAFKA_DEFAULTS = {"socket.receive.buffer.bytes": "102400"}
 """Where the compatibility runs give Apache Kafka the value of kafkapy's development profile."""
+KAFKA_SWEEPS = {"log.initial.task.delay.ms": "100"}
+"""A cold Apache Kafka removes nothing in its first 30 s: as long would a cold sample wait at its end."""
 
 
 def _kafkapy(folder: Path, port: int) -> Broker:
@@ -49,11 +51,11 @@ def _kafkapy(folder: Path, port: int) -> Broker:
 
 
 def _kafka(folder: Path, port: int) -> Broker:
-    return ApacheKafka(folder, port=port, settings=SETTINGS | KAFKA_DEFAULTS, heap=DEFAULT_HEAP)
+    return ApacheKafka(folder, port=port, settings=SETTINGS | KAFKA_DEFAULTS | KAFKA_SWEEPS, heap=DEFAULT_HEAP)
 
 
 def _small_kafka(folder: Path, port: int) -> Broker:
-    return ApacheKafka(folder, port=port, settings=SETTINGS | KAFKA_DEFAULTS, heap=SMALL_HEAP)
+    return ApacheKafka(folder, port=port, settings=SETTINGS | KAFKA_DEFAULTS | KAFKA_SWEEPS, heap=SMALL_HEAP)
 
 
 SIDES = {
