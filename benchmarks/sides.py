@@ -40,8 +40,8 @@ SMALL_HEAP = ("-Xms64m", "-Xmx256m", *_JVM)
 SETTINGS = {"log.segment.delete.delay.ms": "100"}
 """Of all sides: what one sample wrote is gone before the next. Else each writes to memory that the machine has not
 touched for a minute, which on a virtual one costs several times what the broker does."""
-KAFKA_DEFAULTS = {"socket.receive.buffer.bytes": "102400"}
-"""Where the compatibility runs give Apache Kafka the value of kafkapy's development profile."""
+KAFKA_DEFAULTS = {"socket.receive.buffer.bytes": "102400", "socket.send.buffer.bytes": "102400"}
+"""Where the compatibility runs give Apache Kafka the values of kafkapy's development profile."""
 KAFKA_SWEEPS = {"log.initial.task.delay.ms": "100"}
 """A cold Apache Kafka removes nothing in its first 30 s: as long would a cold sample wait at its end."""
 

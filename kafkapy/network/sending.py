@@ -1,15 +1,10 @@
 """Hands an answer to the kernel: bytes in as few calls as may be, regions of files from where they lie.
 
-A small answer is gone after one call. A large one fills the socket's buffer over and over, and the event loop waits for
-the socket, where waiting costs nothing. But where several clients wait for large answers at once they would wait for
-each other, too: then a thread sends, for as long as its client reads as fast as it can.
-
-Called by the connection, one call at a time.
+A small answer is gone after one call. A large one fills the socket's buffer over and over; in between, the event loop
+waits for its client, and serves others. Called by the connection, one call at a time.
 """
 
 import socket
-import struct
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -21,26 +16,9 @@ BUFFERS: Final = (bytes, bytearray, memoryview)
 MAX_VECTOR: Final = 1024
 """IOV_MAX of Linux and macOS."""
 
-_THREAD_FROM_BYTES: Final = 1 << 20
-"""What is left of an answer that is worth a thread: the hop costs as much as three waits on the loop."""
-
 _STEP_BYTES: Final = 1 << 20
 _AT_ONCE_BYTES: Final = 4 << 20
-"""How much one call takes of a region, and the loop of an answer before the others get their turn."""
-
-_PATIENCE: Final = struct.pack("@ll", 0, 20_000)
-"""How long a thread waits for a client to make room at all: 20 ms, as the kernel wants it told.
-
-It counts anew for each 64 KiB, so that a step can take 0.3 s.
-"""
-
-_STINT_SECONDS: Final = 0.5
-"""How long a thread is at one answer."""
-
-_THREADS: Final = trio.CapacityLimiter(16)
-
-_UNDER_WAY: Final[set[socket.socket]] = set()
-"""The sockets whose buffers are full, and which have more to come."""
+"""How much one call takes of a region, and how much is sent of an answer before the others get their turn."""
 
 
 class Region(Protocol):
@@ -74,19 +52,10 @@ class _Rest:
 async def send(sock: socket.socket, answer: Answer, waits: Callable[[], None]) -> None:
     """Send all of an answer; `waits` is called each time before it waits for the socket. Raises OSError."""
     answer = send_some(sock, answer)
-    if not answer:
-        return
-    _UNDER_WAY.add(sock)
-    try:
-        if is_worth_a_thread(answer):
-            waits()
-            answer = await send_from_a_thread(sock, answer)
-        while answer:
-            waits()
-            await trio.lowlevel.wait_writable(sock)
-            answer = send_some(sock, answer)
-    finally:
-        _UNDER_WAY.discard(sock)
+    while answer:
+        waits()
+        await trio.lowlevel.wait_writable(sock)
+        answer = send_some(sock, answer)
 
 
 def send_some(sock: socket.socket, answer: Answer) -> Answer:
@@ -97,42 +66,6 @@ def send_some(sock: socket.socket, answer: Answer) -> Answer:
         if sent < tried:
             break  # its buffer is full: to try again at once is in vain
         left -= sent
-    return answer
-
-
-def is_worth_a_thread(answer: Answer) -> bool:
-    """Whether what is left of an answer pays for a thread, and one is free."""
-    crowded = len(_UNDER_WAY) > 1 and _THREADS.available_tokens > 0
-    return crowded and sum(map(len, answer)) >= _THREAD_FROM_BYTES
-
-
-async def send_from_a_thread(sock: socket.socket, answer: Answer) -> Answer:
-    """Send for as long as the client reads; what is left when it is too slow for a thread. Raises OSError."""
-    begun = False
-
-    def work() -> Answer:
-        nonlocal begun
-        begun = True
-        return _send_patiently(sock, answer)
-
-    try:
-        return await trio.to_thread.run_sync(work, limiter=_THREADS)
-    except RuntimeError:
-        if begun:
-            raise
-        return answer  # the system gives no more threads: the loop sends it
-
-
-def _send_patiently(sock: socket.socket, answer: Answer) -> Answer:
-    end = time.monotonic() + _STINT_SECONDS
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
-    sock.setblocking(True)  # nobody else uses it: the kernel waits, and goes on by itself
-    try:
-        sent = 1
-        while answer and sent and time.monotonic() < end:
-            answer, sent, _ = _send_next(sock, answer)
-    finally:
-        sock.setblocking(False)
     return answer
 
 

@@ -14,7 +14,6 @@ import trio
 from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection
 from kafkapy.model import Endpoint
-from kafkapy.network import sending
 from kafkapy.network.listening import bind
 from kafkapy.network.server import Limits, Server
 
@@ -194,9 +193,7 @@ class Client:
 
 
 @pytest.mark.parametrize("seed", range(25))
-async def test_every_answer_arrives_whole_and_in_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if seed % 2:  # many answers are worth a thread
-        monkeypatch.setattr(sending, "_THREAD_FROM_BYTES", 100_000)
+async def test_every_answer_arrives_whole_and_in_order(seed: int) -> None:
     handlers = Handlers(random.Random(seed))
     server = Server(Limits(), lambda peer: peer, handlers.dispatch)
     bound = bind([Endpoint("PLAINTEXT", "127.0.0.1", 0, "PLAINTEXT")], -1)
