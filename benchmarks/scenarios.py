@@ -128,7 +128,7 @@ def catch_up(target: Target, effort: Effort, *, consumers: int) -> Sample:
 def tail(target: Target, effort: Effort, *, consumers: int) -> Sample:
     """Consumers at the end of a topic while a producer writes as fast as it can, until they have read all of it."""
     topic = target.topic(16)
-    megabytes = effort.megabytes // (2 if consumers == 1 else 10)
+    megabytes = effort.megabytes * 2 // (1 if consumers == 1 else 5)  # seconds, in which the clients' start is little
     records = megabytes * 1_000_000 // 1000 // load.CHUNK * load.CHUNK
     try:
         consume = {"job": "consume", "topic": topic, "records": records, "tail": True}
