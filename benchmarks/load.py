@@ -184,7 +184,7 @@ def consume(job: Job) -> Result:
         "group.id": "benchmark",
         "enable.auto.commit": False,
         "fetch.queue.backoff.ms": 5,  # the default lets it rest for a second when it has read ahead far enough
-        # Else it would wait at the end, before it can begin again, for half a second to which no broker has anything to add.
+        # Else it would wait at the end, before it can begin again, half a second for records that nobody writes.
         **({} if job.get("tail") else {"fetch.wait.max.ms": 10}),
         **job.get("config", {}),
     }

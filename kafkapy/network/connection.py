@@ -2,7 +2,7 @@
 
 Invariants
  1. Requests are answered one after the other: the next is not looked at before the answer of the last is with the
-    kernel. So a client that does not read is not read from either, and costs one answer of memory.
+    kernel. So a client that does not read is not read from either, and costs one answer of memory, and no task.
  2. Frames are views on the receive buffer; they are done with before more is received.
  3. What this client sends can end this connection, and nothing else.
  4. Nothing is awaited that need not be: a request that is there, whose handler does not wait and whose answer the
@@ -20,7 +20,7 @@ import trio
 
 from kafkapy.delayed import Delayed
 from kafkapy.network.coroutines import resumed
-from kafkapy.network.sending import BUFFERS, MAX_VECTOR, Answer, Buffer, after, send
+from kafkapy.network.sending import BUFFERS, MAX_VECTOR, Answer, after, send_some
 from kafkapy.protocol.frame import FrameReader
 
 Dispatch = Callable[[memoryview, Any], Coroutine[Any, Any, Answer | Delayed[Answer] | None]]
@@ -56,6 +56,7 @@ class Connection:
         "_session",
         "alarmed",
         "answer",
+        "blocked",
         "closed",
         "delayed",
         "due",
@@ -68,13 +69,15 @@ class Connection:
         "stopping",
         "wake",
         "watched",
+        "watched_for_room",
     )
 
     def __init__(self, sock: socket.socket, peer: Peer, session: Any, dispatch: Dispatch, max_frame_size: int) -> None:
         self.socket = sock
         self.peer = peer
         self.last_active = trio.current_time()  # when bytes moved last, in either direction, or were looked for
-        self.answer: Sequence[Buffer] = ()  # is ready, and not sent yet
+        self.answer: Sequence[Any] = ()  # is ready, and not all sent yet
+        self.blocked = False  # the answer: its socket is full
         self.delayed: Delayed[Answer] | None = None  # the answer that the last request waits for
         self.due = False  # it may be there
         self.ended = False  # by the client
@@ -83,6 +86,7 @@ class Connection:
         self.scope: trio.CancelScope | None = None  # of the task in whose hands it is
         self.wake: Callable[[Connection], None]  # to be called when the delayed answer may be there
         self.watched = True
+        self.watched_for_room = False
         self.alarmed = False
         self.queued = False
         self.closed = False
@@ -92,21 +96,25 @@ class Connection:
         self._reader = FrameReader(max_frame_size)
 
     def advance(self, now: float) -> bool | Coroutine[Any, Any, bool]:
-        """Receive, and answer what is whole; true when there is more to do at once.
+        """Send on, or receive, and answer what is whole; true when there is more to do at once.
 
-        What has to wait for that is a coroutine, which ends in the same. The last answer stays in `answer`, for `send`.
-        Raises ProtocolError, CloseConnection, OSError: it is over. `now` is the event loop's time.
+        When a handler has to wait for that, it is a coroutine, which ends in the same. The last answer stays in
+        `answer`, for `send`. `now` is the event loop's time.
+        Raises ProtocolError, CloseConnection, OSError: it is over.
         """
         if self.delayed is not None:
             return self._try_delayed(self.delayed) if self.due else False
         self.last_active = now
+        if (self.blocked and not self.send()) or self.ended:
+            return False
         reader = self._reader
         drained = False
         for _ in range(_STEPS_OF_A_TURN):
             frame = reader.next_frame() if reader.start != reader.end else None
             if frame is not None:
-                if self.answer and not self.send_at_once():
-                    return self._answer_after_sending(frame)
+                if self.answer and not self.send():
+                    reader.put_back(frame)
+                    return False
                 if self.stopping:
                     return False
                 work = self._dispatch(frame, self._session)
@@ -129,15 +137,13 @@ class Connection:
                 except BlockingIOError:
                     return False
                 if not count:
-                    return self._end()
+                    self.ended = True  # it sends no more, and gets its last answer
+                    if self.answer:
+                        self.send()
+                    return False
                 reader.received(count)
                 drained = count < len(room)
         return True
-
-    async def _answer_after_sending(self, frame: memoryview) -> bool:
-        """Answer a request once the last answer is sent."""
-        await self.send()
-        return not self.stopping and await self._take(self._dispatch(frame, self._session))
 
     async def _take(self, work: Awaitable[Answer | Delayed[Answer] | None]) -> bool:
         """See to the answer that a handler comes to."""
@@ -145,7 +151,7 @@ class Connection:
         if isinstance(answer, Delayed):
             return self._delay(answer)
         if answer is not None and not self._hold(answer):
-            return await self._send_now(answer)
+            return self._send_now(answer)
         return self._reader.start != self._reader.end
 
     def _delay(self, delayed: Delayed[Answer]) -> bool:
@@ -159,31 +165,24 @@ class Connection:
         if answer is None:
             return self.due  # something came while it was tried
         self.delayed = None
-        return await self._send_now(answer)  # this client has waited longest
+        return self._send_now(answer)  # this client has waited longest
 
-    async def _end(self) -> bool:
-        """The client sends no more: it gets its last answer."""
-        await self.send()
-        self.ended = True
-        return False
-
-    def send_at_once(self) -> bool:
-        """Send the answer that was held, if the kernel takes it all; true when it is gone. What fails is `send`'s."""
-        answer = self.answer
-        try:
-            sent = self.socket.send(answer[0]) if len(answer) == 1 else self.socket.sendmsg(answer)
-        except OSError:
-            return False
-        if sent == self._answer_size:
-            self.answer = ()
-            return True
-        self.answer = after(answer, sent)
-        return False
-
-    async def send(self) -> bool:
-        """Send what is left of the answer that was held; true when there may be another request in the buffer."""
-        answer, self.answer = self.answer, ()
-        return await self._send_now(answer)
+    def send(self) -> bool:
+        """Send what the kernel takes of the answer; true when that is all, else it is blocked. Raises OSError."""
+        answer, size = self.answer, self._answer_size
+        if size:  # all in one call
+            try:
+                sent = self.socket.send(answer[0]) if len(answer) == 1 else self.socket.sendmsg(answer)
+            except BlockingIOError:
+                sent = 0
+            if sent == size:
+                self.answer = ()
+                return True
+            self.answer, self._answer_size = after(answer, sent), 0
+        else:
+            self.answer = send_some(self.socket, answer)
+        self.blocked = len(self.answer) > 0
+        return not self.blocked
 
     def _hold(self, answer: Answer) -> bool:
         """Keep a small answer for the end of the turn; false when it is to be sent now."""
@@ -194,11 +193,8 @@ class Connection:
         self.answer, self._answer_size = buffers, size
         return True
 
-    async def _send_now(self, answer: Answer) -> bool:
+    def _send_now(self, answer: Answer) -> bool:
         """Send an answer at once; true when there may be another request in the buffer."""
-        await send(self.socket, answer, self._note_time)
-        self._note_time()
-        return self._reader.start != self._reader.end
-
-    def _note_time(self) -> None:
         self.last_active = trio.current_time()
+        self.answer, self._answer_size = answer, 0
+        return self.send() and self._reader.start != self._reader.end

@@ -216,12 +216,12 @@ class Crew:
             else:
                 await self._wait_for(more, connection, worker)
                 now = trio.current_time()
-            if connection.answer:
+            if connection.answer and not connection.blocked:
                 self._outbox.append(connection)
                 if len(self._outbox) >= _ANSWERS_HELD:
-                    await self._send_answers(worker)
+                    self._send_answers()
                     now = trio.current_time()
-        await self._send_answers(worker)
+        self._send_answers()
         self._busy = False
 
     def _hand_over(self) -> None:
@@ -229,14 +229,17 @@ class Crew:
         self._busy = False
         self._call()
 
-    async def _send_answers(self, worker: _Worker) -> None:
-        while self._outbox and not worker.ended:
+    def _send_answers(self) -> None:
+        while self._outbox:
             connection = self._outbox.popleft()
-            if connection.closed or connection.scope is not None or not connection.answer:
+            if connection.closed or connection.scope is not None or not connection.answer or connection.blocked:
                 continue  # over, or its next request is under way, before which its answer was sent
-            if not connection.send_at_once():
-                await self._wait_for(connection.send(), connection, worker)
-            elif connection.stopping:
+            try:
+                gone = connection.send()
+            except OSError as reason:
+                self._lose(connection, reason)
+                continue
+            if not gone or connection.stopping:
                 self._settle(connection, False)
 
     async def _wait_for(self, work: Coroutine[Any, Any, bool], connection: Connection, worker: _Worker) -> None:
@@ -261,21 +264,22 @@ class Crew:
 
     def _settle(self, connection: Connection, more: bool) -> None:
         """See to what comes next for a connection that did what it could; `more`: it can go on at once."""
-        if connection.ended:
-            self._close(connection)
-            return
         if connection.delayed is not None:
             self._set_alarm(connection, connection.delayed.deadline)
         else:
             if connection.alarmed:
                 connection.alarmed = False
                 self._alarms.clear(connection)
-            if connection.stopping and not connection.answer:
+            if (connection.ended or connection.stopping) and not connection.answer:
                 self._close(connection)
                 return
             if not connection.watched:
                 connection.watched = True
+                connection.watched_for_room = False
                 self._poller.add(connection.socket, connection)
+            if connection.blocked is not connection.watched_for_room:
+                connection.watched_for_room = connection.blocked
+                self._poller.turn(connection.socket, for_room=connection.blocked)
         if more and not connection.queued:
             connection.queued = True
             self._again.append(connection)

@@ -1,4 +1,4 @@
-"""Which of many sockets have something to read, asked without waiting.
+"""Which of many sockets have something to read, or room again, asked without waiting.
 
 The standard library's selector makes an object and two calls for each socket that has; a crew asks tens of thousands of
 times a second. So epoll is asked directly where there is one. Called by the crew.
@@ -16,14 +16,18 @@ class Poller(Protocol[T]):
     """Sockets, each with a value that stands for it. Level-triggered."""
 
     def fileno(self) -> int:
-        """What is readable itself when any of the sockets is."""
+        """What is readable when any of the sockets is ready."""
 
-    def add(self, sock: socket.socket, value: T) -> None: ...
+    def add(self, sock: socket.socket, value: T) -> None:
+        """Look whether this socket has something to read."""
+
+    def turn(self, sock: socket.socket, *, for_room: bool) -> None:
+        """From now on look whether it has room for what is to be sent, or something to read again."""
 
     def remove(self, sock: socket.socket) -> None: ...
 
     def ready(self) -> list[T]:
-        """The values of the sockets that have something to read."""
+        """The values of the sockets that have what is looked for, or have failed."""
 
     def close(self) -> None: ...
 
@@ -44,6 +48,9 @@ class _Epoll(Generic[T]):
     def add(self, sock: socket.socket, value: T) -> None:
         self._epoll.register(sock, select.EPOLLIN)
         self._values[sock.fileno()] = value
+
+    def turn(self, sock: socket.socket, *, for_room: bool) -> None:
+        self._epoll.modify(sock, select.EPOLLOUT if for_room else select.EPOLLIN)
 
     def remove(self, sock: socket.socket) -> None:
         self._epoll.unregister(sock)
@@ -66,6 +73,10 @@ class _Selector(Generic[T]):
 
     def add(self, sock: socket.socket, value: T) -> None:
         self._selector.register(sock, selectors.EVENT_READ, value)
+
+    def turn(self, sock: socket.socket, *, for_room: bool) -> None:
+        value = self._selector.get_key(sock).data
+        self._selector.modify(sock, selectors.EVENT_WRITE if for_room else selectors.EVENT_READ, value)
 
     def remove(self, sock: socket.socket) -> None:
         self._selector.unregister(sock)

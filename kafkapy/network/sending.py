@@ -1,14 +1,12 @@
 """Hands an answer to the kernel: bytes in as few calls as may be, regions of files from where they lie.
 
-A small answer is gone after one call. A large one fills the socket's buffer over and over; in between, the event loop
-waits for its client, and serves others. Called by the connection, one call at a time.
+A small answer is gone after one call. A large one fills the socket's buffer over and over; in between, others are
+served. Nothing here waits: the crew tells when a socket has room again. Called by the connection.
 """
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
-
-import trio
 
 Buffer = bytes | bytearray | memoryview
 BUFFERS: Final = (bytes, bytearray, memoryview)
@@ -17,7 +15,7 @@ MAX_VECTOR: Final = 1024
 """IOV_MAX of Linux and macOS."""
 
 _STEP_BYTES: Final = 1 << 20
-_AT_ONCE_BYTES: Final = 4 << 20
+_AT_ONCE_BYTES: Final = 2 << 20
 """How much one call takes of a region, and how much is sent of an answer before the others get their turn."""
 
 
@@ -47,15 +45,6 @@ class _Rest:
 
     def send(self, sock: socket.socket, skip: int, size: int) -> int:
         return self.region.send(sock, self.skip + skip, size)
-
-
-async def send(sock: socket.socket, answer: Answer, waits: Callable[[], None]) -> None:
-    """Send all of an answer; `waits` is called each time before it waits for the socket. Raises OSError."""
-    answer = send_some(sock, answer)
-    while answer:
-        waits()
-        await trio.lowlevel.wait_writable(sock)
-        answer = send_some(sock, answer)
 
 
 def send_some(sock: socket.socket, answer: Answer) -> Answer:

@@ -89,6 +89,10 @@ class FrameReader:
         self.start = end
         return self._view[body:end]
 
+    def put_back(self, frame: memoryview) -> None:
+        """Have the frame that was handed out last handed out once more."""
+        self.start -= _PREFIX_SIZE + len(frame)
+
     def _replace(self, capacity: int, pending: int) -> None:
         """Go on in a fresh buffer that begins with the first `pending` bytes of the old one."""
         buffer = bytearray(capacity)

@@ -1,4 +1,4 @@
-"""Which sockets have something to read: the same answers from epoll and from the standard library's selector."""
+"""Which sockets have something to read, or room: the same from epoll and from the standard library's selector."""
 
 import select
 import socket
@@ -32,6 +32,26 @@ def test_it_names_those_that_have_something_to_read_until_they_are_read(poller: 
         assert poller.ready() == ["b"]
         poller.add(c, "c again")
         assert sorted(poller.ready()) == ["b", "c again"]
+
+
+def test_it_looks_for_room_or_for_something_to_read_as_it_is_told(poller: Poller[str]) -> None:
+    sock, other = socket.socketpair()
+    with sock, other:
+        sock.setblocking(False)
+        poller.add(sock, "it")
+        poller.turn(sock, for_room=True)
+        assert poller.ready() == ["it"]
+        while True:
+            try:
+                sock.send(bytes(1 << 16))
+            except BlockingIOError:
+                break
+        other.send(b"1")
+        assert poller.ready() == []
+        poller.turn(sock, for_room=False)
+        assert poller.ready() == ["it"]
+        sock.recv(1)
+        assert poller.ready() == []
 
 
 def test_it_is_readable_itself_when_one_of_its_sockets_is(poller: Poller[str]) -> None:
