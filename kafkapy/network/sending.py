@@ -20,68 +20,41 @@ _AT_ONCE_BYTES: Final = 2 << 20
 
 
 class Region(Protocol):
-    """Bytes that are sent from where they lie, such as a part of a file."""
+    """Bytes that are sent once, from where they lie, such as a part of a file."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """How many are left."""
 
-    def send(self, sock: socket.socket, skip: int, size: int) -> int:
-        """Send what the socket takes of the `size` bytes after the first `skip`; how many. Raises BlockingIOError."""
+    def send(self, sock: socket.socket, size: int) -> int:
+        """Send what the socket takes of the next `size` bytes; how many. Raises BlockingIOError, OSError."""
 
 
 Answer = Sequence[Buffer | Region]
 
 
-class _Rest:
-    """A region without its first bytes."""
-
-    __slots__ = ("region", "skip")
-
-    def __init__(self, region: Region, skip: int) -> None:
-        self.region = region
-        self.skip = skip
-
-    def __len__(self) -> int:
-        return len(self.region) - self.skip
-
-    def send(self, sock: socket.socket, skip: int, size: int) -> int:
-        return self.region.send(sock, self.skip + skip, size)
-
-
 def send_some(sock: socket.socket, answer: Answer) -> Answer:
     """Send what the socket takes, but not so much that others wait for long; what is left. Raises OSError."""
-    left = _AT_ONCE_BYTES
-    while answer and left > 0:
-        answer, sent, tried = _send_next(sock, answer)
-        if sent < tried:
-            break  # its buffer is full: to try again at once is in vain
-        left -= sent
-    return answer
-
-
-def _send_next(sock: socket.socket, answer: Answer) -> tuple[Answer, int, int]:
-    """Send of what an answer begins with; what is left, how many bytes went, and how many were tried."""
-    first = answer[0]
+    done, left = 0, _AT_ONCE_BYTES
     try:
-        if isinstance(first, BUFFERS):
-            buffers = _leading_buffers(answer)
-            tried = sum(map(len, buffers))
-            sent = sock.sendmsg(buffers)
-            rest: Answer = after(buffers, sent)
-            following = answer[len(buffers) :]
-        else:
-            tried = min(len(first), _STEP_BYTES)
-            sent = first.send(sock, 0, tried)
-            rest = [_without(first, sent)] if sent < len(first) else ()
-            following = answer[1:]
+        while done < len(answer) and left > 0:
+            part = answer[done]
+            if isinstance(part, BUFFERS):
+                buffers = _leading_buffers(answer[done:])
+                sent = sock.sendmsg(buffers)
+                done += len(buffers)
+                if rest := after(buffers, sent):
+                    return [*rest, *answer[done:]]
+            else:
+                tried = min(len(part), _STEP_BYTES)
+                sent = part.send(sock, tried)
+                if not len(part):
+                    done += 1
+                elif sent < tried:
+                    break  # its buffer is full: to try again at once is in vain
+            left -= sent
     except BlockingIOError:
-        return answer, 0, 1
-    return [*rest, *following], sent, tried
-
-
-def _without(region: Region, sent: int) -> Region:
-    if isinstance(region, _Rest):  # one around the other would be as deep as there are waits
-        return _Rest(region.region, region.skip + sent)
-    return _Rest(region, sent)
+        pass
+    return answer[done:]
 
 
 def _leading_buffers(answer: Answer) -> list[Buffer]:

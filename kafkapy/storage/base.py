@@ -86,12 +86,13 @@ class Outcome(NamedTuple):
 
 
 class Region(Protocol):
-    """Bytes of a log that stay where they are until they are sent: a large answer costs no memory while it waits."""
+    """Bytes of a log that stay where they are until they are sent, once: a large answer costs no memory meanwhile."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """How many are left."""
 
-    def send(self, sock: socket, skip: int, size: int) -> int:
-        """Send what the socket takes of the `size` bytes after the first `skip`; how many. Raises BlockingIOError."""
+    def send(self, sock: socket, size: int) -> int:
+        """Send what the socket takes of the next `size` bytes; how many. Raises BlockingIOError, OSError."""
 
 
 class Read(NamedTuple):

@@ -56,8 +56,10 @@ class Elsewhere:
     def __len__(self) -> int:
         return len(self._data)
 
-    def send(self, sock: socket.socket, skip: int, size: int) -> int:
-        return sock.send(self._data[skip : skip + min(size, 100_000)])
+    def send(self, sock: socket.socket, size: int) -> int:
+        sent = sock.send(self._data[: min(size, 100_000)])
+        self._data = self._data[sent:]
+        return sent
 
 
 def body_of(number: int, does: Does) -> bytes:

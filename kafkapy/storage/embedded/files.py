@@ -52,11 +52,13 @@ class FileRegion:
     def __len__(self) -> int:
         return self._size
 
-    def send(self, sock: socket, skip: int, size: int) -> int:
+    def send(self, sock: socket, size: int) -> int:
         """See `storage.base.Region`."""
-        sent = os.sendfile(sock.fileno(), self._file.descriptor, self._position + skip, size)
+        sent = os.sendfile(sock.fileno(), self._file.descriptor, self._position, size)
         if not sent:
             raise OSError("a log file is shorter than it was")
+        self._position += sent
+        self._size -= sent
         return sent
 
 
