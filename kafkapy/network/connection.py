@@ -186,11 +186,14 @@ class Connection:
 
     def _hold(self, answer: Answer) -> bool:
         """Keep a small answer for the end of the turn; false when it is to be sent now."""
-        buffers = [part for part in answer if isinstance(part, BUFFERS)]
-        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
-        if size > _HELD_BYTES or len(buffers) < len(answer) or len(answer) > MAX_VECTOR:
+        size = 0
+        for part in answer:
+            if not isinstance(part, BUFFERS):
+                return False
+            size += len(part)
+        if size > _HELD_BYTES or len(answer) > MAX_VECTOR:
             return False
-        self.answer, self._answer_size = buffers, size
+        self.answer, self._answer_size = answer, size
         return True
 
     def _send_now(self, answer: Answer) -> bool:
