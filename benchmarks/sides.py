@@ -6,7 +6,9 @@ each comparison is between equals: `PAIRS`.
 """
 
 import contextlib
+import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +42,8 @@ SMALL_HEAP = ("-Xms64m", "-Xmx256m", *_JVM)
 SETTINGS = {"log.segment.delete.delay.ms": "100"}
 """Of all sides: what one sample wrote is gone before the next. Else each writes to memory that the machine has not
 touched for a minute, which on a virtual one costs several times what the broker does."""
+PYTHON = os.environ.get("KAFKAPY_PYTHON", sys.executable)
+"""The interpreter that kafkapy runs on."""
 KAFKA_DEFAULTS = {"socket.receive.buffer.bytes": "102400", "socket.send.buffer.bytes": "102400"}
 """Where the compatibility runs give Apache Kafka the values of kafkapy's development profile."""
 KAFKA_SWEEPS = {"log.initial.task.delay.ms": "100"}
@@ -47,7 +51,7 @@ KAFKA_SWEEPS = {"log.initial.task.delay.ms": "100"}
 
 
 def _kafkapy(folder: Path, port: int) -> Broker:
-    return Kafkapy(folder, port=port, settings=SETTINGS)
+    return Kafkapy(folder, port=port, settings=SETTINGS, python=PYTHON)
 
 
 def _kafka(folder: Path, port: int) -> Broker:
