@@ -350,6 +350,23 @@ async def test_an_answer_larger_than_every_buffer_arrives_whole() -> None:
         assert await receive(stream, 2 * len(big) + 8) == b"head" + big + big + b"tail"
 
 
+async def test_who_does_not_read_holds_no_task_and_gets_all_later() -> None:
+    big = bytes(range(256)) * 40_000
+
+    async def large(frame: memoryview, session: Any) -> list[Any]:
+        return [big, bytes(frame)]
+
+    async with serving(large, Limits(socket_send_buffer_bytes=1 << 16)) as running:
+        streams = [await running.connect() for _ in range(30)]
+        before = trio.lowlevel.current_statistics().tasks_living
+        for stream in streams:
+            await stream.send_all(framed(b"1") + framed(b"2"))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert trio.lowlevel.current_statistics().tasks_living <= before
+        for stream in streams[::-1]:
+            assert await receive(stream, 2 * len(big) + 2) == big + b"1" + big + b"2"
+
+
 async def test_a_large_request_arrives_whole() -> None:
     async def size(frame: memoryview, session: Any) -> list[Any]:
         return [struct.pack(">iI", len(frame), sum(frame[:: len(frame) // 100]))]
