@@ -286,8 +286,8 @@ def many_partitions(target: Target, effort: Effort) -> Sample:
 def much_stored(target: Target, effort: Effort) -> Sample:
     """Throughput with much data in another topic, as a part of what it was with none; the median of five turns each.
 
-    What is stored has left the page cache by then, as old data has, and nothing waits to be written to the disk: else
-    the turns would show how the kernel finds free memory, and shares the machine with its writing.
+    What is stored has left the page cache by then, as old data has, nothing waits to be written to the disk, and the
+    system rests: else the turns would show how it finds free memory, and shares the machine with its writing.
     """
     target.broker.start()
 
@@ -312,8 +312,19 @@ def much_stored(target: Target, effort: Effort) -> Sample:
     for path in target.folder.glob(f"data/{stored}-*/*.log"):
         with path.open("rb") as log:
             os.posix_fadvise(log.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    _wait_for_quiet(target)
     after = throughputs()
     return Sample({name: after[name] / before[name] for name in before})
+
+
+def _wait_for_quiet(target: Target, patience_s: float = 60.0) -> None:
+    """Return when the system has come to rest: so much data keeps it busy for a while after it is on the disk."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        costing = Costing(target.pid)
+        time.sleep(1.0)
+        if costing.so_far().machine_busy < 0.05:
+            return
 
 
 def group_joins(target: Target, effort: Effort, *, members: int = 50) -> Sample:
