@@ -261,7 +261,7 @@ class ApacheKafka(Broker):
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             "socket.receive.buffer.bytes": "-1",
-            "socket.send.buffer.bytes": "262144",
+            "socket.send.buffer.bytes": "-1",
             **self.settings,
         }
         self.properties_path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))

@@ -24,13 +24,12 @@ DEVELOPMENT_PROFILE = {
     "listeners": "PLAINTEXT://127.0.0.1:9092",
     "group.initial.rebalance.delay.ms": "0",
     "socket.receive.buffer.bytes": "-1",
-    "socket.send.buffer.bytes": "262144",
+    "socket.send.buffer.bytes": "-1",
 }
 """What kafkapy sets where Kafka's default does not suit one node on a developer's machine.
 
-There is nobody to wait for when a group begins; and the kernel sizes receive buffers better than a fixed 100 KiB, which
-costs a batch of 1 MB several trips through the loop. What is sent costs the least CPU with as large a buffer as the
-processor's caches still hold when the client reads it.
+There is nobody to wait for when a group begins; and the kernel sizes a connection's buffers better than a fixed
+100 KiB, which costs a batch of 1 MB several trips through the loop, either way.
 """
 
 _ONE_NODE = (

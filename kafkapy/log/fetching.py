@@ -12,32 +12,28 @@ import trio
 
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error
-from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
-from kafkapy.storage.base import AbortedTransaction, Buffer, EpochEnd, Logs, Read, Region, Slice, Watch
+from kafkapy.model import NO_LEADER_EPOCH
+from kafkapy.storage.base import Bounds, EpochEnd, Logs, Read, Slice, Watch
 
 
 class Target(NamedTuple):
-    """One partition to read, with what the client believes about its epochs."""
+    """One partition to read, with its epoch, and what the client believes about its epochs."""
 
-    log: LogId
+    read: Read
     leader_epoch: int
-    fetch_offset: int
-    max_bytes: int
     current_leader_epoch: int = NO_LEADER_EPOCH
     last_fetched_epoch: int = NO_LEADER_EPOCH
 
 
-class Result(NamedTuple):
-    """What was read of one partition."""
+class Diverged(NamedTuple):
+    """The client's log has another history than ours, which ends there as far as they agree (KIP-595)."""
 
-    error: Error = Error.NONE
-    records: Buffer | Region = b""
-    high_watermark: int = -1
-    last_stable_offset: int = -1
-    log_start_offset: int = -1
-    aborted: Sequence[AbortedTransaction] | None = None
-    diverging: EpochEnd | None = None
+    end: EpochEnd
+    bounds: Bounds
 
+
+Result = Slice | Diverged
+"""What was read of one partition. A slice with an error has no offsets: as in Kafka, clients look them up."""
 
 _UNDEFINED: Final = EpochEnd(-1, -1)
 
@@ -53,20 +49,19 @@ async def fetch(
     logs: Logs,
     targets: Sequence[Target],
     *,
-    isolation: IsolationLevel,
     max_bytes: int,
     min_bytes: int,
     max_wait_ms: int,
 ) -> list[Result] | Delayed[list[Result]]:
     """Read the targets; `results[i]` answers `targets[i]`."""
-    results = await _read(logs, targets, isolation, max_bytes)
+    results = await _read(logs, targets, max_bytes)
     if max_wait_ms <= 0 or _is_enough(results, min_bytes):
         return results
     deadline = trio.current_time() + max_wait_ms / 1000
     watch: Watch | None = None
 
     async def attempt() -> list[Result] | None:
-        results = await _read(logs, targets, isolation, max_bytes)
+        results = await _read(logs, targets, max_bytes)
         if _is_enough(results, min_bytes) or trio.current_time() >= deadline:
             abandon()
             return results
@@ -74,7 +69,7 @@ async def fetch(
 
     def begin(wake: Callable[[], None]) -> None:
         nonlocal watch
-        watch = logs.watch([target.log for target in targets], wake)
+        watch = logs.watch([target.read.log for target in targets], wake)
         if any(_has_moved(logs, target, result) for target, result in zip(targets, results, strict=True)):
             wake()
 
@@ -87,58 +82,48 @@ async def fetch(
 
 def _has_moved(logs: Logs, target: Target, result: Result) -> bool:
     """Whether the log is another now than when it was read."""
-    bounds = logs.bounds(target.log)
+    bounds = logs.bounds(target.read.log)
     return (
         bounds is None
+        or isinstance(result, Diverged)
         or bounds.high_watermark != result.high_watermark
         or bounds.last_stable_offset != result.last_stable_offset
     )
 
 
-async def _read(logs: Logs, targets: Sequence[Target], isolation: IsolationLevel, max_bytes: int) -> list[Result]:
-    results: list[Result | None] = [None] * len(targets)
+async def _read(logs: Logs, targets: Sequence[Target], max_bytes: int) -> list[Result]:
+    results: list[Result | None] = []
     reads: list[Read] = []
-    places: list[int] = []
-    for place, target in enumerate(targets):
-        log, leader_epoch, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = target
+    for target in targets:
+        read, leader_epoch, current_leader_epoch, last_fetched_epoch = target
+        result: Result | None = None
         if current_leader_epoch not in (NO_LEADER_EPOCH, leader_epoch):
-            results[place] = Result(leader_epoch_error(current_leader_epoch, leader_epoch))
-        elif last_fetched_epoch >= 0 and (diverged := await _divergence(logs, target)) is not None:
-            results[place] = diverged
-        else:
-            reads.append(Read(log, fetch_offset, partition_max_bytes, isolation, True))
-            places.append(place)
-    for place, piece in zip(places, await logs.read(reads, max_bytes), strict=True):
-        results[place] = _result(piece)
-    return [result for result in results if result is not None]
-
-
-def _result(piece: Slice) -> Result:
-    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region = piece
-    if error:
-        # Kafka leaves the offsets out of an error; clients look them up.
-        return Result(error)
-    found: Buffer | Region = records if region is None else region
-    return Result(error, found, high_watermark, last_stable_offset, log_start_offset, aborted)
+            result = Slice(error=leader_epoch_error(current_leader_epoch, leader_epoch))
+        elif last_fetched_epoch >= 0:
+            result = await _divergence(logs, target)
+        if result is None:
+            reads.append(read)
+        results.append(result)
+    pieces = [piece if not piece.error else Slice(error=piece.error) for piece in await logs.read(reads, max_bytes)]
+    if len(pieces) == len(results):
+        return [*pieces]
+    following = iter(pieces)
+    return [next(following) if result is None else result for result in results]
 
 
 async def _divergence(logs: Logs, target: Target) -> Result | None:
-    """The answer to a client whose log has another history than ours (KIP-595); None when the histories agree."""
+    """The answer to a client whose log may have another history than ours; None when the histories agree."""
+    log, offset, *_ = target.read
     end = _UNDEFINED
     if target.last_fetched_epoch <= target.leader_epoch:
-        end = await logs.epoch_end(target.log, target.last_fetched_epoch) or _UNDEFINED
-    bounds = logs.bounds(target.log)
+        end = await logs.epoch_end(log, target.last_fetched_epoch) or _UNDEFINED
+    bounds = logs.bounds(log)
     if bounds is None:
-        return Result(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        return Slice(error=Error.UNKNOWN_TOPIC_OR_PARTITION)
     if end == _UNDEFINED:
-        return Result(Error.OFFSET_OUT_OF_RANGE)
-    if end.leader_epoch < target.last_fetched_epoch or end.end_offset < target.fetch_offset:
-        return Result(
-            high_watermark=bounds.high_watermark,
-            last_stable_offset=bounds.last_stable_offset,
-            log_start_offset=bounds.log_start_offset,
-            diverging=end,
-        )
+        return Slice(error=Error.OFFSET_OUT_OF_RANGE)
+    if end.leader_epoch < target.last_fetched_epoch or end.end_offset < offset:
+        return Diverged(end, bounds)
     return None
 
 
@@ -146,7 +131,7 @@ def _is_enough(results: Sequence[Result], min_bytes: int) -> bool:
     """Whether to answer now: enough bytes, or news that must not wait."""
     size = 0
     for result in results:
-        if result.error or result.diverging is not None:
+        if isinstance(result, Diverged) or result.error:
             return True
-        size += len(result.records)
+        size += result.size_bytes
     return size >= min_bytes

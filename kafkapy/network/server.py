@@ -4,6 +4,7 @@ The rooms behind it are unknown here: the server is handed `open_session`, which
 `dispatch`, which turns a frame into an answer. Called by `broker.py`.
 """
 
+import contextlib
 import logging
 import socket
 from collections import Counter
@@ -126,6 +127,8 @@ class Server:
             sock.close()
             return
         peer = Peer(endpoint.listener, endpoint.security_protocol, _plain(local[0]), local[1], host, port)
+        if peer.local_host == host:
+            _leave_unpaced(sock)
         session = self._open_session(peer)
         connection = Connection(sock, peer, session, self._dispatch, limits.socket_request_max_bytes)
         self._per_ip[host] += 1
@@ -157,6 +160,17 @@ class Server:
             if connection.last_active < oldest:
                 _log.info("closing the idle connection of %s", connection.peer)
                 self._crew.end(connection)
+
+
+def _leave_unpaced(sock: socket.socket) -> None:
+    """Have nothing paced on a connection within this machine.
+
+    There is no bottleneck to find, and where the system's congestion control paces (BBR), a timer is armed for almost
+    every segment. Reno does not, every Linux has it, and every process may choose it.
+    """
+    if hasattr(socket, "TCP_CONGESTION"):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
 
 
 def _plain(host: str) -> str:

@@ -13,7 +13,7 @@ from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import Compression, read_header
-from kafkapy.storage.base import Bounds, EpochEnd, FoundTime, Logs, Read, Slice
+from kafkapy.storage.base import Bounds, EpochEnd, FoundTime, Logs, LogSettings, Read, Slice
 
 COMMITTED = IsolationLevel.READ_COMMITTED
 
@@ -34,9 +34,14 @@ async def test_batches_get_dense_offsets_and_come_back_as_they_went_in(logs: Log
     assert values(got) == [(0, b"a"), (1, b"b"), (2, b"c")]
 
 
-async def test_a_read_begins_with_the_batch_that_holds_the_offset(logs: Logs) -> None:
+@pytest.mark.parametrize("sizes", [(1,), (20_000,), (9_000, 1, 1), (1, 9_000), (3_000, 9_000, 2_000, 1, 1)])
+@pytest.mark.parametrize("settings", [SMALL, LogSettings()])
+async def test_a_read_begins_with_the_batch_that_holds_the_offset(
+    logs: Logs, settings: LogSettings, sizes: tuple[int, ...]
+) -> None:
+    await logs.configure(LOG, settings)
     for number in range(60):
-        await append(logs, LOG, batch(b"%d" % number, b"x", b"y"))
+        await append(logs, LOG, batch(b"%d" % number, b"x" * sizes[number % len(sizes)], b"y"))
     for offset in range(180):
         piece = await read(logs, offset, max_bytes=1)
         header = read_header(piece.records)

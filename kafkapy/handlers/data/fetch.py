@@ -14,9 +14,10 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.log.fetch_session import NO_SESSION, FetchContext, News, PartitionKey, Wanted
-from kafkapy.log.fetching import Result, Target, fetch
+from kafkapy.log.fetching import Diverged, Result, Target, fetch
 from kafkapy.model import IsolationLevel
 from kafkapy.protocol.messages.fetch import FetchRequest, FetchResponse
+from kafkapy.storage.base import Read, Slice
 
 PartitionData = FetchResponse.PartitionData
 TopicResponse = FetchResponse.FetchableTopicResponse
@@ -26,7 +27,6 @@ _IDS_FROM_VERSION = 13
 _ZSTD_FROM_VERSION = 10
 _REPLICA_STATE_FROM_VERSION = 15
 _READ, _TOPIC = Operation.READ, ResourceType.TOPIC  # looked up here, not for every partition
-_NOTHING_READ = Result()
 
 
 async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed[FetchResponse]:
@@ -45,62 +45,56 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
         )
     except KafkaError as refusal:
         return FetchResponse(error_code=refusal.error, session_id=NO_SESSION)
-    outcomes: list[tuple[PartitionKey, Result]] = []
+    results: list[Result | None] = []  # None where the log is to be read
     targets: list[Target] = []
-    places: list[int] = []
+    isolation = IsolationLevel.READ_COMMITTED if request.isolation_level == 1 else IsolationLevel.READ_UNCOMMITTED
     is_replica = _replica_id(request, ctx.api_version) >= 0
     for one in context.wanted:
-        target = _target(one, ctx, is_replica=is_replica)
+        target = _target(one, ctx, isolation, is_replica=is_replica)
         if isinstance(target, Target):
-            places.append(len(outcomes))
             targets.append(target)
-            outcomes.append((one.key, _NOTHING_READ))
+            results.append(None)
         else:
             # Only what is not there at all is answered with a list of aborted transactions, an empty one.
             unread = target is Error.NOT_LEADER_OR_FOLLOWER
-            outcomes.append((one.key, Result(target, aborted=None if unread else ())))
+            results.append(Slice(error=target, aborted=None if unread else []))
 
-    def packed(results: Sequence[Result]) -> FetchResponse:
-        for place, result in zip(places, results, strict=True):
-            outcomes[place] = (outcomes[place][0], result)
-        return _response(context, outcomes)
+    def packed(found: Sequence[Result]) -> FetchResponse:
+        following = iter(found)
+        return _response(context, [next(following) if result is None else result for result in results])
 
     if not targets:
         return packed(())
-    # An error of any partition is news that must not wait.
-    results = await _fetch(
-        request, targets, ctx, max_wait_ms=request.max_wait_ms if len(targets) == len(outcomes) else 0
-    )
-    return results.then(packed) if isinstance(results, Delayed) else packed(results)
-
-
-async def _fetch(
-    request: FetchRequest, targets: Sequence[Target], ctx: Context, *, max_wait_ms: int
-) -> list[Result] | Delayed[list[Result]]:
-    committed = request.isolation_level == 1
     max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
-    return await fetch(
+    found = await fetch(
         ctx.rooms.logs,
         targets,
-        isolation=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
         max_bytes=max_bytes,
         min_bytes=min(request.min_bytes, max_bytes),
-        max_wait_ms=max_wait_ms,
+        # An error of any partition is news that must not wait.
+        max_wait_ms=request.max_wait_ms if len(targets) == len(results) else 0,
     )
+    return found.then(packed) if isinstance(found, Delayed) else packed(found)
 
 
-def _response(context: FetchContext, outcomes: Sequence[tuple[PartitionKey, Result]]) -> FetchResponse:
-    """What the session lets be told of these outcomes."""
-    told = context.select((key, _news(result)) for key, result in outcomes)
+def _response(context: FetchContext, results: Sequence[Result]) -> FetchResponse:
+    """What the session lets be told of the results for its partitions."""
+    wanted = context.wanted
+    told = context.select((one.key, _news(result)) for one, result in zip(wanted, results, strict=True))
     response = FetchResponse(session_id=context.session_id)
-    last: TopicResponse | None = None
-    for key, result in outcomes:
+    last_name, last_id = None, None
+    partitions: list[PartitionData] = []
+    for one, result in zip(wanted, results, strict=True):
+        key = one.key
         if told is not None and key not in told:
             continue
-        if last is None or last.topic_id != key.topic_id or last.topic != key.topic:
-            last = TopicResponse(topic=key.topic, topic_id=key.topic_id)
-            response.responses.append(last)
-        last.partitions.append(_packed(key.partition, result))
+        name, topic_id, index = key
+        if topic_id != last_id or name != last_name:
+            last_name, last_id = name, topic_id
+            topic = TopicResponse(topic=name, topic_id=topic_id)
+            partitions = topic.partitions
+            response.responses.append(topic)
+        partitions.append(_packed(index, result))
     return response
 
 
@@ -119,18 +113,18 @@ def _wanted(request: FetchRequest) -> list[Wanted]:
     ]
 
 
-def _target(wanted: Wanted, ctx: Context, *, is_replica: bool) -> Target | Error:
-    key, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch, _ = wanted
-    image, index = ctx.rooms.cluster.image, key.partition
+def _target(wanted: Wanted, ctx: Context, isolation: IsolationLevel, *, is_replica: bool) -> Target | Error:
+    (name, topic_id, index), fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch, _ = wanted
+    image = ctx.rooms.cluster.image
     topic: TopicInfo | None
     if ctx.api_version >= _IDS_FROM_VERSION:
-        topic = image.topic_by_id(key.topic_id)
+        topic = image.topic_by_id(topic_id)
         if topic is None:
             return Error.UNKNOWN_TOPIC_ID
     else:
-        topic = image.topic(key.topic)
+        topic = image.topic(name)
     try:
-        ctx.require(_READ, _TOPIC, topic.name if topic else key.topic)
+        ctx.require(_READ, _TOPIC, topic.name if topic else name)
     except KafkaError as refusal:
         return refusal.error
     if topic is None or not 0 <= index < len(topic.partitions):
@@ -140,9 +134,8 @@ def _target(wanted: Wanted, ctx: Context, *, is_replica: bool) -> Target | Error
     if ctx.api_version < _ZSTD_FROM_VERSION and topic.config["compression.type"] == "zstd":
         return Error.UNSUPPORTED_COMPRESSION_TYPE
     partition = topic.partitions[index]
-    return Target(
-        partition.log, partition.leader_epoch, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch
-    )
+    read = Read(partition.log, fetch_offset, max_bytes, isolation, True)
+    return Target(read, partition.leader_epoch, current_leader_epoch, last_fetched_epoch)
 
 
 def _replica_id(request: FetchRequest, api_version: int) -> int:
@@ -152,36 +145,42 @@ def _replica_id(request: FetchRequest, api_version: int) -> int:
 
 
 def _news(result: Result) -> News:
-    return News(
-        has_records=len(result.records) > 0,
-        high_watermark=result.high_watermark,
-        log_start_offset=result.log_start_offset,
-        error=result.error,
-        diverges=result.diverging is not None,
-    )
+    if isinstance(result, Diverged):
+        return News(False, result.bounds.high_watermark, result.bounds.log_start_offset, diverges=True)
+    return News(result.size_bytes > 0, result.high_watermark, result.log_start_offset, result.error)
 
 
 def _packed(index: int, result: Result) -> PartitionData:
-    data = PartitionData(
+    if isinstance(result, Diverged):
+        return _packed_divergence(index, result)
+    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region = result
+    return PartitionData(
         partition_index=index,
-        error_code=result.error,
-        high_watermark=result.high_watermark,
-        last_stable_offset=result.last_stable_offset,
-        log_start_offset=result.log_start_offset,
-        records=result.records,  # type: ignore[arg-type]  # of a region, encoding asks the length and no more
-    )
-    if result.aborted is None:
-        data.aborted_transactions = None
-    else:
-        data.aborted_transactions = [
+        error_code=error,
+        high_watermark=high_watermark,
+        last_stable_offset=last_stable_offset,
+        log_start_offset=log_start_offset,
+        aborted_transactions=None
+        if aborted is None
+        else [
             FetchResponse.AbortedTransaction(producer_id=row.producer_id, first_offset=row.first_offset)
-            for row in result.aborted
-        ]
-    if result.diverging is not None:
-        data.diverging_epoch = FetchResponse.EpochEndOffset(
-            epoch=result.diverging.leader_epoch, end_offset=result.diverging.end_offset
-        )
-    return data
+            for row in aborted
+        ],
+        records=records if region is None else region,  # type: ignore[arg-type]  # encoding asks its length and no more
+    )
+
+
+def _packed_divergence(index: int, result: Diverged) -> PartitionData:
+    end, bounds = result
+    return PartitionData(
+        partition_index=index,
+        high_watermark=bounds.high_watermark,
+        last_stable_offset=bounds.last_stable_offset,
+        log_start_offset=bounds.log_start_offset,
+        aborted_transactions=None,
+        records=b"",
+        diverging_epoch=FetchResponse.EpochEndOffset(epoch=end.leader_epoch, end_offset=end.end_offset),
+    )
 
 
 def refuse(request: FetchRequest, refusal: KafkaError, ctx: Context) -> FetchResponse:
@@ -192,7 +191,7 @@ def refuse(request: FetchRequest, refusal: KafkaError, ctx: Context) -> FetchRes
         responses=[
             TopicResponse(
                 topic=topic.topic,
-                partitions=[_packed(partition.partition, Result(refusal.error)) for partition in topic.partitions],
+                partitions=[_packed(partition.partition, Slice(error=refusal.error)) for partition in topic.partitions],
             )
             for topic in request.topics
         ]

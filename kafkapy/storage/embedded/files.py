@@ -25,6 +25,9 @@ MAX_OPEN_FILES: Final = 512
 """Leaves room for connections under the usual limit of 1,024 descriptors."""
 
 
+_ONE_BYTE: Final = bytearray(1)
+
+
 class _OpenFile:
     """A descriptor that is closed once nobody holds it: neither the pool, nor a region that is yet to be sent."""
 
@@ -42,23 +45,23 @@ class _OpenFile:
 class FileRegion:
     """A part of a file that is sent from where it lies, even if the file is removed before."""
 
-    __slots__ = ("_file", "_position", "_size")
+    __slots__ = ("file", "position", "size")
 
     def __init__(self, file: _OpenFile, position: int, size: int) -> None:
-        self._file = file
-        self._position = position
-        self._size = size
+        self.file = file
+        self.position = position
+        self.size = size
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def send(self, sock: socket, size: int) -> int:
         """See `storage.base.Region`."""
-        sent = os.sendfile(sock.fileno(), self._file.descriptor, self._position, size)
+        sent = os.sendfile(sock.fileno(), self.file.descriptor, self.position, size)
         if not sent:
             raise OSError("a log file is shorter than it was")
-        self._position += sent
-        self._size -= sent
+        self.position += sent
+        self.size -= sent
         return sent
 
 
@@ -85,17 +88,20 @@ class Disk:
 
     def read_cached(self, path: str, position: int, size: int) -> memoryview | None:
         """The same if the bytes are in memory already; None when the disk would have to be waited for."""
-        if not self._reads_without_waiting:
-            return None
         buffer = bytearray(size)
+        return memoryview(buffer) if self._read_now(self._file(path), buffer, position) else None
+
+    def _read_now(self, file: _OpenFile, buffer: bytearray, position: int) -> bool:
+        """Fill the buffer from what is in memory; false when it is not all there."""
+        if not self._reads_without_waiting:
+            return False
         try:
-            count = os.preadv(self._file(path).descriptor, [buffer], position, os.RWF_NOWAIT)
+            return os.preadv(file.descriptor, (buffer,), position, os.RWF_NOWAIT) == len(buffer)
         except BlockingIOError:
-            return None
+            return False
         except OSError:
             self._reads_without_waiting = False  # this file system cannot tell
-            return None
-        return memoryview(buffer) if count == size else None
+            return False
 
     def read_waiting(self, path: str, position: int, size: int) -> bytes:
         """The same through a descriptor of its own: for worker threads."""
@@ -109,9 +115,9 @@ class Disk:
         """The same bytes, left in the file until they are sent."""
         return FileRegion(self._file(path), position, size)
 
-    def is_cached(self, path: str, position: int, size: int) -> bool:
+    def is_cached(self, region: FileRegion) -> bool:
         """Whether the bytes, of which the first were just read or written, seem to be in memory: the last one is."""
-        return self.read_cached(path, position + size - 1, 1) is not None
+        return self._read_now(region.file, _ONE_BYTE, region.position + region.size - 1)
 
     def load(self, path: str, position: int, size: int) -> None:
         """Bring the bytes into memory; for worker threads."""

@@ -13,7 +13,7 @@ they are rebuilt from the log, so they never need a sync.
 """
 
 import struct
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -45,11 +45,15 @@ class OffsetIndex:
         self._positions.append(position)
         self.size_bytes += OFFSET_ROW_SIZE
 
-    def position_before(self, relative_offset: int) -> int:
-        """The position of a batch that begins at or before the one with this offset; 0 when no row lies before."""
-        # A row names its batch's last offset, so the row below the wanted offset is the safe one; an equal one is too.
-        row = bisect_right(self._offsets, relative_offset) - 1
-        return self._positions[row] if row >= 0 else 0
+    def around(self, relative_offset: int) -> tuple[int, int]:
+        """Two positions of batches: the one with this offset begins at or after the first, and not after the second.
+
+        The first is 0 when no row lies before; so is the second when none lies behind, and then it says nothing.
+        """
+        # A row names the last offset of its batch.
+        row = bisect_left(self._offsets, relative_offset)
+        positions = self._positions
+        return positions[row - 1] if row else 0, positions[row] if row < len(positions) else 0
 
     def last_position(self) -> int:
         return self._positions[-1] if self._positions else 0

@@ -241,9 +241,9 @@ class Partition:
             rows = overlapping(self.aborted, offset, limit)
             aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
         if to_send and size >= _REGION_FROM_BYTES:
-            if not self._disk.is_cached(segment.path, position, size):
-                await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
             region = self._disk.region(segment.path, position, size)
+            if not self._disk.is_cached(region):
+                await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
             return Slice(b"", high_watermark, stable, start, aborted, region=region)
         records: Buffer | None = self._disk.read_cached(segment.path, position, size)
         if records is None:
@@ -271,7 +271,7 @@ class Partition:
         for segment in self.segments:
             if segment.max_timestamp < timestamp:
                 continue
-            begin = segment.offset_index.position_before(segment.time_index.offset_before(timestamp) - 1)
+            begin = segment.offset_index.around(segment.time_index.offset_before(timestamp))[0]
             for position, header in segment.scan(begin):
                 if header.max_timestamp >= timestamp and header.last_offset >= self.start_offset:
                     batch = segment.read_batch(position, header)

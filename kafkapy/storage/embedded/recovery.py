@@ -206,7 +206,7 @@ def _batches_from(partition: Partition, begin: int, end: int) -> Iterator[tuple[
         if next_base <= begin:
             continue
         try:
-            for position, header in segment.scan(segment.offset_index.position_before(begin - segment.base_offset - 1)):
+            for position, header in segment.scan(segment.offset_index.around(begin - segment.base_offset)[0]):
                 if header.base_offset >= begin:
                     yield segment, position, header
         except CorruptBatch as damage:

@@ -18,6 +18,9 @@ SCAN_SIZE_BYTES: Final = 64 * 1024
 FIND_SIZE_BYTES: Final = 4 * 1024
 """From a row of the index it is not far: by default a row comes with every 4 KiB, or with every larger batch."""
 
+_LARGE_BATCH_BYTES: Final = 2 * FIND_SIZE_BYTES
+"""Rows farther apart than this most likely stand for large batches that follow each other."""
+
 
 def offset_name(offset: int) -> str:
     """An offset as file names have it."""
@@ -117,7 +120,11 @@ class Segment:
 
     def find(self, offset: int) -> tuple[int, BatchHeader] | None:
         """The batch that holds `offset`, or the first one after it; None when the segment ends before."""
-        begin = self.offset_index.position_before(offset - self.base_offset - 1)
+        begin, row = self.offset_index.around(offset - self.base_offset)
+        if row - begin > _LARGE_BATCH_BYTES:
+            header = read_header(self._disk.read(self.path, row, HEADER_SIZE))
+            if header.base_offset <= offset:
+                return row, header
         for position, header in self.scan(begin, chunk_size=FIND_SIZE_BYTES):
             if header.base_offset + header.last_offset_delta >= offset:
                 return position, header
