@@ -11,6 +11,7 @@ and looks only at the length and at the error code of the answer.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -32,6 +33,7 @@ Result = dict[str, Any]
 
 PATIENCE_S = 180.0
 CHUNK = 1000  # records handed to librdkafka in one call
+_ANY_PARTITION = -1
 
 
 class ClientFailed(Exception):
@@ -139,7 +141,10 @@ class Meter:
 
 
 def produce(job: Job) -> Result:
-    """Send records of `size` bytes for `seconds`, or until `bytes` are sent; done when all are acknowledged."""
+    """Send records of `size` bytes for `seconds`, or until `bytes` are sent; done when all are acknowledged.
+
+    With `evenly`, so many partitions get as much each; else librdkafka chooses.
+    """
     from confluent_kafka import Producer
 
     errors: list[str] = []
@@ -159,10 +164,11 @@ def produce(job: Job) -> Result:
     messages = [{"value": value} for value in payloads(job["size"])]
     producer.list_topics(topic, timeout=30)
     wanted = job.get("bytes", 0) // job["size"]
+    partitions = itertools.cycle(range(job["evenly"]) if "evenly" in job else [_ANY_PARTITION])
     count = 0
     meter = Meter()
     while count < wanted if wanted else meter.seconds < job["seconds"]:
-        queued = producer.produce_batch(topic, messages)
+        queued = producer.produce_batch(topic, messages, next(partitions))
         count += queued
         # a full queue gives no exception but takes fewer; a bad record would stay in the list with its error
         producer.poll(0 if queued == len(messages) else 0.005)

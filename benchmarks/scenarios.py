@@ -109,12 +109,15 @@ def produce(target: Target, effort: Effort, *, size: int = 1000, partitions: int
 
 
 def _filled(target: Target, megabytes: int, partitions: int) -> tuple[str, int]:
-    """A topic of records of 1 KB, made once a target; its name and its count of records."""
+    """A topic of records of 1 KB, made once a target; its name and its count of records.
+
+    All partitions hold as much, in large batches, on every side: it tells where a reader is left with few of them.
+    """
     key = (partitions, megabytes)
     if key not in target.filled:
         topic = target.topic(partitions)
-        job = {"job": "produce", "topic": topic, "size": 1000, "bytes": megabytes * 1_000_000}
-        _, (result,) = _run(target, [job])
+        job = {"job": "produce", "topic": topic, "size": 1000, "bytes": megabytes * 1_000_000, "evenly": partitions}
+        _, (result,) = _run(target, [{**job, "config": {"linger.ms": 100}}])
         target.filled[key] = (topic, result["records"])
     filled: tuple[str, int] = target.filled[key]
     return filled
