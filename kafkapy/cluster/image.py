@@ -4,13 +4,15 @@ Handlers and rooms hold an image for the length of a request and never see it ch
 one after each write; untouched topics are shared between images.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from kafkapy.config.layers import TopicConfig
 from kafkapy.model import LogId
+
+T = TypeVar("T")
 
 INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 METADATA_TOPIC: Final = "__cluster_metadata"
@@ -45,6 +47,15 @@ class TopicInfo:
     partitions: tuple[PartitionInfo, ...]
     overrides: Mapping[str, str]
     config: TopicConfig
+    _derived: dict[Callable[["TopicInfo"], Any], Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def derived(self, derive: Callable[["TopicInfo"], T]) -> T:
+        """What `derive` makes of this topic; made once, for those who need it with every request."""
+        try:
+            found: T = self._derived[derive]
+        except KeyError:
+            found = self._derived[derive] = derive(self)
+        return found
 
     @property
     def is_internal(self) -> bool:

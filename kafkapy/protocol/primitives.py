@@ -12,6 +12,7 @@ and KIP-482 (flexible versions).
 
 import struct
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, ClassVar, Final, NoReturn, Self
 
@@ -114,6 +115,12 @@ def read_uvarint(buf: Buffer, offset: int) -> tuple[int, int]:
         if shift > 35 or value > 0xFFFFFFFF:
             raise ProtocolError("a varint is longer than 32 bits")
     return value, offset + 1
+
+
+@lru_cache(maxsize=256)
+def packer(form: str, count: int) -> Callable[..., bytes]:
+    """What packs an array of so many numbers of this form; arrays of brokers are short, and come by the thousand."""
+    return struct.Struct(f">{count}{form}").pack
 
 
 def write_uvarint(out: bytearray, value: int) -> None:

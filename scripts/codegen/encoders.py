@@ -214,7 +214,8 @@ class EncoderBuilder:
             if field.base == "uuid":
                 self.out.add(f'{self.sink} += b"".join({target})')
             else:
-                self.out.call(f"{self.sink} += pack(", [f'f">{{len({target})}}{form}"', f"*{target}"], ")")
+                with self.out.block(f"if {target}:"):
+                    self.out.call(f'{self.sink} += packer("{form}", len({target}))(', [f"*{target}"], ")")
             return
         name = variable_name(self.message, field.base) if field.struct else "item"
         with self.variable(name) as variable, self.out.block(f"for {variable} in {target}:"):

@@ -19,6 +19,7 @@ HELPERS = (
     "Message",
     "Struct",
     "new",
+    "packer",
     "read_compact_length",
     "read_compact_string_length",
     "read_uvarint",
@@ -31,7 +32,7 @@ HELPERS = (
     "write_tags",
     "write_uvarint",
 )
-LAYOUT = (("Layout", "Struct as Layout"), ("pack", "pack"), ("unpack_from", "unpack_from"))
+LAYOUT = (("Layout", "Struct as Layout"), ("unpack_from", "unpack_from"))
 
 
 class Codecs:

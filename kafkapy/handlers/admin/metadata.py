@@ -17,6 +17,7 @@ from kafkapy.model import ZERO_UUID
 from kafkapy.protocol.messages.metadata import MetadataRequest, MetadataResponse
 
 Topic = MetadataResponse.MetadataResponseTopic
+Partition = MetadataResponse.MetadataResponsePartition
 
 _TOPIC = ResourceType.TOPIC
 
@@ -133,17 +134,21 @@ def _existing(topic: TopicInfo) -> Topic:
         name=topic.name,
         topic_id=topic.topic_id,
         is_internal=topic.is_internal,
-        partitions=[
-            MetadataResponse.MetadataResponsePartition(
-                partition_index=partition.log.partition,
-                leader_id=partition.leader,
-                leader_epoch=partition.leader_epoch,
-                replica_nodes=list(partition.replicas),
-                isr_nodes=list(partition.isr),
-            )
-            for partition in topic.partitions
-        ],
+        partitions=topic.derived(_partitions),
     )
+
+
+def _partitions(topic: TopicInfo) -> list[Partition]:
+    return [
+        Partition(
+            partition_index=partition.log.partition,
+            leader_id=partition.leader,
+            leader_epoch=partition.leader_epoch,
+            replica_nodes=list(partition.replicas),
+            isr_nodes=list(partition.isr),
+        )
+        for partition in topic.partitions
+    ]
 
 
 def refuse(request: MetadataRequest, refusal: KafkaError, ctx: Context) -> MetadataResponse:
