@@ -15,8 +15,11 @@ MAX_VECTOR: Final = 1024
 """IOV_MAX of Linux and macOS."""
 
 _STEP_BYTES: Final = 1 << 20
-_AT_ONCE_BYTES: Final = 2 << 20
-"""How much one call takes of a region, and how much is sent of an answer before the others get their turn."""
+_AT_ONCE_BYTES: Final = 8 << 20
+"""How much one call takes of a region, and how much is sent of an answer before the others get their turn.
+
+That is more than most sockets hold (4 MiB by Linux's default), and takes a millisecond.
+"""
 
 
 class Region(Protocol):
