@@ -198,9 +198,10 @@ def metadata(target: Target, effort: Effort) -> Sample:
 def java_produce(target: Target, effort: Effort) -> Sample:
     topic = target.topic(16)
     try:
-        costing = Costing(target.pid)
-        result = perf_tools.produce(target.bootstrap, topic, effort.megabytes)
-        cost = costing.so_far()
+        with target.measuring():
+            costing = Costing(target.pid)
+            result = perf_tools.produce(target.bootstrap, topic, effort.megabytes)
+            cost = costing.so_far()
     finally:
         target.drop(topic)
     return Sample({"throughput": result.mb_per_second, "broker CPU": cost.cpu_s / result.gigabytes})
@@ -208,16 +209,18 @@ def java_produce(target: Target, effort: Effort) -> Sample:
 
 def java_consume(target: Target, effort: Effort) -> Sample:
     topic, records = _filled(target, effort.megabytes, 16)
-    costing = Costing(target.pid)
-    result = perf_tools.consume(target.bootstrap, topic, records)
-    cost = costing.so_far()
+    with target.measuring():
+        costing = Costing(target.pid)
+        result = perf_tools.consume(target.bootstrap, topic, records)
+        cost = costing.so_far()
     return Sample({"throughput": result.mb_per_second, "broker CPU": cost.cpu_s / result.gigabytes})
 
 
 def java_latency(target: Target, effort: Effort) -> Sample:
     topic = target.topic(1)
     try:
-        return Sample({"mean": perf_tools.end_to_end(target.bootstrap, topic, int(effort.seconds * 500))})
+        with target.measuring():
+            return Sample({"mean": perf_tools.end_to_end(target.bootstrap, topic, int(effort.seconds * 500))})
     finally:
         target.drop(topic)
 
