@@ -12,15 +12,17 @@ import trio
 
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error
-from kafkapy.model import NO_LEADER_EPOCH
+from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
 from kafkapy.storage.base import Bounds, EpochEnd, Logs, Read, Slice, Watch
 
 
 class Target(NamedTuple):
     """One partition to read, with its epoch, and what the client believes about its epochs."""
 
-    read: Read
+    log: LogId
     leader_epoch: int
+    fetch_offset: int
+    max_bytes: int
     current_leader_epoch: int = NO_LEADER_EPOCH
     last_fetched_epoch: int = NO_LEADER_EPOCH
 
@@ -38,6 +40,11 @@ Result = Slice | Diverged
 _UNDEFINED: Final = EpochEnd(-1, -1)
 
 
+def refused(error: Error, *, is_there: bool = True) -> Result:
+    """What stands for a partition that is not read. Of one that is not there, no transactions were aborted."""
+    return Slice(error=error, aborted=None if is_there else [])
+
+
 def leader_epoch_error(asked: int, present: int) -> Error:
     """What a client's idea of the leader epoch deserves (KIP-320)."""
     if asked in (NO_LEADER_EPOCH, present):
@@ -49,19 +56,20 @@ async def fetch(
     logs: Logs,
     targets: Sequence[Target],
     *,
+    isolation: IsolationLevel,
     max_bytes: int,
     min_bytes: int,
     max_wait_ms: int,
 ) -> list[Result] | Delayed[list[Result]]:
     """Read the targets; `results[i]` answers `targets[i]`."""
-    results = await _read(logs, targets, max_bytes)
+    results = await _read(logs, targets, isolation, max_bytes)
     if max_wait_ms <= 0 or _is_enough(results, min_bytes):
         return results
     deadline = trio.current_time() + max_wait_ms / 1000
     watch: Watch | None = None
 
     async def attempt() -> list[Result] | None:
-        results = await _read(logs, targets, max_bytes)
+        results = await _read(logs, targets, isolation, max_bytes)
         if _is_enough(results, min_bytes) or trio.current_time() >= deadline:
             abandon()
             return results
@@ -69,7 +77,7 @@ async def fetch(
 
     def begin(wake: Callable[[], None]) -> None:
         nonlocal watch
-        watch = logs.watch([target.read.log for target in targets], wake)
+        watch = logs.watch([target.log for target in targets], wake)
         if any(_has_moved(logs, target, result) for target, result in zip(targets, results, strict=True)):
             wake()
 
@@ -82,7 +90,7 @@ async def fetch(
 
 def _has_moved(logs: Logs, target: Target, result: Result) -> bool:
     """Whether the log is another now than when it was read."""
-    bounds = logs.bounds(target.read.log)
+    bounds = logs.bounds(target.log)
     return (
         bounds is None
         or isinstance(result, Diverged)
@@ -91,20 +99,20 @@ def _has_moved(logs: Logs, target: Target, result: Result) -> bool:
     )
 
 
-async def _read(logs: Logs, targets: Sequence[Target], max_bytes: int) -> list[Result]:
+async def _read(logs: Logs, targets: Sequence[Target], isolation: IsolationLevel, max_bytes: int) -> list[Result]:
     results: list[Result | None] = []
     reads: list[Read] = []
     for target in targets:
-        read, leader_epoch, current_leader_epoch, last_fetched_epoch = target
+        log, leader_epoch, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = target
         result: Result | None = None
         if current_leader_epoch not in (NO_LEADER_EPOCH, leader_epoch):
-            result = Slice(error=leader_epoch_error(current_leader_epoch, leader_epoch))
+            result = refused(leader_epoch_error(current_leader_epoch, leader_epoch))
         elif last_fetched_epoch >= 0:
             result = await _divergence(logs, target)
         if result is None:
-            reads.append(read)
+            reads.append(Read(log, fetch_offset, partition_max_bytes, isolation, True))
         results.append(result)
-    pieces = [piece if not piece.error else Slice(error=piece.error) for piece in await logs.read(reads, max_bytes)]
+    pieces = [piece if not piece.error else refused(piece.error) for piece in await logs.read(reads, max_bytes)]
     if len(pieces) == len(results):
         return [*pieces]
     following = iter(pieces)
@@ -113,16 +121,15 @@ async def _read(logs: Logs, targets: Sequence[Target], max_bytes: int) -> list[R
 
 async def _divergence(logs: Logs, target: Target) -> Result | None:
     """The answer to a client whose log may have another history than ours; None when the histories agree."""
-    log, offset, *_ = target.read
     end = _UNDEFINED
     if target.last_fetched_epoch <= target.leader_epoch:
-        end = await logs.epoch_end(log, target.last_fetched_epoch) or _UNDEFINED
-    bounds = logs.bounds(log)
+        end = await logs.epoch_end(target.log, target.last_fetched_epoch) or _UNDEFINED
+    bounds = logs.bounds(target.log)
     if bounds is None:
-        return Slice(error=Error.UNKNOWN_TOPIC_OR_PARTITION)
+        return refused(Error.UNKNOWN_TOPIC_OR_PARTITION)
     if end == _UNDEFINED:
-        return Slice(error=Error.OFFSET_OUT_OF_RANGE)
-    if end.leader_epoch < target.last_fetched_epoch or end.end_offset < offset:
+        return refused(Error.OFFSET_OUT_OF_RANGE)
+    if end.leader_epoch < target.last_fetched_epoch or end.end_offset < target.fetch_offset:
         return Diverged(end, bounds)
     return None
 

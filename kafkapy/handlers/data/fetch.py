@@ -14,10 +14,9 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.log.fetch_session import NO_SESSION, FetchContext, News, PartitionKey, Wanted
-from kafkapy.log.fetching import Diverged, Result, Target, fetch
+from kafkapy.log.fetching import Diverged, Result, Target, fetch, refused
 from kafkapy.model import IsolationLevel
 from kafkapy.protocol.messages.fetch import FetchRequest, FetchResponse
-from kafkapy.storage.base import Read, Slice
 
 PartitionData = FetchResponse.PartitionData
 TopicResponse = FetchResponse.FetchableTopicResponse
@@ -47,17 +46,15 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
         return FetchResponse(error_code=refusal.error, session_id=NO_SESSION)
     results: list[Result | None] = []  # None where the log is to be read
     targets: list[Target] = []
-    isolation = IsolationLevel.READ_COMMITTED if request.isolation_level == 1 else IsolationLevel.READ_UNCOMMITTED
     is_replica = _replica_id(request, ctx.api_version) >= 0
     for one in context.wanted:
-        target = _target(one, ctx, isolation, is_replica=is_replica)
+        target = _target(one, ctx, is_replica=is_replica)
         if isinstance(target, Target):
             targets.append(target)
             results.append(None)
         else:
             # Only what is not there at all is answered with a list of aborted transactions, an empty one.
-            unread = target is Error.NOT_LEADER_OR_FOLLOWER
-            results.append(Slice(error=target, aborted=None if unread else []))
+            results.append(refused(target, is_there=target is Error.NOT_LEADER_OR_FOLLOWER))
 
     def packed(found: Sequence[Result]) -> FetchResponse:
         following = iter(found)
@@ -69,6 +66,7 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     found = await fetch(
         ctx.rooms.logs,
         targets,
+        isolation=IsolationLevel.READ_COMMITTED if request.isolation_level == 1 else IsolationLevel.READ_UNCOMMITTED,
         max_bytes=max_bytes,
         min_bytes=min(request.min_bytes, max_bytes),
         # An error of any partition is news that must not wait.
@@ -113,7 +111,7 @@ def _wanted(request: FetchRequest) -> list[Wanted]:
     ]
 
 
-def _target(wanted: Wanted, ctx: Context, isolation: IsolationLevel, *, is_replica: bool) -> Target | Error:
+def _target(wanted: Wanted, ctx: Context, *, is_replica: bool) -> Target | Error:
     (name, topic_id, index), fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch, _ = wanted
     image = ctx.rooms.cluster.image
     topic: TopicInfo | None
@@ -134,8 +132,9 @@ def _target(wanted: Wanted, ctx: Context, isolation: IsolationLevel, *, is_repli
     if ctx.api_version < _ZSTD_FROM_VERSION and topic.config["compression.type"] == "zstd":
         return Error.UNSUPPORTED_COMPRESSION_TYPE
     partition = topic.partitions[index]
-    read = Read(partition.log, fetch_offset, max_bytes, isolation, True)
-    return Target(read, partition.leader_epoch, current_leader_epoch, last_fetched_epoch)
+    return Target(
+        partition.log, partition.leader_epoch, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch
+    )
 
 
 def _replica_id(request: FetchRequest, api_version: int) -> int:
@@ -191,7 +190,7 @@ def refuse(request: FetchRequest, refusal: KafkaError, ctx: Context) -> FetchRes
         responses=[
             TopicResponse(
                 topic=topic.topic,
-                partitions=[_packed(partition.partition, Slice(error=refusal.error)) for partition in topic.partitions],
+                partitions=[_packed(partition.partition, refused(refusal.error)) for partition in topic.partitions],
             )
             for topic in request.topics
         ]
