@@ -18,6 +18,7 @@ FLOORS = {
     "model": 0,
     "clock": 0,
     "delayed": 0,
+    "derived": 0,
     "metrics": 0,
     "protocol": 1,
     "config": 1,

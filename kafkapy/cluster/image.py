@@ -7,12 +7,11 @@ one after each write; untouched topics are shared between images.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from kafkapy.config.layers import TopicConfig
+from kafkapy.derived import Deriving
 from kafkapy.model import LogId
-
-T = TypeVar("T")
 
 INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 METADATA_TOPIC: Final = "__cluster_metadata"
@@ -39,7 +38,7 @@ class PartitionInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class TopicInfo:
+class TopicInfo(Deriving):
     """One topic. `overrides` are its own settings as text, `config` all of them with their values."""
 
     name: str
@@ -47,15 +46,7 @@ class TopicInfo:
     partitions: tuple[PartitionInfo, ...]
     overrides: Mapping[str, str]
     config: TopicConfig
-    _derived: dict[Callable[["TopicInfo"], Any], Any] = field(default_factory=dict, compare=False, repr=False)
-
-    def derived(self, derive: Callable[["TopicInfo"], T]) -> T:
-        """What `derive` makes of this topic; made once, for those who need it with every request."""
-        try:
-            found: T = self._derived[derive]
-        except KeyError:
-            found = self._derived[derive] = derive(self)
-        return found
+    _derived: dict[Callable[[Any], Any], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_internal(self) -> bool:

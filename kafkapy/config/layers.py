@@ -6,8 +6,8 @@ brokers'. A topic's own settings lie above the broker's.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kafkapy.config.advice import complaints
 from kafkapy.config.broker import BROKER
@@ -16,8 +16,7 @@ from kafkapy.config.client_metrics import CLIENT_METRICS
 from kafkapy.config.group import GROUP
 from kafkapy.config.setting import ConfigError, Setting, Source, Type, text_of
 from kafkapy.config.topic import TOPIC
-
-T = TypeVar("T")
+from kafkapy.derived import Deriving
 
 DEVELOPMENT_PROFILE = {
     "node.id": "1",
@@ -210,14 +209,14 @@ class BrokerConfig:
         return BROKER[name].default_value
 
 
-class TopicConfig:
+class TopicConfig(Deriving):
     """One topic's settings: its own, else the broker's. Immutable; `config[name]` is the parsed value."""
 
     def __init__(self, overrides: Mapping[str, str], broker: BrokerConfig) -> None:
         self.overrides = overrides
         self._broker = broker
         self._values: dict[str, Any] = {}
-        self._derived: dict[Callable[[TopicConfig], Any], Any] = {}
+        self._derived = {}
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -225,14 +224,6 @@ class TopicConfig:
         except KeyError:
             value = self._values[name] = self._value(name)
             return value
-
-    def derived(self, derive: Callable[["TopicConfig"], T]) -> T:
-        """What `derive` makes of these settings; made once, for those who need it with every request."""
-        try:
-            found: T = self._derived[derive]
-        except KeyError:
-            found = self._derived[derive] = derive(self)
-        return found
 
     def _value(self, name: str) -> Any:
         setting = TOPIC[name]
