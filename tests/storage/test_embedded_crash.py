@@ -19,6 +19,7 @@ from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel
 from kafkapy.storage.base import Bounds, LogSettings, Read
 from kafkapy.storage.embedded.check import check
+from kafkapy.storage.embedded.files import allocate
 from kafkapy.storage.embedded.store import DirectoryInUse, DirectoryMismatch
 
 
@@ -173,6 +174,40 @@ async def test_segments_roll_by_size_and_by_age(tmp_path: Path) -> None:
             await append(logs, OTHER, batch(b"v", at=at))
         names = [sorted(path.name[:20] for path in (tmp_path / f).glob("*.log")) for f in (FOLDER, "u-3")]
     assert [[int(name) for name in part] for part in names] == [[0, 1, 2], [0, 2]]
+
+
+def unused_bytes(path: Path) -> int:
+    """What the file occupies beyond its end, in whole blocks."""
+    found = path.stat()
+    return found.st_blocks * 512 - -(-found.st_size // found.st_blksize) * found.st_blksize
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allocates without moving the end of a file")
+async def test_what_is_allocated_ahead_is_given_back(tmp_path: Path) -> None:
+    record = os.urandom(100_000)
+    first, second = (tmp_path / FOLDER / f"{offset:020}.log" for offset in (0, 30))
+    async with opened(tmp_path) as logs:
+        await logs.create(LOG, LogSettings(segment_bytes=3_010_000))
+        for _ in range(29):
+            await append(logs, LOG, batch(record))
+        assert 0 < unused_bytes(first) <= first.stat().st_size / 4
+        for _ in range(30):
+            await append(logs, LOG, batch(record))
+        assert unused_bytes(first) == 0
+        assert unused_bytes(second) > 0
+    assert unused_bytes(second) == 0
+
+    # A killed broker leaves the blocks behind; the next one finds no data in them.
+    crash(tmp_path)
+    size = second.stat().st_size
+    descriptor = os.open(second, os.O_RDWR)
+    assert allocate(descriptor, 1, size, 1 << 20) == 0
+    os.close(descriptor)
+    assert unused_bytes(second) > 0
+    async with opened(tmp_path) as logs:
+        assert unused_bytes(second) == 0
+        assert second.stat().st_size == size
+        assert [value for _, value in await everything(logs)] == [record] * 59
 
 
 async def test_leftovers_of_deleted_logs_go_at_the_next_start(tmp_path: Path) -> None:

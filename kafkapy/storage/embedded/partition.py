@@ -163,7 +163,7 @@ class Partition:
     def roll(self, offset: int) -> Segment:
         """Begin a segment at `offset`, and seal the active one, if any."""
         if self.segments:
-            self.active.save_indexes()
+            self.active.seal()
             self.save_snapshot(offset)
             self.sealed_unsynced.append(self.active)
             self.sync_is_due = True

@@ -58,8 +58,8 @@ def load(
         end = size if trusted and sealed else _verified_end(disk, segment, size)
         if end < size:
             _log.warning("%s: cut %d bytes of a torn tail at offset %d", log, size - end, base)
-            disk.truncate(segment.path, end)
             intact = not sealed
+        disk.truncate(segment.path, end)  # in any case: what was allocated ahead is still there
         try:
             segment.index_anew(end, settings.index_interval_bytes)
         except CorruptBatch as damage:

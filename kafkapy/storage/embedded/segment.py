@@ -134,6 +134,11 @@ class Segment:
         """A whole batch."""
         return self._disk.read(self.path, position, header.size_bytes)
 
+    def seal(self) -> None:
+        """Nothing is appended any more. Raises OSError."""
+        self.save_indexes()
+        self._disk.truncate(self.path, self.size)  # gives back what was allocated ahead
+
     def save_indexes(self) -> None:
         """Write the index files; the last timestamp gets its row."""
         if self.max_timestamp != NO_TIMESTAMP:
