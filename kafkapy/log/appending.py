@@ -17,9 +17,11 @@ from kafkapy.config.layers import TopicConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import (
+    CONTROL,
     CRC_FROM,
     HEADER_SIZE,
     LOG_OVERHEAD,
+    TRANSACTIONAL,
     BatchHeader,
     Buffer,
     Compression,
@@ -37,7 +39,6 @@ _log = logging.getLogger(__name__)
 ACKS_ALL: Final = -1
 _ZSTD_FROM_VERSION: Final = 7
 _ATTRIBUTES_LOW_BYTE_AT: Final = 22
-_TRANSACTIONAL: Final = 0x10
 _CODEC_BITS: Final = 0x07
 _RECOMPRESSIONS: Final = trio.CapacityLimiter(2)
 
@@ -128,7 +129,7 @@ class _BatchRefused(KafkaError):
 
 def is_transactional(records: Buffer) -> bool:
     """Whether the batch at the start of these bytes calls itself transactional."""
-    return len(records) >= HEADER_SIZE and bool(records[_ATTRIBUTES_LOW_BYTE_AT] & _TRANSACTIONAL)
+    return len(records) >= HEADER_SIZE and bool(records[_ATTRIBUTES_LOW_BYTE_AT] & TRANSACTIONAL)
 
 
 async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: int, api_version: int) -> list[Result]:
@@ -137,9 +138,11 @@ async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: i
     results: list[Result] = []
     writes: list[Write] = []
     accepted: list[tuple[int, int]] = []  # the place in `results`, and the time that the log stamps on the batch
+    ruling: TopicConfig | None = None
     for target in targets:
         log, config, leader_epoch, _, _, _ = target
-        rules = config.derived(_Rules.of)
+        if config is not ruling:  # targets of one topic follow each other
+            ruling, rules = config, config.derived(_Rules.of)
         try:
             data, header = _judged(target, rules, acks, api_version, now_ms)
             if rules.codec is not None and rules.codec is not header.compression:
@@ -250,14 +253,14 @@ def _check_batch(data: Buffer, header: BatchHeader, target: Target, rules: _Rule
             Error.INVALID_RECORD,
             f"Inconsistent batch offset range [0, {last_offset_delta}] and count of records {count} {_where(target)}",
         )
-    if header.is_control:
+    if attributes & CONTROL:
         raise _BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {_where(target)}")
     if producer_id >= 0 and base_sequence < 0:
         raise _BatchRefused(
             Error.INVALID_RECORD,
             f"Invalid sequence number {base_sequence} in record batch with producerId {producer_id} {_where(target)}",
         )
-    if attributes & _TRANSACTIONAL:
+    if attributes & TRANSACTIONAL:
         raise KafkaError(Error.INVALID_TXN_STATE, f"No transaction of this producer is open {_where(target)}")
     if attributes & _CODEC_BITS not in _KNOWN_CODECS:
         raise KafkaError(Error.CORRUPT_MESSAGE, f"unknown compression type {header.codec} {_where(target)}")

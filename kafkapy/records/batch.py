@@ -39,8 +39,10 @@ _MAX_TIMESTAMP_AT = 35
 
 _COMPRESSION_MASK = 0x07
 _LOG_APPEND_TIME = 0x08
-_TRANSACTIONAL = 0x10
-_CONTROL = 0x20
+TRANSACTIONAL = 0x10
+"""The attribute bit of a batch that belongs to a transaction."""
+CONTROL = 0x20
+"""The attribute bit of a batch that holds a marker instead of records."""
 _DELETE_HORIZON = 0x40
 
 
@@ -114,11 +116,11 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_transactional(self) -> bool:
-        return bool(self.attributes & _TRANSACTIONAL)
+        return bool(self.attributes & TRANSACTIONAL)
 
     @property
     def is_control(self) -> bool:
-        return bool(self.attributes & _CONTROL)
+        return bool(self.attributes & CONTROL)
 
     @property
     def has_delete_horizon(self) -> bool:
@@ -150,8 +152,8 @@ def attributes_of(
     return (
         compression
         | (_LOG_APPEND_TIME if log_append_time else 0)
-        | (_TRANSACTIONAL if transactional else 0)
-        | (_CONTROL if control else 0)
+        | (TRANSACTIONAL if transactional else 0)
+        | (CONTROL if control else 0)
     )
 
 

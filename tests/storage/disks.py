@@ -50,13 +50,13 @@ class LyingDisk(Disk):
         self.sync_may_end = Event()
         self.sync_may_end.set()
 
-    def append(self, path: str, buffers: Sequence[Buffer], position: int) -> None:
+    def append(self, path: str, buffers: Sequence[Buffer], size: int, position: int) -> None:
         if self.appends_left == 0:
-            super().append(path, [b"".join(buffers)[:40]], position)  # torn in the middle of a batch
+            super().append(path, [b"".join(buffers)[:40]], 40, position)  # torn in the middle of a batch
             raise OSError(errno.ENOSPC, "No space left on device")
         if self.appends_left is not None:
             self.appends_left -= 1
-        super().append(path, buffers, position)
+        super().append(path, buffers, size, position)
 
     def truncate(self, path: str, size: int) -> None:
         if self.cuts_fail:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -45,6 +45,40 @@ def refusal(head: Head, data: bytes, origin: Origin = Origin.CLIENT) -> Error:
     assert isinstance(verdict, Refused), verdict
     assert verdict.message
     return verdict.error
+
+
+SENDS = st.lists(
+    st.tuples(
+        st.sampled_from([7, 7, 7, 8, -1]),
+        st.sampled_from([0, 0, 0, 0, 1]),
+        st.sampled_from([0, 0, 0, 0, -1, 1]),  # how far from the sequence number that is due
+        st.integers(1, 2),
+        st.sampled_from(["plain", "plain", "transactional", "commit", "abort"]),
+    ),
+    min_size=6,
+    max_size=20,
+)
+
+
+@given(st.sampled_from([0, LAST - 9, LAST - 3]), SENDS)
+@settings(max_examples=300, deadline=None)
+def test_the_short_way_says_what_the_long_one_does(start: int, sends: list[tuple[int, int, int, int, str]]) -> None:
+    """The verdict about a usual write is found without looking at what cannot be the case."""
+    head, due = Head(), dict.fromkeys((7, 8, -1), start)
+    for producer, epoch, gap, count, kind in sends:
+        if kind in ("commit", "abort"):
+            data, origin = marker(producer, committed=kind == "commit", epoch=epoch), Origin.COORDINATOR
+        else:
+            first, transactional = (due[producer] + gap) & LAST, kind == "transactional"
+            records, origin = [b"v"] * count, Origin.CLIENT
+            data = sent(first, *records, producer=producer, epoch=epoch, transactional=transactional)
+        headers = [header for _, header in walk(data)]
+        verdict = head.judge(headers, data, origin)
+        assert verdict == head._judge_each(headers, data, origin)
+        if isinstance(verdict, Accepted):
+            head.take(verdict)
+            if origin is Origin.CLIENT:
+                due[producer] = (first + count) & LAST
 
 
 def test_judging_changes_nothing() -> None:

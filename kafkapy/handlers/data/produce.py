@@ -31,10 +31,11 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
         responses.append(
             TopicResponse(name=topic_data.name, topic_id=topic_data.topic_id, partition_responses=partition_responses)
         )
+        partitions = () if topic is None or topic.is_internal or whole_error else topic.partitions
         for partition_data in topic_data.partition_data:
             index = partition_data.index
-            if topic is not None and 0 <= index < len(topic.partitions) and not whole_error and not topic.is_internal:
-                partition = topic.partitions[index]
+            if topic is not None and 0 <= index < len(partitions):
+                partition = partitions[index]
                 targets.append(
                     Target(
                         partition.log,

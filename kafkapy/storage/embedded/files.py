@@ -111,13 +111,13 @@ class Disk:
 
     # -- log files: appended to and read at positions
 
-    def append(self, path: str, buffers: Sequence[Buffer], position: int) -> None:
-        """Write the buffers at `position`, which is the file's end; OSError when not all could be written.
+    def append(self, path: str, buffers: Sequence[Buffer], size: int, position: int) -> None:
+        """Write the buffers, `size` bytes in all, at `position`, the file's end; OSError when not all could be written.
 
         Blocks are asked for ahead of what is written, up to a quarter of the file: that costs the file system less than
         to find them write by write. `truncate` gives back what is left, and so does closing.
         """
-        file, size = self._file(path), sum(map(len, buffers))
+        file = self._file(path)
         if position + size > file.allocated_end:
             ahead = max(size, min(position // _ALLOCATED_PART, _MAX_ALLOCATED_BYTES))
             # What cannot be had is not missed: the write says itself whether the disk is full.

@@ -144,10 +144,10 @@ class Partition:
 
     def _is_full(self, segment: Segment, size: int, last_offset: int, max_timestamp: int) -> bool:
         """Whether a batch must not join this segment."""
-        settings = self.settings
-        if not segment.size:
+        settings, segment_size = self.settings, segment.size
+        if not segment_size:
             return False
-        if segment.size + size > settings.segment_bytes or last_offset - segment.base_offset > _MAX_RELATIVE_OFFSET:
+        if segment_size + size > settings.segment_bytes or last_offset - segment.base_offset > _MAX_RELATIVE_OFFSET:
             return True
         # A segment ages by its records' times, as in Kafka; one that begins with a record without a time does not age.
         first = segment.first_timestamp

@@ -66,7 +66,7 @@ class Segment:
     ) -> None:
         """Add one batch of `size` bytes. After an OSError the caller cuts the segment back."""
         position = self.size
-        self._disk.append(self.path, buffers, position)
+        self._disk.append(self.path, buffers, size, position)
         self.note(position, size, last_offset, max_timestamp, index_interval_bytes)
         self.size = position + size
 
