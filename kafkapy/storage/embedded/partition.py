@@ -101,7 +101,7 @@ class Partition:
         try:
             if not self.epochs or leader_epoch > self.epochs[-1][0]:
                 self._begin_epoch(leader_epoch, offset)
-            for _, length, _, _, _, _, last_offset_delta, _, max_timestamp, *_ in write.headers:
+            for _, length, _, _, _, _, last_offset_delta, _, max_timestamp, _, _, _, _ in write.headers:
                 size, last_offset = LOG_OVERHEAD + length, offset + last_offset_delta
                 segment = segments[-1] if segments else None
                 if segment is None or self._is_full(segment, size, last_offset, max_timestamp):
