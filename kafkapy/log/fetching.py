@@ -140,5 +140,5 @@ def _is_enough(results: Sequence[Result], min_bytes: int) -> bool:
     for result in results:
         if isinstance(result, Diverged) or result.error:
             return True
-        size += result.size_bytes
+        size += result.size_bytes + result.part_size  # as if it were sent, which it is by Kafka
     return size >= min_bytes

@@ -29,7 +29,7 @@ def answer(tmp_path: Path) -> tuple[Answer, bytes]:
     content = os.urandom(MANY)
     disk = Disk()
     path = str(tmp_path / "0.log")
-    disk.append(path, [content], 0)
+    disk.append(path, [content], len(content), 0)
     head, between, end = os.urandom(100), os.urandom(50), os.urandom(7)
     regions = disk.region(path, 10, MANY // 2), disk.region(path, MANY // 2, MANY // 2)
     parts: Answer = [head[:60], memoryview(head)[60:], regions[0], between, regions[1], bytearray(end)]

@@ -3,8 +3,9 @@
 Reads partitions in request order within the limits; the first batch of the first partition that has any is returned
 whole, however large (KIP-74). Less than `min_bytes` waits up to `max_wait_ms`. Sessions (KIP-227) make requests and
 answers incremental from version 7 on; topics are named by id from version 13 on. Batches go out as they lie in the log.
-There is one replica of everything, so no other replica is ever preferred, and a request that comes as a replica's is
-refused for each partition (NOT_LEADER_OR_FOLLOWER).
+Where a limit falls within a batch, the beginning of that batch is mostly left out: Kafka sends it, and clients throw it
+away. It counts for `min_bytes` all the same. There is one replica of everything, so no other replica is ever preferred,
+and a request that comes as a replica's is refused for each partition (NOT_LEADER_OR_FOLLOWER).
 """
 
 from collections.abc import Sequence
@@ -152,7 +153,7 @@ def _news(result: Result) -> News:
 def _packed(index: int, result: Result) -> PartitionData:
     if isinstance(result, Diverged):
         return _packed_divergence(index, result)
-    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region = result
+    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region, _ = result
     return PartitionData(
         partition_index=index,
         error_code=error,

@@ -13,7 +13,7 @@ they are rebuilt from the log, so they never need a sync.
 """
 
 import struct
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -54,6 +54,11 @@ class OffsetIndex:
         row = bisect_left(self._offsets, relative_offset)
         positions = self._positions
         return positions[row - 1] if row else 0, positions[row] if row < len(positions) else 0
+
+    def boundary(self, low: int, high: int) -> int:
+        """The last position in (low, high] that is known to be the beginning of a batch; `high` when none is."""
+        row = bisect_right(self._positions, high) - 1
+        return self._positions[row] if row >= 0 and self._positions[row] > low else high
 
     def last_position(self) -> int:
         return self._positions[-1] if self._positions else 0

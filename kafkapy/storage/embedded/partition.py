@@ -43,6 +43,9 @@ _NO_END = 2**63
 
 _READ_COMMITTED = IsolationLevel.READ_COMMITTED
 
+_INDEX_ROWS_A_READ = 16
+"""A read of fewer rows of the index does not end where a row says: it might lose much of what it may bring."""
+
 _REGION_FROM_BYTES = 128 * 1024
 """From here on sending from the file beats reading first; and what waits to be sent costs no memory."""
 
@@ -236,7 +239,13 @@ class Partition:
         if place is None or (size < place.size and not whole_first):
             return Slice(b"", high_watermark, stable, start, aborted)
         segment, position, first_size = place
-        size = min(max(size, first_size), self._end_position(segment, limit) - position)
+        size, available, part_size = max(size, first_size), self._end_position(segment, limit) - position, 0
+        if size >= available:
+            size = available
+        elif size >= self.settings.index_interval_bytes * _INDEX_ROWS_A_READ:
+            # Part of a batch is no use to a reader, but who cuts where a row of the index says may lose whole ones.
+            whole_size = segment.offset_index.boundary(position, position + size) - position
+            size, part_size = whole_size, size - whole_size
         if committed and self.aborted:
             rows = overlapping(self.aborted, offset, limit)
             aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
@@ -244,11 +253,11 @@ class Partition:
             region = self._disk.region(segment.path, position, size)
             if not self._disk.is_cached(region):
                 await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
-            return Slice(b"", high_watermark, stable, start, aborted, region=region)
+            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, region, part_size)
         records: Buffer | None = self._disk.read_cached(segment.path, position, size)
         if records is None:
             records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
-        return Slice(records, high_watermark, stable, start, aborted)
+        return Slice(records, high_watermark, stable, start, aborted, part_size=part_size)
 
     def _find(self, offset: int) -> _Place | None:
         """The batch that holds `offset`, or the first one after it."""
