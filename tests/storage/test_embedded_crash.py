@@ -211,6 +211,26 @@ async def test_what_is_allocated_ahead_is_given_back(tmp_path: Path) -> None:
         assert [value for _, value in await everything(logs)] == [record] * 59
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allocates without moving the end of a file")
+async def test_a_topic_may_have_its_segments_allocated_at_once(tmp_path: Path) -> None:
+    path = tmp_path / FOLDER / f"{0:020}.log"
+    async with opened(tmp_path) as logs:
+        await logs.create(LOG, LogSettings(segment_bytes=5_000_000, preallocate=True))
+        await append(logs, LOG, batch(b"v"))
+        assert path.stat().st_blocks * 512 >= 5_000_000
+        assert path.stat().st_size == len(batch(b"v"))
+    assert not has_unused_blocks(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allocates without moving the end of a file")
+async def test_a_segment_that_cannot_be_allocated_is_not_begun(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await logs.create(LOG, LogSettings(segment_bytes=1 << 46, preallocate=True))
+        assert (await append(logs, LOG, batch(b"v"))).error is Error.KAFKA_STORAGE_ERROR
+        await logs.configure(LOG, LogSettings())
+        assert (await append(logs, LOG, batch(b"v"))).base_offset == 0
+
+
 @pytest.mark.parametrize("to_send", [False, True])
 @pytest.mark.parametrize(("interval", "whole"), [(100, True), (100_000, False)])
 async def test_a_full_read_ends_with_a_whole_batch(tmp_path: Path, interval: int, whole: bool, to_send: bool) -> None:

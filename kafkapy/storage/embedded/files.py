@@ -10,6 +10,7 @@ event loop closes can be pulled from under it. A sync through another descriptor
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 from collections import OrderedDict
@@ -36,9 +37,12 @@ _KEEP_SIZE: Final = 1
 """FALLOC_FL_KEEP_SIZE: the blocks lie beyond the file's end. Python's posix_fallocate would move the end."""
 
 
+_CANNOT_ALLOCATE: Final = (0, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
 def _allocator() -> Callable[[int, int, int, int], int]:
     """fallocate(2) of Linux: descriptor, mode, position, size; 0 says that it was done. Elsewhere it never is."""
-    system = ctypes.CDLL(None)
+    system = ctypes.CDLL(None, use_errno=True)
     for name in ("fallocate64", "fallocate"):  # glibc's with 64-bit positions everywhere, musl's only one
         if (found := getattr(system, name, None)) is not None:
             found.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -126,6 +130,14 @@ class Disk:
         written = os.pwritev(file.descriptor, buffers, position)
         if written != size:
             raise OSError(f"only {written} of {size} bytes were written to {path}")
+
+    def allocate(self, path: str, size: int) -> None:
+        """Have blocks for the file's first `size` bytes, where the file system can do that. OSError without room."""
+        file = self._file(path)
+        if not allocate(file.descriptor, _KEEP_SIZE, 0, size):
+            file.allocated_end = size
+        elif (failure := ctypes.get_errno()) not in _CANNOT_ALLOCATE:
+            raise OSError(failure, os.strerror(failure), path)
 
     def read(self, path: str, position: int, size: int) -> bytes:
         """Up to `size` bytes at `position`; waits for the disk if it must."""

@@ -172,6 +172,8 @@ class Partition:
             self.sync_is_due = True
         segment = Segment(self._disk, self.folder, offset)
         self.add_segment(segment)
+        if self.settings.preallocate:
+            self._disk.allocate(segment.path, self.settings.segment_bytes)
         return segment
 
     def save_snapshot(self, offset: int) -> None:
