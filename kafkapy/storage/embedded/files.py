@@ -26,16 +26,15 @@ _LOAD_STEP_BYTES: Final = 1 << 20
 MAX_OPEN_FILES: Final = 512
 """Leaves room for connections under the usual limit of 1,024 descriptors."""
 
-
 _ONE_BYTE: Final = bytearray(1)
 
 _ALLOCATED_PART: Final = 4
 _MIN_ALLOCATED_BYTES: Final = 64 << 10
 _MAX_ALLOCATED_BYTES: Final = 4 << 20
+"""Blocks are allocated ahead for a quarter of what a file holds, within these limits."""
 
 _KEEP_SIZE: Final = 1
 """FALLOC_FL_KEEP_SIZE: the blocks lie beyond the file's end. Python's posix_fallocate would move the end."""
-
 
 _CANNOT_ALLOCATE: Final = (0, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -56,7 +55,7 @@ allocate: Final = _allocator()
 class _OpenFile:
     """A descriptor that is closed once nobody holds it: neither the pool, nor a region that is yet to be sent.
 
-    Up to `allocated_end` the file has blocks, as far as this descriptor asked for them; 0 when it asked for none.
+    For what lies before `allocated_end` blocks were asked for through this descriptor; 0 when it asked for none.
     """
 
     __slots__ = ("allocated_end", "descriptor")
@@ -124,8 +123,9 @@ class Disk:
         file = self._file(path)
         if position + size > file.allocated_end:
             ahead = max(size, min(position // _ALLOCATED_PART, _MAX_ALLOCATED_BYTES))
-            # What cannot be had is not missed: the write says itself whether the disk is full.
-            if ahead >= _MIN_ALLOCATED_BYTES and not allocate(file.descriptor, _KEEP_SIZE, position, ahead):
+            if ahead >= _MIN_ALLOCATED_BYTES:
+                # What cannot be had is not missed: the write says itself whether the disk is full.
+                allocate(file.descriptor, _KEEP_SIZE, position, ahead)
                 file.allocated_end = position + ahead
         written = os.pwritev(file.descriptor, buffers, position)
         if written != size:
@@ -134,9 +134,8 @@ class Disk:
     def allocate(self, path: str, size: int) -> None:
         """Have blocks for the file's first `size` bytes, where the file system can do that. OSError without room."""
         file = self._file(path)
-        if not allocate(file.descriptor, _KEEP_SIZE, 0, size):
-            file.allocated_end = size
-        elif (failure := ctypes.get_errno()) not in _CANNOT_ALLOCATE:
+        file.allocated_end = size
+        if allocate(file.descriptor, _KEEP_SIZE, 0, size) and (failure := ctypes.get_errno()) not in _CANNOT_ALLOCATE:
             raise OSError(failure, os.strerror(failure), path)
 
     def read(self, path: str, position: int, size: int) -> bytes:
