@@ -116,10 +116,10 @@ class Slice(NamedTuple):
     """What one read brought.
 
     `records` (or `region`, if the read allows it) starts with the whole batch that contains the asked offset and may
-    end in part of a batch; `part_size` bytes would have fitted, too, but are left out, being no more than that. It is
-    empty at the end of the log. Past the end or before the start: OFFSET_OUT_OF_RANGE, with the bounds filled in; a log
-    that does not exist: UNKNOWN_TOPIC_OR_PARTITION. `aborted` is sorted by first offset, and None unless the read asked
-    for committed records.
+    end in part of a batch; `part_size` bytes would have fitted, too, but are left out, being little more than that. At
+    the end of the log it is empty. Past the end or before the start: OFFSET_OUT_OF_RANGE, with the bounds filled in; a
+    log that does not exist: UNKNOWN_TOPIC_OR_PARTITION. `aborted` is sorted by first offset, and None unless the read
+    asked for committed records.
     """
 
     records: Buffer = b""

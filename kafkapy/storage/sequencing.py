@@ -104,7 +104,7 @@ class Head:
     def _judge_usual(self, header: BatchHeader) -> Accepted | None:
         """The verdict about nearly every write: nothing is to be remembered, or the producer's next batch has come.
 
-        None leaves it to `_judge_each`, which would say the same at five times the cost.
+        None leaves it to `_judge_each`, which would say the same at three times the cost.
         """
         offset = self.end_offset
         _, _, _, _, _, attributes, last_offset_delta, _, timestamp, producer_id, epoch, first_sequence, _ = header
