@@ -14,7 +14,6 @@ Invariants
  4. The log is written at its known end (compare-and-append): a shard that lost its log to another is refused.
 """
 
-import heapq
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +28,7 @@ from kafkapy.records.builder import build_batch
 from kafkapy.records.control import read_end_marker
 from kafkapy.records.record import Record, read_records
 from kafkapy.storage.base import Logs, Origin, Read, Write
+from kafkapy.timers import Timers
 
 # Replay is work on the event loop: small bites keep the other tasks alive.
 LOAD_SIZE_BYTES: Final = 128 * 1024
@@ -46,65 +46,6 @@ class _Waiter:
     def __init__(self) -> None:
         self.value: Any = _PENDING
         self.woken: trio.Event | None = None
-
-
-class Timers:
-    """At most one deadline a key, in monotonic seconds.
-
-    Moving a deadline further out, as every heartbeat does, leaves the heap alone: an entry that surfaces too early is
-    put back at its present deadline.
-    """
-
-    __slots__ = ("_heap", "_live", "_sequence")
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, object]] = []
-        self._live: dict[object, tuple[float, float, Any]] = {}  # key -> deadline, deadline in the heap, command
-        self._sequence = 0
-
-    def __len__(self) -> int:
-        return len(self._live)
-
-    def set(self, key: object, deadline: float, command: Any) -> None:
-        """Fire `command` at `deadline`, instead of whatever the key had."""
-        known = self._live.get(key)
-        if known is not None and known[1] <= deadline:
-            self._live[key] = (deadline, known[1], command)
-            return
-        self._live[key] = (deadline, deadline, command)
-        self._push(deadline, key)
-
-    def cancel(self, key: object) -> None:
-        """Forget the key's deadline, if it has one."""
-        self._live.pop(key, None)
-
-    def clear(self) -> None:
-        self._heap.clear()
-        self._live.clear()
-
-    def next_deadline(self) -> float:
-        """When to look again; a cancelled timer may make that too early, never too late. Infinity: no timer."""
-        return self._heap[0][0] if self._heap else float("inf")
-
-    def pop_due(self, now: float) -> Any | None:
-        """The command of one timer whose deadline has come, or None."""
-        while self._heap and self._heap[0][0] <= now:
-            surfaced, _, key = heapq.heappop(self._heap)
-            known = self._live.get(key)
-            if known is None or known[1] != surfaced:
-                continue
-            deadline, _, command = known
-            if deadline > now:
-                self._live[key] = (deadline, deadline, command)
-                self._push(deadline, key)
-                continue
-            del self._live[key]
-            return command
-        return None
-
-    def _push(self, deadline: float, key: object) -> None:
-        self._sequence += 1
-        heapq.heappush(self._heap, (deadline, self._sequence, key))
 
 
 def _no_view(machine: Any) -> None:
@@ -147,7 +88,7 @@ class Shard:
         self._end_offset = 0
         self._waiting: dict[Ticket, _Waiter] = {}
         self._last_ticket = _TIMER_TICKET
-        self._timers = Timers()
+        self._timers: Timers[Any, Any] = Timers()
         self._unwritten: list[Record] = []
         self._held: list[Answer] = []
         self._writing = False
@@ -212,8 +153,8 @@ class Shard:
     def fire_due_timers(self) -> None:
         """Hand the machine every timer that is due now; a clock that was moved by hand calls for it."""
         now = self._clock.monotonic()
-        while (command := self._timers.pop_due(now)) is not None:
-            self._take(command, _TIMER_TICKET)
+        while (due := self._timers.pop_due(now)) is not None:
+            self._take(due[1], _TIMER_TICKET)
 
     def _take(self, command: Any, ticket: Ticket) -> None:
         try:
@@ -247,13 +188,13 @@ class Shard:
             self._wake.set()
         else:
             self._release(decision.answers)
-            if self._timers.next_deadline() < self._sleeping_until:
+            if self._timers.next < self._sleeping_until:
                 self._wake.set()
 
     async def _sleep(self) -> None:
         self._wake = trio.Event()
-        self._sleeping_until = self._timers.next_deadline()
-        with trio.move_on_after(max(0.0, self._sleeping_until - self._clock.monotonic())):
+        self._sleeping_until = self._timers.next
+        with self._clock.until(self._sleeping_until):
             await self._wake.wait()
         self._sleeping_until = float("-inf")
 

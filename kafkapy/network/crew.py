@@ -21,11 +21,11 @@ from typing import Any, Final
 import trio
 
 from kafkapy.errors import CloseConnection
-from kafkapy.network.alarms import Alarms
 from kafkapy.network.connection import Connection
 from kafkapy.network.coroutines import noticed
 from kafkapy.network.poller import Poller, open_poller
 from kafkapy.protocol.primitives import ProtocolError
+from kafkapy.timers import Timers
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Crew:
         self._ready: deque[Connection] = deque()  # to be served in this turn
         self._again: list[Connection] = []  # have more, and wait for the next turn
         self._outbox: deque[Connection] = deque()  # have answers to send
-        self._alarms: Alarms[Connection] = Alarms()
+        self._alarms: Timers[Connection, None] = Timers()
         self._nap = trio.CancelScope()  # until the next alarm
         self._idle: list[_Worker] = []
         self._watched = False
@@ -118,8 +118,9 @@ class Crew:
         while True:
             with trio.CancelScope(deadline=self._alarms.next) as self._nap:
                 await trio.sleep_forever()
-            for connection in self._alarms.due(trio.current_time()):
-                self._wake(connection)
+            now = trio.current_time()
+            while (due := self._alarms.pop_due(now)) is not None:
+                self._wake(due[0])
 
     # -- who does what
 
@@ -269,7 +270,7 @@ class Crew:
         else:
             if connection.alarmed:
                 connection.alarmed = False
-                self._alarms.clear(connection)
+                self._alarms.cancel(connection)
             if (connection.ended or connection.stopping) and not connection.answer:
                 self._close(connection)
                 return
@@ -286,7 +287,7 @@ class Crew:
 
     def _set_alarm(self, connection: Connection, deadline: float) -> None:
         connection.alarmed = True
-        self._alarms.set(connection, deadline)
+        self._alarms.set(connection, deadline, None)
         if deadline < self._nap.deadline:
             self._nap.deadline = deadline
 

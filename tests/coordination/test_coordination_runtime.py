@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from kafkapy.coordination.runtime import Kind, Ledger, Shard, Timers
+from kafkapy.clock import SystemClock
+from kafkapy.coordination.runtime import Kind, Ledger, Shard
 from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, SetTimer
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
@@ -21,14 +22,11 @@ from kafkapy.storage.memory import open_memory
 LOG = LogId("__numbers", 0, bytes(16))
 
 
-class TrioClock:
+class TrioClock(SystemClock):
     """Wall time that follows trio's clock, which the tests let jump."""
 
     def now_ms(self) -> int:
         return 1_700_000_000_000 + round(trio.current_time() * 1000)
-
-    def monotonic(self) -> float:
-        return trio.current_time()
 
 
 class Sum:
@@ -338,27 +336,3 @@ async def test_a_missing_log_is_an_error(logs):
     with pytest.raises(KafkaError) as refusal:
         await nowhere.run()
     assert refusal.value.error is Error.UNKNOWN_TOPIC_OR_PARTITION
-
-
-def test_timers_come_in_the_order_of_their_deadlines():
-    timers = Timers()
-    timers.set("a", 3.0, "A")
-    timers.set("b", 1.0, "B")
-    timers.set("c", 2.0, "C")
-    timers.set("b", 4.0, "B later")
-    timers.set("a", 0.5, "A sooner")
-    timers.cancel("c")
-    assert timers.pop_due(0.4) is None
-    assert timers.next_deadline() == 0.5
-    assert [timers.pop_due(9.0), timers.pop_due(9.0), timers.pop_due(9.0)] == ["A sooner", "B later", None]
-    assert timers.next_deadline() == float("inf")
-
-
-def test_a_deadline_that_moves_with_every_heartbeat_costs_no_memory():
-    timers = Timers()
-    for second in range(10_000):
-        timers.set("session", second + 10.0, second)
-        timers.set("session", second + 10.0, second)
-    assert len(timers._heap) == 1
-    assert timers.pop_due(9_999.0) is None
-    assert timers.pop_due(10_009.0) == 9_999

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from kafkapy.clock import SystemClock
 from kafkapy.cluster.machine import NewTopic
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
@@ -21,14 +22,11 @@ from kafkapy.storage.memory import open_memory
 MODULES = {route.key: route.module for route in ALL}
 
 
-class TrioClock:
+class TrioClock(SystemClock):
     """Wall time that follows trio's clock, which the tests let jump."""
 
     def now_ms(self) -> int:
         return 1_700_000_000_000 + round(trio.current_time() * 1000)
-
-    def monotonic(self) -> float:
-        return trio.current_time()
 
 
 class Broker:
