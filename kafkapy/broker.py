@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -34,6 +34,9 @@ from kafkapy.network.server import Limits, Server
 from kafkapy.storage.base import Logs
 from kafkapy.storage.memory import open_memory
 from kafkapy.transactions.producer_ids import ProducerIds
+
+if TYPE_CHECKING:
+    from kafkapy.storage.embedded.files import Disk
 
 _log = logging.getLogger(__name__)
 
@@ -63,11 +66,13 @@ async def open_broker(
     cluster_id: str | None = None,
     advertise_host: str | None = None,
     clock: Clock | None = None,
+    disk: "Disk | None" = None,
 ) -> AsyncIterator[Broker]:
     """Run a broker for the length of the block; it accepts connections when the block begins.
 
     `data_dir` None keeps everything in memory. `advertise_host` is the host that clients are told, whatever the
-    settings say and however they came. Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
+    settings say and however they came. `disk` reaches the directory's files: tests hand one that counts, or that lies.
+    Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
     """
     clock = clock or SystemClock()
     node_id: int = config["node.id"]
@@ -75,7 +80,7 @@ async def open_broker(
     advertised = advertised_listeners(config)
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     try:
-        async with _open_store(data_dir, clock, node_id, cluster_id) as (logs, cluster_id):
+        async with _open_store(data_dir, clock, node_id, cluster_id, disk) as (logs, cluster_id):
             cluster = ClusterService(cluster_id=cluster_id, node_id=node_id, config=config, logs=logs, clock=clock)
             groups = GroupService(cluster, logs, clock, config)
             cluster.on_topic_deleted(groups.on_topic_deleted)
@@ -111,9 +116,9 @@ async def open_broker(
 
 
 def _open_store(
-    data_dir: Path | None, clock: Clock, node_id: int, cluster_id: str | None
+    data_dir: Path | None, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
 ) -> AbstractAsyncContextManager[tuple[Logs, str]]:
-    return _memory(clock, cluster_id) if data_dir is None else _embedded(data_dir, clock, node_id, cluster_id)
+    return _memory(clock, cluster_id) if data_dir is None else _embedded(data_dir, clock, node_id, cluster_id, disk)
 
 
 @asynccontextmanager
@@ -124,11 +129,11 @@ async def _memory(clock: Clock, cluster_id: str | None) -> AsyncIterator[tuple[L
 
 @asynccontextmanager
 async def _embedded(
-    data_dir: Path, clock: Clock, node_id: int, cluster_id: str | None
+    data_dir: Path, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
 ) -> AsyncIterator[tuple[Logs, str]]:
     from kafkapy.storage.embedded.store import open_embedded  # a broker in memory does without
 
-    async with open_embedded(data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id) as logs:
+    async with open_embedded(data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id, disk=disk) as logs:
         yield logs, logs.cluster_id
 
 

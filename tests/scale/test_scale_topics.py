@@ -1,0 +1,44 @@
+"""Topics of thousands of partitions: made, described and started again with work that grows as they do, not faster."""
+
+from kafkapy.protocol.messages.metadata import MetadataRequest
+from tests.broker.wire import Wire
+from tests.scale.asking import batch_of, fill, make_topic
+from tests.scale.conftest import StartBroker
+from tests.scale.counting import SCALE, CountingDisk, counted_steps
+
+WIDE = 1000 * SCALE
+
+
+async def test_a_wide_topic_is_made_with_a_few_calls_a_partition(start_broker: StartBroker) -> None:
+    disk = CountingDisk()
+    async with start_broker(disk=disk) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "first", 1)
+        disk.reset()
+        with counted_steps() as steps:
+            await make_topic(wire, "wide", WIDE)
+        assert disk.calls.total() <= 4 * WIDE, disk.calls
+        assert disk.written <= 200 * WIDE
+        assert steps.total <= 3 * WIDE, steps.by_task.most_common(5)
+
+
+async def test_a_wide_topic_is_described_from_memory(start_broker: StartBroker) -> None:
+    disk = CountingDisk()
+    async with start_broker(disk=disk) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "wide", WIDE)
+        disk.reset()
+        topics = [MetadataRequest.MetadataRequestTopic(name="wide")]
+        with counted_steps() as steps:
+            answer = await wire.ask(MetadataRequest(topics=topics), 8)
+        assert len(answer.topics[0].partitions) == WIDE
+        assert not disk.calls
+        assert steps.total <= 100 * SCALE, steps.by_task
+
+
+async def test_a_start_reads_each_log_a_few_times(start_broker: StartBroker) -> None:
+    async with start_broker() as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "wide", WIDE)
+        await fill(wire, "wide", range(WIDE), batch_of(100))
+    disk = CountingDisk()
+    async with start_broker(disk=disk):
+        assert disk.calls.total() <= 15 * WIDE, disk.calls
+        assert disk.read_bytes <= 1000 * WIDE
