@@ -82,8 +82,8 @@ async def _answer(
         response = await work
         if response is None:
             return None
-        if type(response) is Delayed:
-            return _delayed(response, handler, header, request, ctx)
+        if isinstance(response, Delayed):
+            return _Delayed(response, handler, header, request, ctx)
         return _framed(response, header, ctx.api_version)
     except KafkaError as refusal:
         problem = refusal
@@ -95,13 +95,29 @@ async def _answer(
     return _framed(handler.refuse(request, problem, ctx), header, ctx.api_version)
 
 
-def _delayed(
-    waiting: Delayed[Any], handler: _Handler, header: RequestHeader, request: Any, ctx: Context
-) -> Delayed[Answer]:
-    async def attempt() -> Any:
-        return await _answer(waiting.attempt(), handler, header, request, ctx)
+class _Delayed(Delayed[Answer]):
+    """A handler's delayed response, as bytes."""
 
-    return Delayed(attempt, waiting.begin, waiting.abandon, waiting.deadline)
+    __slots__ = ("_ctx", "_handler", "_header", "_request", "_response")
+
+    def __init__(
+        self, response: Delayed[Any], handler: _Handler, header: RequestHeader, request: Any, ctx: Context
+    ) -> None:
+        super().__init__(response.deadline, order_is_fixed=response.order_is_fixed)
+        self._response = response
+        self._handler = handler
+        self._header = header
+        self._request = request
+        self._ctx = ctx
+
+    def begin(self, wake: Callable[[], None]) -> None:
+        self._response.begin(wake)
+
+    async def attempt(self) -> Any:
+        return await _answer(self._response.attempt(), self._handler, self._header, self._request, self._ctx)
+
+    def close(self) -> None:
+        self._response.close()
 
 
 def _answer_to_unserved_version(handler: _Handler, header: RequestHeader, frame: memoryview, ctx: Context) -> Answer:

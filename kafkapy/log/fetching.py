@@ -6,6 +6,7 @@ and when the time is over, it reads once more. Called by the Fetch handler.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import trio
@@ -65,27 +66,47 @@ async def fetch(
     results = await _read(logs, targets, isolation, max_bytes)
     if max_wait_ms <= 0 or _is_enough(results, min_bytes):
         return results
-    deadline = trio.current_time() + max_wait_ms / 1000
-    watch: Watch | None = None
+    return _Waiting(logs, targets, results, isolation, max_bytes, min_bytes, trio.current_time() + max_wait_ms / 1000)
 
-    async def attempt() -> list[Result] | None:
-        results = await _read(logs, targets, isolation, max_bytes)
-        if _is_enough(results, min_bytes) or trio.current_time() >= deadline:
-            abandon()
+
+class _Waiting(Delayed[list[Result]]):
+    """A fetch that waits for more."""
+
+    __slots__ = ("_isolation", "_logs", "_max_bytes", "_min_bytes", "_results", "_targets", "_watch")
+
+    def __init__(
+        self,
+        logs: Logs,
+        targets: Sequence[Target],
+        results: Sequence[Result],
+        isolation: IsolationLevel,
+        max_bytes: int,
+        min_bytes: int,
+        deadline: float,
+    ) -> None:
+        super().__init__(deadline)
+        self._logs = logs
+        self._targets = targets
+        self._results = results  # of the first try, which are too little
+        self._isolation = isolation
+        self._max_bytes = max_bytes
+        self._min_bytes = min_bytes
+        self._watch: Watch | None = None
+
+    def begin(self, wake: Callable[[], None]) -> None:
+        self._watch = self._logs.watch([target.log for target in self._targets], wake)
+        if any(map(partial(_has_moved, self._logs), self._targets, self._results)):
+            wake()
+
+    async def attempt(self) -> list[Result] | None:
+        results = await _read(self._logs, self._targets, self._isolation, self._max_bytes)
+        if _is_enough(results, self._min_bytes) or trio.current_time() >= self.deadline:
             return results
         return None
 
-    def begin(wake: Callable[[], None]) -> None:
-        nonlocal watch
-        watch = logs.watch([target.log for target in targets], wake)
-        if any(_has_moved(logs, target, result) for target, result in zip(targets, results, strict=True)):
-            wake()
-
-    def abandon() -> None:
-        if watch is not None:
-            watch.close()
-
-    return Delayed(attempt, begin, abandon, deadline)
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
 
 
 def _has_moved(logs: Logs, target: Target, result: Result) -> bool:

@@ -164,8 +164,14 @@ class Connection:
         answer = await delayed.attempt()
         if answer is None:
             return self.due  # something came while it was tried
-        self.delayed = None
+        self.end_wait()
         return self._send_now(answer)  # this client has waited longest
+
+    def end_wait(self) -> None:
+        """The delayed answer is there, or nobody wants it any longer."""
+        if self.delayed is not None:
+            self.delayed.close()
+            self.delayed = None
 
     def send(self) -> bool:
         """Send what the kernel takes of the answer; true when that is all, else it is blocked. Raises OSError."""

@@ -301,9 +301,7 @@ class Crew:
     def _close(self, connection: Connection) -> None:
         if connection.watched:
             self._poller.remove(connection.socket)
-        if connection.delayed is not None:
-            connection.delayed.abandon()
-            connection.delayed = None
+        connection.end_wait()
         self._alarms.forget(connection)
         connection.closed = True
         connection.socket.close()

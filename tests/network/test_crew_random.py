@@ -69,12 +69,12 @@ def body_of(number: int, does: Does) -> bytes:
 
 
 class Handlers:
-    """Answers as each request says, and keeps account of the answers that were delayed."""
+    """Answers as each request says, and keeps the waits for answers that were delayed."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
-        self._waiting: dict[int, Callable[[], None]] = {}
-        self.delayed = self.answered = self.abandoned = 0
+        self._waiting: dict[Wait, Callable[[], None]] = {}
+        self.waits: list[Wait] = []
 
     async def dispatch(self, frame: memoryview, session: Any) -> Any:
         number, does = struct.unpack_from(">IB", frame)
@@ -87,7 +87,8 @@ class Handlers:
             case Does.WAIT:
                 await trio.to_thread.run_sync(lambda: None)
             case Does.DELAY:
-                return self._delay(number)
+                self.waits.append(Wait(number, self._waiting, self._chance))
+                return self.waits[-1]
             case Does.SAY_NOTHING:
                 return None
             case Does.CLOSE:
@@ -99,35 +100,36 @@ class Handlers:
         half = len(body) // 2
         return [size, body[:half], body[half:]]
 
-    def _delay(self, number: int) -> Delayed[Any]:
-        self.delayed += 1
-        key = self.delayed
-        deadline = trio.current_time() + self._chance.choice([0, 0.001, 0.02])
-        wants = self._chance.randrange(3)  # so many times it is tried in vain
-        waits = self._chance.random() < 0.2
 
-        async def attempt() -> Any:
-            nonlocal wants
-            wants -= 1
-            if waits:
-                await trio.lowlevel.checkpoint()
-            if wants >= 0 and trio.current_time() < deadline:
-                return None
-            self._waiting.pop(key)
-            self.answered += 1
-            body = body_of(number, Does.DELAY)
-            return [struct.pack(">i", len(body)), body]
+class Wait(Delayed[Any]):
+    """Is over after some attempts, or at its deadline."""
 
-        def begin(wake: Callable[[], None]) -> None:
-            self._waiting[key] = wake
-            if self._chance.random() < 0.2:
-                wake()
+    def __init__(self, number: int, waiting: dict["Wait", Callable[[], None]], chance: random.Random) -> None:
+        super().__init__(trio.current_time() + chance.choice([0, 0.001, 0.02]))
+        self._number = number
+        self._waiting = waiting
+        self._attempts_in_vain = chance.randrange(3)
+        self._steps = chance.random() < 0.2
+        self._is_there_at_once = chance.random() < 0.2
+        self.times_closed = 0
 
-        def abandon() -> None:
-            self._waiting.pop(key)
-            self.abandoned += 1
+    def begin(self, wake: Callable[[], None]) -> None:
+        self._waiting[self] = wake
+        if self._is_there_at_once:
+            wake()
 
-        return Delayed(attempt, begin, abandon, deadline)
+    async def attempt(self) -> Any:
+        if self._steps:
+            await trio.lowlevel.checkpoint()
+        self._attempts_in_vain -= 1
+        if self._attempts_in_vain >= 0 and trio.current_time() < self.deadline:
+            return None
+        body = body_of(self._number, Does.DELAY)
+        return [struct.pack(">i", len(body)), body]
+
+    def close(self) -> None:
+        self.times_closed += 1
+        del self._waiting[self]
 
 
 class Client:
@@ -207,4 +209,4 @@ async def test_every_answer_arrives_whole_and_in_order(seed: int) -> None:
                     clients.start_soon(Client(f"{seed}-{index}").run, bound[0][0].port)
             await server.drain(20)
         nursery.cancel_scope.cancel()
-    assert handlers.delayed == handlers.answered + handlers.abandoned
+    assert all(wait.times_closed == 1 for wait in handlers.waits)

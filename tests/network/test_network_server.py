@@ -241,7 +241,7 @@ class Later:
 
     def __init__(self) -> None:
         self.wakes: list[Callable[[], None]] = []
-        self.abandoned = 0
+        self.closed = 0
         self.attempts = 0
         self.there = False
 
@@ -251,21 +251,26 @@ class Later:
             raise CloseConnection("as the client wants")
         if said != b"later":
             return [framed(said)]
-        deadline = trio.current_time() + 2
+        return LaterAnswer(self)
 
-        async def attempt() -> list[Any] | None:
-            self.attempts += 1
-            await trio.lowlevel.checkpoint()
-            return [framed(b"there" if self.there else b"over!")] if self.there or self.is_over(deadline) else None
 
-        return Delayed(attempt, self.wakes.append, self.abandon, deadline)
+class LaterAnswer(Delayed[list[Any]]):
+    def __init__(self, later: Later) -> None:
+        super().__init__(trio.current_time() + 2)
+        self._later = later
 
-    @staticmethod
-    def is_over(deadline: float) -> bool:
-        return trio.current_time() >= deadline
+    def begin(self, wake: Callable[[], None]) -> None:
+        self._later.wakes.append(wake)
 
-    def abandon(self) -> None:
-        self.abandoned += 1
+    async def attempt(self) -> list[Any] | None:
+        self._later.attempts += 1
+        await trio.lowlevel.checkpoint()
+        if self._later.there:
+            return [framed(b"there")]
+        return [framed(b"over!")] if trio.current_time() >= self.deadline else None
+
+    def close(self) -> None:
+        self._later.closed += 1
 
 
 async def test_a_delayed_answer_is_tried_when_something_moved() -> None:
@@ -297,17 +302,23 @@ async def test_a_delayed_answer_comes_at_its_deadline(autojump_clock: trio.testi
             assert trio.current_time() == began + 2
 
 
-async def test_a_delayed_answer_that_nobody_wants_is_abandoned() -> None:
+async def test_a_delayed_answer_is_closed_once_whether_given_or_not() -> None:
     later = Later()
     async with serving(later.dispatch, Limits(connections_max_idle_ms=100)) as running:
         stream = await running.connect()
         await stream.send_all(framed(b"later"))
         assert await ends(stream)  # it was idle for too long
-        assert later.abandoned == 1
+        assert later.closed == 1
         stream = await running.connect()
         await stream.send_all(framed(b"later"))
         await trio.testing.wait_all_tasks_blocked()
-    assert later.abandoned == 2
+        later.there = True
+        later.wakes[-1]()
+        assert await receive(stream, 9) == framed(b"there")
+        assert later.closed == 2
+        await stream.send_all(framed(b"later"))
+        await trio.testing.wait_all_tasks_blocked()
+    assert later.closed == 3
 
 
 async def test_a_stop_waits_for_delayed_answers() -> None:
