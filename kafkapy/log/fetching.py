@@ -159,7 +159,7 @@ def _is_enough(results: Sequence[Result], min_bytes: int) -> bool:
     """Whether to answer now: enough bytes, or news that must not wait."""
     size = 0
     for result in results:
-        if isinstance(result, Diverged) or result.error:
+        if isinstance(result, Diverged) or result.error or result.in_older_segment:
             return True
         size += result.size_bytes + result.part_size  # as if it were sent, which it is by Kafka
     return size >= min_bytes

@@ -119,7 +119,8 @@ class Slice(NamedTuple):
     end in part of a batch; `part_size` bytes would have fitted, too, but are left out, being little more than that. At
     the end of the log it is empty. Past the end or before the start: OFFSET_OUT_OF_RANGE, with the bounds filled in; a
     log that does not exist: UNKNOWN_TOPIC_OR_PARTITION. `aborted` is sorted by first offset, and None unless the read
-    asked for committed records.
+    asked for committed records. `in_older_segment`: a read does not go beyond a segment, and this one's takes no more
+    batches, so waiting would add nothing to it.
     """
 
     records: Buffer = b""
@@ -130,6 +131,7 @@ class Slice(NamedTuple):
     error: Error = Error.NONE
     region: Region | None = None
     part_size: int = 0
+    in_older_segment: bool = False
 
     @property
     def size_bytes(self) -> int:

@@ -153,7 +153,7 @@ def _news(result: Result) -> News:
 def _packed(index: int, result: Result) -> PartitionData:
     if isinstance(result, Diverged):
         return _packed_divergence(index, result)
-    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region, _ = result
+    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region, _, _ = result
     return PartitionData(
         partition_index=index,
         error_code=error,

@@ -248,6 +248,9 @@ class Partition:
             # Part of a batch is no use to a reader, but who cuts where a row of the index says may lose whole ones.
             whole_size = segment.offset_index.boundary(position, position + size) - position
             size, part_size = whole_size, size - whole_size
+        is_older = (
+            segment is not self.segments[-1] and limit >= self._bases[bisect_right(self._bases, segment.base_offset)]
+        )
         if committed and self.aborted:
             rows = overlapping(self.aborted, offset, limit)
             aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
@@ -255,11 +258,11 @@ class Partition:
             region = self._disk.region(segment.path, position, size)
             if not self._disk.is_cached(region):
                 await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
-            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, region, part_size)
+            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, region, part_size, is_older)
         records: Buffer | None = self._disk.read_cached(segment.path, position, size)
         if records is None:
             records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
-        return Slice(records, high_watermark, stable, start, aborted, part_size=part_size)
+        return Slice(records, high_watermark, stable, start, aborted, Error.NONE, None, part_size, is_older)
 
     def _find(self, offset: int) -> _Place | None:
         """The batch that holds `offset`, or the first one after it."""
