@@ -34,6 +34,7 @@ class Broker:
 
     name: str
     start_deadline_s: float
+    tree: Path = ROOT
 
     def __init__(self, directory: Path, *, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
         self.directory = directory
@@ -71,7 +72,7 @@ class Broker:
             # a session of its own: the terminal's ^C is for the harness, which then stops its broker
             self.process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=self.tree,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=self.standard_output(log),
@@ -139,7 +140,7 @@ class Broker:
 
 
 class Kafkapy(Broker):
-    """`kafkapy start` of this working tree. Its ready line on stdout tells the port."""
+    """`kafkapy start` of this working tree, or of another. Its ready line on stdout tells the port."""
 
     name = "kafkapy"
     start_deadline_s = 20.0
@@ -152,8 +153,10 @@ class Kafkapy(Broker):
         settings: Mapping[str, str] | None = None,
         python: str = sys.executable,
         log_format: str = "text",
+        tree: Path = ROOT,
     ) -> None:
         super().__init__(directory, port=port, settings=settings)
+        self.tree = tree
         self.python = python
         self.log_format = log_format
 
@@ -167,7 +170,7 @@ class Kafkapy(Broker):
     def environment(self) -> dict[str, str]:
         # settings come from the command line alone, whatever KAFKA_* the caller's shell holds
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
-        kept["PYTHONPATH"] = str(ROOT)
+        kept["PYTHONPATH"] = str(self.tree)
         kept.pop("PYTHONDONTWRITEBYTECODE", None)
         return kept
 
@@ -199,7 +202,7 @@ class Kafkapy(Broker):
         """What `kafkapy check` finds wrong in the data directory, while no broker uses it; empty when it is sound."""
         command = [self.python, "-m", "kafkapy", "check", str(self.directory)]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=False, timeout=300
+            command, cwd=self.tree, env=self.environment(), capture_output=True, text=True, check=False, timeout=300
         )
         return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stdout}{done.stderr}"
 

@@ -1,0 +1,81 @@
+"""A group that commits for long: how soon it is back after a restart, and what one refused commit costs."""
+
+import time
+
+from brokers import Trouble
+from client import Client, frame_of
+from given import Side
+
+from kafkapy.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+from kafkapy.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
+
+Figures = dict[str, float]
+COMMIT, FETCH_OFFSETS = 8, 7
+GROUP, TOPIC = "g", "t"
+
+
+def commits(side: Side, count: int) -> Figures:
+    """So many commits to one group, a stop, a start: when the group answers again."""
+    with side.running() as running:
+        rate = _commit(running.port, count)
+        running.broker.stop()
+        begin = time.monotonic()
+        running.broker.start()
+        ready = time.monotonic()
+        with Client(running.port) as client:
+            while _offset(client) != count - 1:
+                time.sleep(0.002)
+        back = time.monotonic()
+    return {
+        "s from ready to the group's answer": back - ready,
+        "s from start to ready": ready - begin,
+        "commits/s": rate,
+    }
+
+
+def refused_commit(side: Side, count: int = 500_000) -> Figures:
+    """So many commits, one that the full disk refuses, and room again: how long the group's commits are refused."""
+    with side.running(full_path="__consumer_offsets") as running:
+        _commit(running.port, count)
+        with Client(running.port) as client:
+            try:
+                with running.full():
+                    refused = _committed(client, 1)
+                room = time.monotonic()
+                while _committed(client, 2) != 0:
+                    time.sleep(0.002)
+            except (OSError, Trouble):  # the broker has ended
+                return {"error of the refused commit": -1, "s until a commit is taken": float("inf")}
+            return {"error of the refused commit": refused, "s until a commit is taken": time.monotonic() - room}
+
+
+def _request(offset: int) -> OffsetCommitRequest:
+    partition = OffsetCommitRequest.OffsetCommitRequestPartition(partition_index=0, committed_offset=offset)
+    topic = OffsetCommitRequest.OffsetCommitRequestTopic(name=TOPIC, partitions=[partition])
+    return OffsetCommitRequest(group_id=GROUP, generation_id_or_member_epoch=-1, member_id="", topics=[topic])
+
+
+def _committed(client: Client, offset: int) -> int:
+    """The error code of a commit."""
+    answer: OffsetCommitResponse = client.ask(_request(offset), COMMIT)
+    return answer.topics[0].partitions[0].error_code
+
+
+def _commit(port: int, count: int) -> float:
+    """Commits a second; the last one commits offset `count - 1`."""
+    with Client(port) as client:
+        client.make_topic(TOPIC, 1)
+        while _committed(client, 0):
+            time.sleep(0.05)
+        frame, last = frame_of(_request(0), COMMIT), frame_of(_request(count - 1), COMMIT)
+        begin = time.monotonic()
+        client.pipelined(frame for _ in range(count - 2))
+        client.exchange(last)
+        return count / (time.monotonic() - begin)
+
+
+def _offset(client: Client) -> int:
+    """What the group has committed; -1 while it does not answer."""
+    topic = OffsetFetchRequest.OffsetFetchRequestTopic(name=TOPIC, partition_indexes=[0])
+    answer: OffsetFetchResponse = client.ask(OffsetFetchRequest(group_id=GROUP, topics=[topic]), FETCH_OFFSETS)
+    return -1 if answer.error_code else answer.topics[0].partitions[0].committed_offset
