@@ -95,7 +95,7 @@ async def open_broker(
                 node_id=node_id,
                 advertised=_Advertised(advertised, dict(listeners), advertise_host),
             )
-            server = Server(limits, _open_session, Registry(rooms).dispatch)
+            server = Server(limits, _open_session, Registry(rooms).dispatch, clock)
             async with trio.open_nursery() as coordinators:
                 await coordinators.start(cluster.run)
                 await coordinators.start(groups.run)

@@ -53,8 +53,7 @@ class SystemClock(_Sleeping):
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def monotonic(self) -> float:
-        return trio.current_time()
+    monotonic = staticmethod(trio.current_time)  # asked for several times a request
 
     def until(self, deadline: float) -> AbstractContextManager[trio.CancelScope]:
         return trio.CancelScope(deadline=deadline)

@@ -58,6 +58,13 @@ PURE = (
 )
 IMPURE_MODULES = {"trio", "time", "random", "os", "socket"}
 
+# What asks for the time, or waits for it.
+TELL_TIME = {
+    "trio": {"current_time", "sleep", "sleep_until"},
+    "time": {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"},
+    "datetime": {"now", "utcnow", "today"},
+}
+
 STANDARD_LIBRARY_EXTRAS = {"compression"}  # part of the standard library from Python 3.14 on
 
 
@@ -138,6 +145,23 @@ def test_there_is_no_import_circle() -> None:
 
     for name in sorted(known):
         visit(name)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_time_is_told_by_the_clock_alone(path: Path) -> None:
+    """So that a test, or a user of the embedded broker, can stop and move all of it."""
+    if path.name == "clock.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            where, name = node.value.id, node.attr
+            asks = name in TELL_TIME.get(where, ()) or (where == "trio" and name.startswith(("move_on_", "fail_")))
+            assert not asks, f"line {node.lineno}: {where}.{name}"
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module not in ("time", "trio"), f"line {node.lineno}: import the module as a whole"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "CancelScope":
+            timed = {keyword.arg for keyword in node.keywords} & {"deadline", "relative_deadline"}
+            assert not timed, f"line {node.lineno}: a scope with a deadline"
 
 
 @pytest.mark.parametrize("machine", PURE)

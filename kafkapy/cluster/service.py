@@ -71,6 +71,7 @@ class ClusterService:
     def __init__(self, *, cluster_id: str, node_id: int, config: BrokerConfig, logs: Logs, clock: Clock) -> None:
         self._config = config
         self._logs = logs
+        self._clock = clock
         self._deleted_callbacks: list[Callable[[TopicInfo], None]] = []
         self._shard = Shard(
             "cluster metadata",
@@ -144,7 +145,7 @@ class ClusterService:
         if timeout_seconds <= 0:  # as in Kafka, no time at all is not enough: nothing is done
             raise KafkaError(Error.REQUEST_TIMED_OUT)
         change = _Change(command)
-        with trio.move_on_after(timeout_seconds):
+        with self._clock.until(self._clock.monotonic() + timeout_seconds):
             await self._to_change.send(change)
             await change.done.wait()
         answer = change.answer

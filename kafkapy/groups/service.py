@@ -203,7 +203,7 @@ class GroupService:
         return shard
 
     async def _wait_loaded(self, shard: Shard) -> None:
-        with trio.move_on_after(LOAD_PATIENCE_SECONDS):
+        with self._clock.until(self._clock.monotonic() + LOAD_PATIENCE_SECONDS):
             await shard.wait_loaded()
 
     def _start(self, log: LogId) -> Shard:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-import trio
-
+from kafkapy.clock import Clock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error
 from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
@@ -55,6 +54,7 @@ def leader_epoch_error(asked: int, present: int) -> Error:
 
 async def fetch(
     logs: Logs,
+    clock: Clock,
     targets: Sequence[Target],
     *,
     isolation: IsolationLevel,
@@ -66,17 +66,19 @@ async def fetch(
     results = await _read(logs, targets, isolation, max_bytes)
     if max_wait_ms <= 0 or _is_enough(results, min_bytes):
         return results
-    return _Waiting(logs, targets, results, isolation, max_bytes, min_bytes, trio.current_time() + max_wait_ms / 1000)
+    deadline = clock.monotonic() + max_wait_ms / 1000
+    return _Waiting(logs, clock, targets, results, isolation, max_bytes, min_bytes, deadline)
 
 
 class _Waiting(Delayed[list[Result]]):
     """A fetch that waits for more."""
 
-    __slots__ = ("_isolation", "_logs", "_max_bytes", "_min_bytes", "_results", "_targets", "_watch")
+    __slots__ = ("_clock", "_isolation", "_logs", "_max_bytes", "_min_bytes", "_results", "_targets", "_watch")
 
     def __init__(
         self,
         logs: Logs,
+        clock: Clock,
         targets: Sequence[Target],
         results: Sequence[Result],
         isolation: IsolationLevel,
@@ -86,6 +88,7 @@ class _Waiting(Delayed[list[Result]]):
     ) -> None:
         super().__init__(deadline)
         self._logs = logs
+        self._clock = clock
         self._targets = targets
         self._results = results  # of the first try, which are too little
         self._isolation = isolation
@@ -100,7 +103,7 @@ class _Waiting(Delayed[list[Result]]):
 
     async def attempt(self) -> list[Result] | None:
         results = await _read(self._logs, self._targets, self._isolation, self._max_bytes)
-        if _is_enough(results, self._min_bytes) or trio.current_time() >= self.deadline:
+        if _is_enough(results, self._min_bytes) or self._clock.monotonic() >= self.deadline:
             return results
         return None
 

@@ -2,8 +2,6 @@
 
 from typing import NoReturn
 
-import trio
-
 from kafkapy.clock import Clock
 from kafkapy.storage.base import Logs
 
@@ -11,5 +9,5 @@ from kafkapy.storage.base import Logs
 async def expire_producers(logs: Logs, clock: Clock, *, expiration_ms: int, interval_ms: int) -> NoReturn:
     """Every `interval_ms`, drop the state of producers that wrote nothing for `expiration_ms`."""
     while True:
-        await trio.sleep(interval_ms / 1000)
+        await clock.sleep(interval_ms / 1000)
         logs.expire_producers(clock.now_ms(), expiration_ms)

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
+from kafkapy.clock import Clock
 from kafkapy.delayed import Delayed
 from kafkapy.network.coroutines import resumed
 from kafkapy.network.sending import BUFFERS, MAX_VECTOR, Answer, after, send_some
@@ -51,6 +52,7 @@ class Connection:
 
     __slots__ = (
         "_answer_size",
+        "_clock",
         "_dispatch",
         "_reader",
         "_session",
@@ -72,10 +74,12 @@ class Connection:
         "watched_for_room",
     )
 
-    def __init__(self, sock: socket.socket, peer: Peer, session: Any, dispatch: Dispatch, max_frame_size: int) -> None:
+    def __init__(
+        self, sock: socket.socket, peer: Peer, session: Any, dispatch: Dispatch, max_frame_size: int, clock: Clock
+    ) -> None:
         self.socket = sock
         self.peer = peer
-        self.last_active = trio.current_time()  # when bytes moved last, in either direction, or were looked for
+        self.last_active = clock.monotonic()  # when bytes moved last, in either direction, or were looked for
         self.answer: Sequence[Any] = ()  # is ready, and not all sent yet
         self.blocked = False  # the answer: its socket is full
         self.delayed: Delayed[Answer] | None = None  # the answer that the last request waits for
@@ -92,6 +96,7 @@ class Connection:
         self.closed = False
         self._session = session
         self._answer_size = 0
+        self._clock = clock
         self._dispatch = dispatch
         self._reader = FrameReader(max_frame_size)
 
@@ -99,7 +104,7 @@ class Connection:
         """Send on, or receive, and answer what is whole; true when there is more to do at once.
 
         When a handler has to wait for that, it is a coroutine, which ends in the same. The last answer stays in
-        `answer`, for `send`. `now` is the event loop's time.
+        `answer`, for `send`. `now` is the clock's time.
         Raises ProtocolError, CloseConnection, OSError: it is over.
         """
         if self.delayed is not None:
@@ -204,6 +209,6 @@ class Connection:
 
     def _send_now(self, answer: Answer) -> bool:
         """Send an answer at once; true when there may be another request in the buffer."""
-        self.last_active = trio.current_time()
+        self.last_active = self._clock.monotonic()
         self.answer, self._answer_size = answer, 0
         return self.send() and self._reader.start != self._reader.end

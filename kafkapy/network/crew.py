@@ -16,10 +16,12 @@ Called by the server, which adds connections and is told when one has ended.
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from math import inf
 from typing import Any, Final
 
 import trio
 
+from kafkapy.clock import Clock
 from kafkapy.errors import CloseConnection
 from kafkapy.network.connection import Connection
 from kafkapy.network.coroutines import noticed
@@ -54,8 +56,9 @@ class _Worker:
 class Crew:
     """All tasks that serve connections, and the connections that they serve."""
 
-    def __init__(self, ended: Callable[[Connection], None]) -> None:
+    def __init__(self, clock: Clock, ended: Callable[[Connection], None]) -> None:
         self.connections: set[Connection] = set()
+        self._clock = clock
         self._ended = ended
         self._nursery: trio.Nursery
         self._poller: Poller[Connection] = open_poller()
@@ -63,7 +66,8 @@ class Crew:
         self._again: list[Connection] = []  # have more, and wait for the next turn
         self._outbox: deque[Connection] = deque()  # have answers to send
         self._alarms: Timers[Connection, None] = Timers()
-        self._nap = trio.CancelScope()  # until the next alarm
+        self._nap = trio.CancelScope()
+        self._nap_ends_at = inf
         self._idle: list[_Worker] = []
         self._watched = False
         self._busy_turns = 0  # in a row, since the last trip through the event loop
@@ -116,9 +120,10 @@ class Crew:
     async def _ring(self) -> None:
         """Wake those whose time is over."""
         while True:
-            with trio.CancelScope(deadline=self._alarms.next) as self._nap:
+            self._nap_ends_at = self._alarms.next
+            with self._clock.until(self._nap_ends_at) as self._nap:
                 await trio.sleep_forever()
-            now = trio.current_time()
+            now = self._clock.monotonic()
             while (due := self._alarms.pop_due(now)) is not None:
                 self._wake(due[0])
 
@@ -163,7 +168,7 @@ class Crew:
 
     async def _watch(self) -> None:
         """Wait until a connection has something to read, and begin a turn."""
-        if 0 < self._busy_turns < _TURNS_IN_A_ROW and trio.current_time() < self._row_ends_at:
+        if 0 < self._busy_turns < _TURNS_IN_A_ROW and self._clock.monotonic() < self._row_ends_at:
             self._take_again()
             if self._take_what_came():
                 return
@@ -176,7 +181,7 @@ class Crew:
                 await trio.lowlevel.wait_readable(self._poller.fileno())
         finally:
             self._watched = False
-        self._row_ends_at = trio.current_time() + _SECONDS_IN_A_ROW
+        self._row_ends_at = self._clock.monotonic() + _SECONDS_IN_A_ROW
         self._take_again()
         self._take_what_came()
 
@@ -201,7 +206,7 @@ class Crew:
 
     async def _take_turn(self, worker: _Worker) -> None:
         self._busy = True
-        now = trio.current_time()
+        now = self._clock.monotonic()
         while self._ready and not worker.ended:
             connection = self._ready.popleft()
             connection.queued = False
@@ -216,12 +221,12 @@ class Crew:
                 self._settle(connection, more)
             else:
                 await self._wait_for(more, connection, worker)
-                now = trio.current_time()
+                now = self._clock.monotonic()
             if connection.answer and not connection.blocked:
                 self._outbox.append(connection)
                 if len(self._outbox) >= _ANSWERS_HELD:
                     self._send_answers()
-                    now = trio.current_time()
+                    now = self._clock.monotonic()
         self._send_answers()
         self._busy = False
 
@@ -288,8 +293,8 @@ class Crew:
     def _set_alarm(self, connection: Connection, deadline: float) -> None:
         connection.alarmed = True
         self._alarms.set(connection, deadline, None)
-        if deadline < self._nap.deadline:
-            self._nap.deadline = deadline
+        if deadline < self._nap_ends_at:
+            self._nap.cancel()
 
     def _lose(self, connection: Connection, reason: Exception) -> None:
         if isinstance(reason, OSError):

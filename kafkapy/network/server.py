@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import trio
 
+from kafkapy.clock import Clock
 from kafkapy.model import Endpoint
 from kafkapy.network.connection import Connection, Dispatch, Peer
 from kafkapy.network.crew import Crew
@@ -41,11 +42,12 @@ class Limits:
 class Server:
     """All listeners of a broker and their connections."""
 
-    def __init__(self, limits: Limits, open_session: Callable[[Peer], Any], dispatch: Dispatch) -> None:
+    def __init__(self, limits: Limits, open_session: Callable[[Peer], Any], dispatch: Dispatch, clock: Clock) -> None:
         self._limits = limits
+        self._clock = clock
         self._open_session = open_session
         self._dispatch = dispatch
-        self._crew = Crew(self._forget)
+        self._crew = Crew(clock, self._forget)
         self._per_ip: Counter[str] = Counter()
         self._waiting_for_an_end = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
@@ -75,7 +77,7 @@ class Server:
         self._accepting.cancel()
         for connection in list(self._crew.connections):
             self._crew.stop(connection)
-        with trio.move_on_after(grace_seconds):
+        with self._clock.until(self._clock.monotonic() + grace_seconds):
             while self._crew.connections:
                 await self._waiting_for_an_end.park()
 
@@ -101,7 +103,7 @@ class Server:
                 if not failing:
                     _log.error("cannot accept connections at port %d for now: %s", endpoint.port, failure)
                 failing = True
-                await trio.sleep(_ACCEPT_PAUSE_SECONDS)
+                await self._clock.sleep(_ACCEPT_PAUSE_SECONDS)
                 continue
             if failing:
                 _log.info("accepting connections at port %d again", endpoint.port)
@@ -130,7 +132,7 @@ class Server:
         if peer.local_host == host:
             _leave_unpaced(sock)
         session = self._open_session(peer)
-        connection = Connection(sock, peer, session, self._dispatch, limits.socket_request_max_bytes)
+        connection = Connection(sock, peer, session, self._dispatch, limits.socket_request_max_bytes, self._clock)
         self._per_ip[host] += 1
         self._crew.add(connection)
 
@@ -152,8 +154,8 @@ class Server:
             return
         idle_seconds = self._limits.connections_max_idle_ms / 1000
         while True:
-            await trio.sleep(max(idle_seconds / _SWEEPS_PER_TIMEOUT, _ACCEPT_PAUSE_SECONDS))
-            self._end_idle(trio.current_time() - idle_seconds)
+            await self._clock.sleep(max(idle_seconds / _SWEEPS_PER_TIMEOUT, _ACCEPT_PAUSE_SECONDS))
+            self._end_idle(self._clock.monotonic() - idle_seconds)
 
     def _end_idle(self, oldest: float) -> None:
         for connection in list(self._crew.connections):

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 from batches import LOG, append, batch, sent
 from disks import opened
 
+from kafkapy.clock import SystemClock
 from kafkapy.delayed import Delayed
 from kafkapy.log.fetching import Diverged, Target, fetch
 from kafkapy.model import IsolationLevel
@@ -27,6 +28,7 @@ async def test_whole_batches_are_enough_where_part_of_one_more_would_be(tmp_path
             await append(logs, LOG, BATCH)
         found = await fetch(
             logs,
+            SystemClock(),
             [Target(LOG, 0, 0, 3 * len(BATCH) + 500)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
@@ -50,6 +52,7 @@ async def test_a_fetch_from_an_older_segment_does_not_wait_for_what_it_cannot_br
             await append(logs, LOG, BATCH)
         found = await fetch(
             logs,
+            SystemClock(),
             [Target(LOG, 0, offset, 1 << 20)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
@@ -69,6 +72,7 @@ async def test_a_segment_whose_rest_is_not_stable_yet_may_bring_more(tmp_path: P
             await append(logs, LOG, BATCH)
         found = await fetch(
             logs,
+            SystemClock(),
             [Target(LOG, 0, 0, 1 << 20)],
             isolation=IsolationLevel.READ_COMMITTED,
             max_bytes=1 << 20,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from kafkapy.clock import SystemClock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection
 from kafkapy.model import Endpoint
@@ -199,7 +200,7 @@ class Client:
 @pytest.mark.parametrize("seed", range(25))
 async def test_every_answer_arrives_whole_and_in_order(seed: int) -> None:
     handlers = Handlers(random.Random(seed))
-    server = Server(Limits(), lambda peer: peer, handlers.dispatch)
+    server = Server(Limits(), lambda peer: peer, handlers.dispatch, SystemClock())
     bound = bind([Endpoint("PLAINTEXT", "127.0.0.1", 0, "PLAINTEXT")], -1)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, bound)

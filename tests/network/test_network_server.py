@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from kafkapy.clock import SystemClock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection
 from kafkapy.model import Endpoint
@@ -48,7 +49,7 @@ class Running:
 @asynccontextmanager
 async def serving(dispatch: Dispatch, limits: Limits | None = None, *, listeners: int = 1) -> AsyncIterator[Running]:
     limits = limits or Limits()
-    server = Server(limits, lambda peer: peer, dispatch)
+    server = Server(limits, lambda peer: peer, dispatch, SystemClock())
     bound = bind([LOCALHOST._replace(listener=f"L{i}") for i in range(listeners)], -1)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, bound)
@@ -500,7 +501,7 @@ async def test_what_accept_fails_with_does_not_end_the_server(caplog: pytest.Log
     codes = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EPERM, errno.ECONNABORTED]
     [(endpoint, listener)] = bind([LOCALHOST], -1)
     refusing: Any = Refusing(listener, [OSError(code, "no") for code in codes])
-    server = Server(Limits(), lambda peer: peer, echo)
+    server = Server(Limits(), lambda peer: peer, echo, SystemClock())
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, [(endpoint, refusing)])
         with trio.fail_after(10):
@@ -517,7 +518,7 @@ async def test_what_accept_fails_with_does_not_end_the_server(caplog: pytest.Log
 async def test_other_addresses_and_names_can_be_bound() -> None:
     for host, client in (("", "127.0.0.1"), ("localhost", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1")):
         bound = bind([LOCALHOST._replace(host=host)], -1)
-        server = Server(Limits(), lambda peer: peer, echo)
+        server = Server(Limits(), lambda peer: peer, echo, SystemClock())
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, bound)
             async with await trio.open_tcp_stream(client, bound[0][0].port) as stream:
@@ -531,7 +532,7 @@ async def test_an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address() -> None:
         return [f"{session.local_host} {session.peer_host}".encode()]
 
     bound = bind([LOCALHOST._replace(host="")], -1)
-    server = Server(Limits(), lambda peer: peer, who)
+    server = Server(Limits(), lambda peer: peer, who, SystemClock())
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, bound)
         async with await trio.open_tcp_stream("127.0.0.1", bound[0][0].port) as stream:
@@ -570,7 +571,7 @@ async def test_of_two_that_bind_a_port_the_second_to_listen_is_refused() -> None
     [(endpoint, first)] = bind([LOCALHOST], -1)
     second = bind([endpoint], -1)
     first.listen()
-    server = Server(Limits(), lambda peer: peer, echo)
+    server = Server(Limits(), lambda peer: peer, echo, SystemClock())
     with pytest.raises(BaseExceptionGroup) as refusal:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, second)

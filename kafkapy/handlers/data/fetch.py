@@ -66,6 +66,7 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
     found = await fetch(
         ctx.rooms.logs,
+        ctx.rooms.clock,
         targets,
         isolation=IsolationLevel.READ_COMMITTED if request.isolation_level == 1 else IsolationLevel.READ_UNCOMMITTED,
         max_bytes=max_bytes,

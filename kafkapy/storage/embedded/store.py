@@ -118,7 +118,7 @@ class EmbeddedLogs:
         self._watchers.notify(log)
 
     async def _remove_later(self, folder: Path, delay_seconds: float) -> None:
-        await trio.sleep(delay_seconds)
+        await self._clock.sleep(delay_seconds)
         await trio.to_thread.run_sync(self._disk.remove_folder, folder)
 
     def logs(self) -> Sequence[LogId]:
@@ -243,7 +243,7 @@ class EmbeddedLogs:
     async def _flush_by_time(self) -> None:
         """Sync what has waited for longer than its topic allows (flush.ms)."""
         while True:
-            await trio.sleep(_FLUSH_TICK_SECONDS)
+            await self._clock.sleep(_FLUSH_TICK_SECONDS)
             now_ms = self._clock.now_ms()
             for partition in list(self._partitions.values()):
                 waited_ms = now_ms - partition.unflushed_since_ms
