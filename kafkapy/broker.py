@@ -118,12 +118,16 @@ async def open_broker(
 def _open_store(
     data_dir: Path | None, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
 ) -> AbstractAsyncContextManager[tuple[Logs, str]]:
-    return _memory(clock, cluster_id) if data_dir is None else _embedded(data_dir, clock, node_id, cluster_id, disk)
+    return (
+        _memory(clock, node_id, cluster_id)
+        if data_dir is None
+        else _embedded(data_dir, clock, node_id, cluster_id, disk)
+    )
 
 
 @asynccontextmanager
-async def _memory(clock: Clock, cluster_id: str | None) -> AsyncIterator[tuple[Logs, str]]:
-    async with open_memory(clock) as logs:
+async def _memory(clock: Clock, node_id: int, cluster_id: str | None) -> AsyncIterator[tuple[Logs, str]]:
+    async with open_memory(clock, node_id) as logs:
         yield logs, cluster_id or format_uuid(random.randbytes(16))
 
 
@@ -131,7 +135,7 @@ async def _memory(clock: Clock, cluster_id: str | None) -> AsyncIterator[tuple[L
 async def _embedded(
     data_dir: Path, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
 ) -> AsyncIterator[tuple[Logs, str]]:
-    from kafkapy.storage.embedded.store import open_embedded  # a broker in memory does without
+    from kafkapy.storage.embedded.directory import open_embedded  # a broker in memory does without
 
     async with open_embedded(data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id, disk=disk) as logs:
         yield logs, logs.cluster_id

@@ -22,7 +22,7 @@ def complain(text: str) -> None:
 
 def explain(failure: BaseException, *, ready: bool) -> None:
     """Say why the broker could not start, or if it was `ready`, why it had to end."""
-    from kafkapy.storage.embedded.store import DirectoryInUse, DirectoryMismatch
+    from kafkapy.storage.embedded.directory import DirectoryInUse, DirectoryMismatch
 
     while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
         failure = failure.exceptions[0]

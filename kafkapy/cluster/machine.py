@@ -103,6 +103,8 @@ class ClusterMachine:
         self._collisions: dict[str, set[str]] = {}
         self._next_producer_id = 0
         self._infos: dict[str, TopicInfo] = {}
+        self.removed: set[bytes] = set()
+        """The ids of topics whose removal was applied; emptied by who sees to their logs."""
         self._stale: dict[str, None] = {}  # in the order of the facts
         self._brokers = (BrokerInfo(node_id, config["broker.rack"]),)
         self._image = ClusterImage(cluster_id, node_id, self._brokers, {}, {})
@@ -327,6 +329,7 @@ class ClusterMachine:
                 if not self._collisions[key]:
                     del self._collisions[key]
                 self._stale[name] = None
+                self.removed.add(fact.topic_id)
             case ProducerIdsRecord():
                 self._next_producer_id = fact.next_producer_id
 

@@ -4,14 +4,13 @@ Runs the cluster machine on the metadata log and keeps the store in step with it
 every room that needs topics.
 
 Invariants
- 1. Every partition of `image` has its log, unless the disk refused to make one: a topic appears once its logs exist,
-    and has gone before they do.
+ 1. Every partition of `image` has its log, unless the disk refused to make one, which the store tries again: a topic
+    appears once its logs exist, and has gone before they do.
  2. A change that was decided is carried out, whether or not its caller still waits; one task carries out all of them,
     in order.
  3. What a crash left half done is completed at the next start.
 """
 
-import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.cluster.image import INTERNAL_TOPICS, METADATA_LOG, ClusterImage, TopicInfo
 from kafkapy.cluster.journal import MetadataJournal
+from kafkapy.cluster.logs import TopicLogs
 from kafkapy.cluster.machine import (
     AllocateProducerIds,
     ClusterMachine,
@@ -33,18 +33,13 @@ from kafkapy.cluster.machine import (
     NewTopic,
     internal_topic,
 )
-from kafkapy.config.layers import BrokerConfig, TopicConfig
+from kafkapy.config.layers import BrokerConfig
 from kafkapy.coordination.runtime import Kind, Ledger, Shard
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import LogId, format_uuid
-from kafkapy.storage.base import Logs, LogSettings
-
-_log = logging.getLogger(__name__)
+from kafkapy.model import format_uuid
+from kafkapy.storage.base import Logs
 
 TopicResult = TopicInfo | KafkaError
-
-_METADATA_SETTINGS: Final = LogSettings(flush_messages=1)
-"""A topic that was answered for must outlive a power cut: metadata is synced at every write, as Kafka does."""
 
 _MAX_WAITING_CHANGES: Final = 100
 """Further callers wait before they are queued; each is a connection, and those are bounded."""
@@ -70,7 +65,6 @@ class ClusterService:
 
     def __init__(self, *, cluster_id: str, node_id: int, config: BrokerConfig, logs: Logs, clock: Clock) -> None:
         self._config = config
-        self._logs = logs
         self._clock = clock
         self._deleted_callbacks: list[Callable[[TopicInfo], None]] = []
         self._shard = Shard(
@@ -81,6 +75,7 @@ class ClusterService:
         )
         self.image: ClusterImage = self._shard.view
         """The cluster as of the last change that was carried out."""
+        self._topic_logs = TopicLogs(self.image, logs)
         self._to_change, self._changes = trio.open_memory_channel[_Change](_MAX_WAITING_CHANGES)
 
     def on_topic_deleted(self, callback: Callable[[TopicInfo], None]) -> None:
@@ -89,10 +84,11 @@ class ClusterService:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` once topics are known and their logs exist."""
-        await self._logs.create(METADATA_LOG, _METADATA_SETTINGS)
+        await self._topic_logs.open()
         async with trio.open_nursery() as nursery:
             await nursery.start(self._shard.run)
-            await self._reconcile()
+            await self._topic_logs.follow_all(self._shard.view, self._shard.machine.removed)
+            self._shard.machine.removed.clear()
             self.image = self._shard.view
             task_status.started()
             async for change in self._changes:
@@ -166,61 +162,17 @@ class ClusterService:
             return refusal
         if isinstance(command, DeleteTopics):
             self.image = self._shard.view
-            for result in results:
-                if isinstance(result, TopicInfo):
-                    await self._remove(result)
+            removed = [result for result in results if isinstance(result, TopicInfo)]
+            await self._topic_logs.follow(self.image, (), removed)
+            self._shard.machine.removed.clear()
+            for topic in removed:
+                for callback in self._deleted_callbacks:
+                    callback(topic)
         elif not command.validate_only:
-            results = [await self._make_logs(result) if isinstance(result, TopicInfo) else result for result in results]
+            changed = [result for result in results if isinstance(result, TopicInfo)]
+            await self._topic_logs.follow(self._shard.view, changed, ())
             self.image = self._shard.view
         return results
-
-    async def _make_logs(self, topic: TopicInfo) -> TopicResult:
-        settings = log_settings(topic.config)
-        for partition in topic.partitions:
-            if self._logs.bounds(partition.log) is None:
-                try:
-                    await self._logs.create(partition.log, settings)
-                except OSError as failure:
-                    _log.error("%s: its log could not be made, the next start tries again: %s", partition.log, failure)
-                    return KafkaError(Error.KAFKA_STORAGE_ERROR, f"the disk failed: {failure.strerror or failure}")
-                await trio.lowlevel.checkpoint()  # a thousand logs take a while: others get their turn
-        return topic
-
-    async def _remove(self, topic: TopicInfo) -> None:
-        for partition in topic.partitions:
-            await self._logs.delete(partition.log)
-        for callback in self._deleted_callbacks:
-            callback(topic)
-
-    async def _reconcile(self) -> None:
-        """Bring the store in step with the metadata: a crash may have come between a fact and its logs."""
-        topics: ClusterImage = self._shard.view
-        wanted: set[LogId] = {METADATA_LOG}
-        for topic in topics.topics.values():
-            settings = log_settings(topic.config)
-            for partition in topic.partitions:
-                wanted.add(partition.log)
-                await self._logs.create(partition.log, settings)
-        for log in self._logs.logs():
-            if log not in wanted:
-                _log.warning("%s: no topic has this log, it is deleted", log)
-                await self._logs.delete(log)
-
-
-def log_settings(config: TopicConfig) -> LogSettings:
-    """What the store needs to know of a topic's settings."""
-    segment_bytes = config["internal.segment.bytes"] or config["segment.bytes"]
-    return LogSettings(
-        segment_bytes=segment_bytes,
-        segment_ms=config["segment.ms"],
-        segment_jitter_ms=config["segment.jitter.ms"],
-        segment_index_bytes=config["segment.index.bytes"],
-        index_interval_bytes=config["index.interval.bytes"],
-        flush_messages=config["flush.messages"],
-        flush_ms=config["flush.ms"],
-        file_delete_delay_ms=config["file.delete.delay.ms"],
-        preallocate=config["preallocate"],
-    )
 
 
 def _new_topic_id() -> bytes:

@@ -208,7 +208,7 @@ class Shard:
             write = Write(
                 self.log, batch, [read_header(batch)], ledger.leader_epoch, Origin.COORDINATOR, self._end_offset
             )
-            [outcome] = await ledger.logs.append([write])
+            [outcome] = await ledger.logs.append([write]).wait()
         finally:
             self._writing = False
         if outcome.error is not Error.NONE:
@@ -230,8 +230,8 @@ class Shard:
     async def _load(self) -> None:
         logs = self._ledger.logs
         bounds = logs.bounds(self.log)
-        if bounds is None:
-            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"{self.name} has no log {self.log}")
+        if isinstance(bounds, Error):
+            raise KafkaError(bounds, f"{self.name} has no log {self.log}")
         offset = bounds.log_start_offset
         replay = _Replay(self._kind.journal, self.machine)
         while True:

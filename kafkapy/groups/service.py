@@ -73,7 +73,7 @@ class GroupService:
             topic = self._cluster.image.topic(OFFSETS_TOPIC)
             for partition in topic.partitions if topic is not None else ():
                 bounds = self._logs.bounds(partition.log)
-                if bounds is not None and bounds.end_offset > 0:
+                if not isinstance(bounds, Error) and bounds.end_offset > 0:
                     self._start(partition.log)
             task_status.started()
             await trio.sleep_forever()
@@ -195,7 +195,7 @@ class GroupService:
         log = self._log_of(group_id)
         shard = self._shards.get(log)
         if shard is None:
-            if self._logs.bounds(log) is None:
+            if isinstance(self._logs.bounds(log), Error):
                 raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)  # the topic is just coming into being
             shard = self._start(log)
         if not shard.loaded:

@@ -160,7 +160,7 @@ async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: i
             results.append(_PENDING)
             writes.append(Write(log, data, (header,), leader_epoch))
     if writes:
-        for (place, append_time_ms), outcome in zip(accepted, await logs.append(writes), strict=True):
+        for (place, append_time_ms), outcome in zip(accepted, await logs.append(writes).wait(), strict=True):
             results[place] = _answer(outcome, append_time_ms)
     return results
 
@@ -329,7 +329,7 @@ def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> Result:
     return Result(
         refusal.error,
         refusal.message if refusal.record_errors else None,
-        log_start_offset=-1 if bounds is None else bounds.log_start_offset,
+        log_start_offset=-1 if isinstance(bounds, Error) else bounds.log_start_offset,
         record_errors=refusal.record_errors,
     )
 

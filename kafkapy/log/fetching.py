@@ -97,7 +97,7 @@ class _Waiting(Delayed[list[Result]]):
         self._watch: Watch | None = None
 
     def begin(self, wake: Callable[[], None]) -> None:
-        self._watch = self._logs.watch([target.log for target in self._targets], wake)
+        self._watch = self._logs.watch([target.log for target in self._targets], lambda log: wake())
         if any(map(partial(_has_moved, self._logs), self._targets, self._results)):
             wake()
 
@@ -116,7 +116,7 @@ def _has_moved(logs: Logs, target: Target, result: Result) -> bool:
     """Whether the log is another now than when it was read."""
     bounds = logs.bounds(target.log)
     return (
-        bounds is None
+        isinstance(bounds, Error)
         or isinstance(result, Diverged)
         or bounds.high_watermark != result.high_watermark
         or bounds.last_stable_offset != result.last_stable_offset
@@ -145,12 +145,12 @@ async def _read(logs: Logs, targets: Sequence[Target], isolation: IsolationLevel
 
 async def _divergence(logs: Logs, target: Target) -> Result | None:
     """The answer to a client whose log may have another history than ours; None when the histories agree."""
+    bounds = logs.bounds(target.log)
+    if isinstance(bounds, Error):
+        return refused(bounds)
     end = _UNDEFINED
     if target.last_fetched_epoch <= target.leader_epoch:
         end = await logs.epoch_end(target.log, target.last_fetched_epoch) or _UNDEFINED
-    bounds = logs.bounds(target.log)
-    if bounds is None:
-        return refused(Error.UNKNOWN_TOPIC_OR_PARTITION)
     if end == _UNDEFINED:
         return refused(Error.OFFSET_OUT_OF_RANGE)
     if end.leader_epoch < target.last_fetched_epoch or end.end_offset < target.fetch_offset:

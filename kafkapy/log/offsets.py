@@ -45,8 +45,8 @@ async def find_offset(logs: Logs, target: Target, timestamp: int, isolation: Iso
     """The offset for a timestamp or a special mark; `isolation` None for a replica, which sees everything."""
     _check_epoch(target)
     bounds = logs.bounds(target.log)
-    if bounds is None:
-        raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+    if isinstance(bounds, Error):
+        raise KafkaError(bounds)
     committed = isolation is IsolationLevel.READ_COMMITTED
     limit = bounds.last_stable_offset if committed else bounds.high_watermark
     if timestamp == LATEST:
@@ -71,8 +71,8 @@ async def find_epoch_end(logs: Logs, target: Target, leader_epoch: int) -> Epoch
     """Where a leader epoch ended (KIP-101); both -1 when the log knows no such epoch."""
     _check_epoch(target)
     bounds = logs.bounds(target.log)
-    if bounds is None:
-        raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+    if isinstance(bounds, Error):
+        raise KafkaError(bounds)
     if leader_epoch == target.leader_epoch:
         return EpochEnd(leader_epoch, bounds.end_offset)
     if leader_epoch == NO_LEADER_EPOCH or leader_epoch > target.leader_epoch:

@@ -18,8 +18,8 @@ async def delete_records(logs: Logs, log: LogId, config: TopicConfig, before: in
     high watermark or below 0, KAFKA_STORAGE_ERROR when the disk fails, UNKNOWN_TOPIC_OR_PARTITION without such a log.
     """
     bounds = logs.bounds(log)
-    if bounds is None:
-        raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+    if isinstance(bounds, Error):
+        raise KafkaError(bounds)
     policies = config["cleanup.policy"]
     if "compact" in policies and "delete" not in policies:
         raise KafkaError(Error.POLICY_VIOLATION)

@@ -7,21 +7,25 @@ the one suite that every store passes.
 Invariants of every store
  1. Offsets of a log are dense as appended: a batch gets the log's end offset as its base, and the end moves by
     `last_offset_delta + 1`.
- 2. `append` returning an outcome without an error means: as durable as the log's settings promise, and readable.
+ 2. An outcome without an error means: as durable as the log's settings promise, and readable.
  3. Bytes come back as they went in, but for base offset and leader epoch (the first 16 bytes of a batch, outside
     its CRC).
  4. Sequencing (producer epochs, sequence numbers, duplicates, markers, last stable offset) is decided by
     `storage/sequencing.py` alone; a store only keeps the state and feeds it.
  5. A log that was deleted and created again under the same name (another topic id) is a new log.
+ 6. Which logs there are, and with which settings, is read from the catalogue when it is needed. A log that the
+    catalogue does not call gone is not deleted, whoever knows it or not: a catalogue may be behind.
 
 The methods are coroutines so that a store may go to a disk or a network; one that need not wait does not yield.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from socket import socket
 from typing import NamedTuple, Protocol
+
+import trio
 
 from kafkapy.errors import Error
 from kafkapy.model import NO_TIMESTAMP, IsolationLevel, LogId
@@ -83,6 +87,41 @@ class Outcome(NamedTuple):
     message: str | None = None
     duplicate: bool = False
     repeated_timestamp: int = NO_TIMESTAMP
+
+
+class Pending:
+    """An append whose bytes are taken and whose order is fixed; what became of it comes when it is as durable as it
+    must be.
+    """
+
+    __slots__ = ("_callbacks", "outcomes")
+
+    def __init__(self, outcomes: list[Outcome] | None = None) -> None:
+        self.outcomes = outcomes
+        """`outcomes[i]` answers `writes[i]`; None as long as it is not known."""
+        self._callbacks: list[Callable[[], None]] = []
+
+    def resolve(self, outcomes: list[Outcome]) -> None:
+        """Said once, by the store."""
+        self.outcomes = outcomes
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the outcomes are there, at once if they are. It only takes note."""
+        if self.outcomes is None:
+            self._callbacks.append(callback)
+        else:
+            callback()
+
+    async def wait(self) -> list[Outcome]:
+        """The outcomes. Who stops waiting takes nothing back."""
+        while self.outcomes is None:
+            done = trio.Event()
+            self.when_done(done.set)
+            await done.wait()
+        return self.outcomes
 
 
 class Region(Protocol):
@@ -162,12 +201,32 @@ class EpochEnd(NamedTuple):
     end_offset: int
 
 
-class Place(NamedTuple):
+class LogDir(NamedTuple):
     """Where a store keeps its logs, and how many bytes fit there: in all, and yet. -1: not known."""
 
-    directory: str
+    path: str
     total_bytes: int = -1
     usable_bytes: int = -1
+
+
+class Checkpoint(NamedTuple):
+    """What somebody made of a log's records before `offset`, so that they need not be read again."""
+
+    offset: int
+    data: bytes
+
+
+class Catalogue(Protocol):
+    """Which logs there are, and with which settings: asked by the store whenever it needs to know."""
+
+    def settings(self, log: LogId) -> LogSettings | None:
+        """The log's settings now; None when the catalogue has no such log, which may come from its being behind."""
+
+    def is_gone(self, log: LogId) -> bool:
+        """Whether the log was deleted, for certain and for ever."""
+
+    def logs(self) -> Iterable[LogId]:
+        """Every log that there is."""
 
 
 class Watch(Protocol):
@@ -180,22 +239,22 @@ class Watch(Protocol):
 class Logs(Protocol):
     """The store. Opened and closed as an async context manager by the store's own `open` function."""
 
-    async def create(self, log: LogId, settings: LogSettings) -> None:
-        """Make an empty log; a log that exists already (same id) only takes the settings."""
+    def adopt(self, catalogue: Catalogue) -> None:
+        """Follow this catalogue from now on. Called once, before any other method."""
 
-    async def configure(self, log: LogId, settings: LogSettings) -> None:
-        """Use these settings from now on."""
+    async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
+        """These logs came, went, or have other settings in the catalogue now; None: any may, as at the start.
 
-    async def delete(self, log: LogId) -> None:
-        """Forget the log; its readers and watchers are woken. Unknown logs are ignored."""
+        What the catalogue has and the store has not is made, empty; what is gone is deleted, and its readers and
+        watchers are woken. A log that cannot be made answers KAFKA_STORAGE_ERROR, and is tried again whenever it is
+        asked for.
+        """
 
-    def logs(self) -> Sequence[LogId]:
-        """Every log that the store holds."""
+    def append(self, writes: Sequence[Write]) -> Pending:
+        """Append each write; a write that is refused does not stop the others.
 
-    async def append(self, writes: Sequence[Write]) -> list[Outcome]:
-        """Append each write; `outcomes[i]` answers `writes[i]`, and one that is refused does not stop the others.
-
-        A disk that fails answers KAFKA_STORAGE_ERROR for the writes it touched.
+        On return the bytes are taken (the buffers may be used again) and their order is fixed. A disk that fails
+        answers KAFKA_STORAGE_ERROR for the writes it touched.
         """
 
     async def read(self, reads: Sequence[Read], max_bytes: int) -> list[Slice]:
@@ -204,8 +263,12 @@ class Logs(Protocol):
         The first batch of the first read that finds any is returned whole, even beyond the limits (KIP-74).
         """
 
-    def bounds(self, log: LogId) -> Bounds | None:
-        """The log's offsets now; None when there is no such log."""
+    def bounds(self, log: LogId) -> Bounds | Error:
+        """The log's offsets now, or why they are not to be had here.
+
+        NOT_LEADER_OR_FOLLOWER: another broker has the log. UNKNOWN_TOPIC_OR_PARTITION: nobody has. KAFKA_STORAGE_ERROR:
+        it could not be made.
+        """
 
     async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
         """The first record whose timestamp is at least `timestamp`, record by record, also in compressed batches."""
@@ -225,14 +288,62 @@ class Logs(Protocol):
     def size_bytes(self, log: LogId) -> int:
         """How much the log's batches take, in bytes; 0 when there is no such log."""
 
-    def place(self) -> Place:
+    def log_dir(self) -> LogDir:
         """Where the logs are, and the room there. Raises OSError."""
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget idempotent producers that have been silent for `expiration_ms` (producer.id.expiration.ms)."""
 
-    def watch(self, logs: Sequence[LogId], wake: Callable[[], None]) -> Watch:
-        """Call `wake` each time that any of these logs grew, was deleted, or moved its stable offset, until closed.
+    async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        """Keep this beside the log, instead of what was kept before. Raises KafkaError KAFKA_STORAGE_ERROR.
+
+        It goes with the log. After a crash it may be the one before, or none.
+        """
+
+    async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
+        """What was kept beside the log; None without it, or when it is damaged."""
+
+    def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
+        """Call `wake` with any of these logs that grew, was deleted, or moved its stable offset, until closed.
 
         What comes before the watch is opened is not told: look once more after that. `wake` only takes note.
         """
+
+
+class Holder(NamedTuple):
+    """Who leads a log, since which leader epoch."""
+
+    node_id: int
+    epoch: int
+
+
+class Leases(Protocol):
+    """Who leads which logs. A log is led by at most one broker at a time; its epoch never goes back."""
+
+    def epoch(self, log: LogId) -> int | None:
+        """The leader epoch under which this broker leads the log; None when it does not."""
+
+    def holder(self, log: LogId) -> Holder | None:
+        """Who leads the log, as far as this broker knows; None when nobody does."""
+
+    def watch(self, gained: Callable[[Sequence[LogId]], None], lost: Callable[[Sequence[LogId]], None]) -> Watch:
+        """Call `gained` with the logs that this broker leads already, and with those that it comes to lead; `lost` with
+        those that it leads no longer, be it that they were deleted. Both only take note.
+        """
+
+
+class LiveBroker(NamedTuple):
+    """A broker of the cluster that is there."""
+
+    node_id: int
+    rack: str | None
+
+
+class Brokers(Protocol):
+    """Which brokers there are."""
+
+    def live(self) -> Sequence[LiveBroker]:
+        """Those that are there now, this one among them, by node id."""
+
+    def watch(self, wake: Callable[[], None]) -> Watch:
+        """Call `wake` each time that `live` has another answer, until closed. It only takes note."""

@@ -4,7 +4,7 @@ The reference for the other stores, and what `kafkapy start --memory` and most t
 """
 
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -16,17 +16,20 @@ from kafkapy.storage.aborted import AbortedRow, overlapping
 from kafkapy.storage.base import (
     AbortedTransaction,
     Bounds,
+    Catalogue,
+    Checkpoint,
     EpochEnd,
     FoundTime,
-    LogSettings,
+    LogDir,
     Outcome,
-    Place,
+    Pending,
     Read,
     Slice,
     Watch,
     Write,
 )
 from kafkapy.storage.sequencing import Accepted, Head, Refused, Repeated
+from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
 from kafkapy.storage.watching import Watchers
 
@@ -73,25 +76,29 @@ class _Log:
 class MemoryLogs:
     """The seam's `Logs` over dictionaries."""
 
-    def __init__(self) -> None:
+    _catalogue: Catalogue
+
+    def __init__(self, node_id: int) -> None:
+        self.leases = SoleLeases(node_id)
         self._logs: dict[LogId, _Log] = {}
+        self._checkpoints: dict[LogId, Checkpoint] = {}
         self._watchers = Watchers()
 
-    async def create(self, log: LogId, settings: LogSettings) -> None:
-        self._logs.setdefault(log, _Log())
+    def adopt(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
 
-    async def configure(self, log: LogId, settings: LogSettings) -> None:
-        """Nothing in memory depends on the settings."""
+    async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
+        for log in list(dict.fromkeys([*self._catalogue.logs(), *self._logs] if logs is None else logs)):
+            if self._catalogue.settings(log) is not None:
+                self._logs.setdefault(log, _Log())
+                self.leases.gain([log])
+            elif self._catalogue.is_gone(log) and self._logs.pop(log, None) is not None:
+                self._checkpoints.pop(log, None)
+                self.leases.lose([log])
+                self._watchers.notify(log)
 
-    async def delete(self, log: LogId) -> None:
-        if self._logs.pop(log, None) is not None:
-            self._watchers.notify(log)
-
-    def logs(self) -> Sequence[LogId]:
-        return list(self._logs)
-
-    async def append(self, writes: Sequence[Write]) -> list[Outcome]:
-        return [self._append(write) for write in writes]
+    def append(self, writes: Sequence[Write]) -> Pending:
+        return Pending([self._append(write) for write in writes])
 
     def _append(self, write: Write) -> Outcome:
         log = self._logs.get(write.log)
@@ -158,9 +165,9 @@ class MemoryLogs:
             aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
         return around._replace(records=pieces[0] if len(pieces) == 1 else b"".join(pieces), aborted=aborted)
 
-    def bounds(self, log: LogId) -> Bounds | None:
+    def bounds(self, log: LogId) -> Bounds | Error:
         found = self._logs.get(log)
-        return found.bounds() if found else None
+        return found.bounds() if found else Error.UNKNOWN_TOPIC_OR_PARTITION
 
     async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
         found = self._logs[log]
@@ -199,10 +206,17 @@ class MemoryLogs:
         found = self._logs.get(log)
         return sum(len(stored.data) for stored in found.batches) if found else 0
 
-    def place(self) -> Place:
-        return Place("memory")
+    def log_dir(self) -> LogDir:
+        return LogDir("memory")
 
-    def watch(self, logs: Sequence[LogId], wake: Callable[[], None]) -> Watch:
+    async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        if log in self._logs:
+            self._checkpoints[log] = checkpoint
+
+    async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
+        return self._checkpoints.get(log)
+
+    def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
@@ -211,6 +225,6 @@ class MemoryLogs:
 
 
 @asynccontextmanager
-async def open_memory(clock: Clock) -> AsyncIterator[MemoryLogs]:
+async def open_memory(clock: Clock, node_id: int = 1) -> AsyncIterator[MemoryLogs]:
     """A store that lives as long as the block."""
-    yield MemoryLogs()
+    yield MemoryLogs(node_id)

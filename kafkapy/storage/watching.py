@@ -14,7 +14,7 @@ class Watchers:
     def __init__(self) -> None:
         self._by_log: dict[LogId, set[LogWatch]] = {}
 
-    def watch(self, logs: Sequence[LogId], wake: Callable[[], None]) -> "LogWatch":
+    def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> "LogWatch":
         watch = LogWatch(self._by_log, logs, wake)
         for log in logs:
             self._by_log.setdefault(log, set()).add(watch)
@@ -24,7 +24,7 @@ class Watchers:
         """The log grew, went away, or moved its stable offset."""
         if self._by_log and (watches := self._by_log.get(log)):
             for watch in watches:
-                watch.wake()
+                watch.wake(log)
 
 
 class LogWatch:
@@ -32,7 +32,9 @@ class LogWatch:
 
     __slots__ = ("_by_log", "_logs", "wake")
 
-    def __init__(self, by_log: dict[LogId, set["LogWatch"]], logs: Sequence[LogId], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, by_log: dict[LogId, set["LogWatch"]], logs: Sequence[LogId], wake: Callable[[LogId], None]
+    ) -> None:
         self._by_log = by_log
         self._logs = logs
         self.wake = wake

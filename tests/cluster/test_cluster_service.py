@@ -1,6 +1,9 @@
 """The cluster service over the reference store: topics and their logs stay in step, whatever happens on the way."""
 
-from collections.abc import AsyncIterator, Callable
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,42 +17,46 @@ from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId, format_uuid
-from kafkapy.storage.base import LogSettings, Outcome
+from kafkapy.records.batch import read_header
+from kafkapy.records.builder import build_batch
+from kafkapy.records.record import Record
+from kafkapy.storage.base import Catalogue, Outcome, Pending, Read, Write
+from kafkapy.storage.embedded.directory import open_embedded
+from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.memory import open_memory
+
+BATCH = build_batch([Record(0, 1000, b"k", b"v", [])])
 
 
 class Store:
-    """A store that can be slow to make and delete logs, refuse to, or refuse to write."""
+    """A store that can be slow to follow the topics, or refuse to write."""
 
     def __init__(self, logs: Any) -> None:
         self._logs = logs
         self.gate = trio.Event()
         self.gate.set()
-        self.full = False
         self.broken = False
-        self.settings: dict[LogId, LogSettings] = {}
+        self.there: set[LogId] = set()
+        logs.leases.watch(self.there.update, self.there.difference_update)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logs, name)
 
-    async def create(self, log: LogId, settings: LogSettings) -> None:
-        await self.gate.wait()
-        if self.full:
-            raise OSError(28, "No space left on device")
-        self.settings[log] = settings
-        await self._logs.create(log, settings)
+    def adopt(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._logs.adopt(catalogue)
 
-    async def delete(self, log: LogId) -> None:
+    async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
         await self.gate.wait()
-        await self._logs.delete(log)
+        await self._logs.catalogue_changed(logs)
 
-    async def append(self, writes: Any) -> list[Outcome]:
+    def append(self, writes: Any) -> Pending:
         if self.broken:
-            return [Outcome(error=Error.KAFKA_STORAGE_ERROR) for _ in writes]
-        return await self._logs.append(writes)
+            return Pending([Outcome(error=Error.KAFKA_STORAGE_ERROR) for _ in writes])
+        return self._logs.append(writes)
 
     def of(self, topic: str) -> list[LogId]:
-        return sorted(log for log in self._logs.logs() if log.topic == topic)
+        return sorted(log for log in self.there if log.topic == topic)
 
 
 @pytest.fixture
@@ -122,9 +129,9 @@ async def test_producer_ids_are_never_given_again(start: Any) -> None:
 
 async def test_a_log_is_made_with_the_settings_of_its_topic(cluster: ClusterService, store: Store) -> None:
     await create(cluster, "t", overrides={"segment.bytes": "2097152", "flush.messages": "7", "segment.ms": "60000"})
-    settings = store.settings[store.of("t")[0]]
+    settings = store.catalogue.settings(store.of("t")[0])
     assert (settings.segment_bytes, settings.flush_messages, settings.segment_ms) == (2097152, 7, 60000)
-    assert store.settings[METADATA_LOG].flush_messages == 1, "metadata is synced at every write"
+    assert store.catalogue.settings(METADATA_LOG).flush_messages == 1, "metadata is synced at every write"
 
 
 async def test_ids_are_unlike_and_never_look_like_an_option(cluster: ClusterService) -> None:
@@ -249,17 +256,35 @@ async def test_who_wants_to_know_hears_of_each_topic_that_goes(cluster: ClusterS
 # What goes wrong
 
 
-async def test_a_full_disk_costs_the_topic_and_the_next_start_makes_its_log(start: Any, store: Store) -> None:
-    cluster = await start()
-    store.full = True
-    [refusal] = await cluster.create_topics([NewTopic("t")])
-    assert isinstance(refusal, KafkaError)
-    assert refusal.error is Error.KAFKA_STORAGE_ERROR
-    store.full = False
-    await create(cluster, "u")
-    assert not store.of("t")
-    await start()
-    assert store.of("t")
+class FullDisk(Disk):
+    """Has no room for another folder as long as it is full."""
+
+    full = False
+
+    def make_folder(self, path: Path) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        super().make_folder(path)
+
+
+async def test_a_topic_whose_log_cannot_be_made_is_there_once_there_is_room(tmp_path: Path) -> None:
+    """As in Kafka the topic exists, and its partition says what is wrong with it until it can be had."""
+    disk = FullDisk()
+    async with open_embedded(tmp_path, clock=ManualClock(), node_id=1, disk=disk) as logs, trio.open_nursery() as tasks:
+        config = BrokerConfig.load()
+        cluster = ClusterService(cluster_id="c", node_id=1, config=config, logs=logs, clock=ManualClock())
+        await tasks.start(cluster.run)
+        disk.full = True
+        [topic] = await create(cluster, "t")
+        log = topic.partitions[0].log
+        write = Write(log, BATCH, [read_header(BATCH)])
+        assert logs.bounds(log) is Error.KAFKA_STORAGE_ERROR
+        assert [outcome.error for outcome in await logs.append([write]).wait()] == [Error.KAFKA_STORAGE_ERROR]
+        [piece] = await logs.read([Read(log, 0, 100)], 100)
+        assert piece.error is Error.KAFKA_STORAGE_ERROR
+        disk.full = False
+        assert [outcome.error for outcome in await logs.append([write]).wait()] == [Error.NONE]
+        tasks.cancel_scope.cancel()
 
 
 async def test_metadata_that_cannot_be_written_changes_nothing(start: Any, store: Store) -> None:
@@ -282,16 +307,35 @@ async def test_metadata_that_cannot_be_written_changes_nothing(start: Any, store
     assert store.of("u")
 
 
-async def test_a_start_after_a_crash_completes_what_was_half_done(start: Any, store: Store) -> None:
-    cluster = await start()
-    [topic, other] = await create(cluster, "t", "u", partition_count=2)
-    await store.delete(topic.partitions[1].log)
-    stray = LogId("stray", 0, b"an unknown topic")
-    namesake = LogId("u", 0, b"the u of earlier")
-    await store.create(stray, LogSettings())
-    await store.create(namesake, LogSettings())
-    await start()
-    assert store.of("t") == [partition.log for partition in topic.partitions]
-    assert store.of("u") == [partition.log for partition in other.partitions]
-    assert not store.of("stray")
-    assert METADATA_LOG in store.logs()
+async def test_a_start_after_a_crash_completes_what_was_half_done(tmp_path: Path) -> None:
+    """Logs that are missing are made, those of deleted topics go; one that nobody knows is kept, out of the way."""
+
+    @asynccontextmanager
+    async def started() -> AsyncIterator[ClusterService]:
+        async with open_embedded(tmp_path, clock=ManualClock(), node_id=1) as logs, trio.open_nursery() as tasks:
+            config = BrokerConfig.load()
+            cluster = ClusterService(cluster_id="c", node_id=1, config=config, logs=logs, clock=ManualClock())
+            await tasks.start(cluster.run)
+            yield cluster
+            tasks.cancel_scope.cancel()
+
+    async with started() as cluster:
+        topic, other, doomed = await create(cluster, "t", "u", "doomed", partition_count=2)
+        shutil.copytree(tmp_path / "doomed-1", tmp_path / "kept")
+        await cluster.delete_topics([doomed.topic_id])
+    shutil.rmtree(tmp_path / "t-1")
+    (tmp_path / "kept").rename(tmp_path / "doomed-1")
+    for folder, topic_id in (("stray-0", b"an unknown topic"), ("u-0", b"the u of earlier")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        metadata = f"version: 0\ntopic_id: {format_uuid(topic_id)}"
+        (tmp_path / folder / "partition.metadata").write_text(metadata)
+    (tmp_path / "stray-0" / "00000000000000000000.log").write_bytes(BATCH)
+    async with started() as cluster:
+        assert cluster.image.topic("t").partitions == topic.partitions
+        assert cluster.image.topic("u").partitions == other.partitions
+    folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert {"t-0", "t-1", "u-0", "u-1", "__cluster_metadata-0"} <= folders
+    assert not {"stray-0", "doomed-0", "doomed-1"} & folders
+    strays = sorted(path for path in tmp_path.iterdir() if path.name.endswith("-stray"))
+    assert [path.name.partition(".")[0] for path in strays] == ["stray-0", "u-0"]
+    assert (strays[0] / "00000000000000000000.log").read_bytes() == BATCH

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+from catalogues import create
 from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.clock import SystemClock
@@ -16,7 +17,7 @@ from kafkapy.records.batch import read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.control import EndMarker, build_end_marker
 from kafkapy.records.record import Record
-from kafkapy.storage.base import LogSettings, Origin, Outcome, Write
+from kafkapy.storage.base import LogSettings, Origin, Outcome, Pending, Write
 from kafkapy.storage.memory import open_memory
 
 LOG = LogId("__numbers", 0, bytes(16))
@@ -88,20 +89,34 @@ class Door:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logs, name)
 
-    async def append(self, writes: list[Write]) -> list[Outcome]:
+    def append(self, writes: list[Write]) -> Pending:
         self.writes += writes
+        return Held(self, writes)
+
+    async def let_through(self, writes: list[Write]) -> list[Outcome]:
         await self.open.wait()
         if self.refuse_with is not None:
             error, self.refuse_with = self.refuse_with, None
             return [Outcome(error=error) for _ in writes]
-        outcomes: list[Outcome] = await self._logs.append(writes)
+        outcomes: list[Outcome] = await self._logs.append(writes).wait()
         return outcomes
+
+
+class Held(Pending):
+    """An append that goes through once its door is open."""
+
+    def __init__(self, door: Door, writes: list[Write]) -> None:
+        super().__init__()
+        self.door, self.writes = door, writes
+
+    async def wait(self) -> list[Outcome]:
+        return await self.door.let_through(self.writes)
 
 
 @pytest.fixture
 async def logs():
     async with open_memory(TrioClock()) as store:
-        await store.create(LOG, LogSettings())
+        await create(store, LOG, LogSettings())
         yield Door(store)
 
 
@@ -186,13 +201,13 @@ async def test_a_log_of_many_pieces_is_replayed_whole(make_shard, logs, monkeypa
 
 async def test_records_of_other_kinds_are_passed_over(make_shard, logs):
     batch = build_batch([Record(0, 1, b"other", b"?", []), Record(1, 1, b"n", b"7", []), Record(2, 1, b"n", None, [])])
-    await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)])
+    await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)]).wait()
     assert (await make_shard()).machine.total == 7
 
 
 async def test_records_of_a_transaction_count_from_its_commit_on(make_shard, logs):
     async def append(batch: bytes) -> None:
-        [outcome] = await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)])
+        [outcome] = await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)]).wait()
         assert outcome.error is Error.NONE
 
     for producer_id, number in ((1, b"1"), (2, b"20"), (3, b"300")):
@@ -212,7 +227,7 @@ async def test_records_of_a_transaction_count_from_its_commit_on(make_shard, log
 
 async def test_what_cannot_be_replayed_is_named(logs):
     batch = build_batch([Record(0, 1, b"n", b"not a number", [])])
-    await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)])
+    await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)]).wait()
     with pytest.raises(ValueError) as unreadable:
         await Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock()).run()
     assert unreadable.value.__notes__ == ["while replaying __numbers-0, in the batch at offset 0"]

@@ -7,6 +7,7 @@ deleted group, a group of the newer consumer protocol, and offsets committed in 
 from pathlib import Path
 
 import pytest
+from catalogues import create
 
 from kafkapy.clock import ManualClock
 from kafkapy.coordination.runtime import Kind, Ledger, Shard
@@ -28,11 +29,11 @@ LOG = LogId("__consumer_offsets", 0, bytes(16))
 async def shard(nursery):
     clock = ManualClock(1_795_464_100_000)
     async with open_memory(clock) as logs:
-        await logs.create(LOG, LogSettings())
+        await create(logs, LOG, LogSettings())
         data = DATA.read_bytes()
         for position, header in walk(data):
             batch = data[position : position + header.size_bytes]
-            [outcome] = await logs.append([Write(LOG, batch, [header], origin=Origin.COORDINATOR)])
+            [outcome] = await logs.append([Write(LOG, batch, [header], origin=Origin.COORDINATOR)]).wait()
             assert outcome.error is Error.NONE
         shard = Shard("groups", Kind(lambda: GroupMachine(GroupSettings()), GroupJournal()), Ledger(logs, LOG), clock)
         await nursery.start(shard.run)

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 
 from batches import LOG, append, batch, sent
+from catalogues import create
 from disks import opened
 
 from kafkapy.clock import SystemClock
@@ -23,7 +24,7 @@ BATCH = batch(bytes(10_000))
 async def test_whole_batches_are_enough_where_part_of_one_more_would_be(tmp_path: Path, min_bytes: int) -> None:
     """A consumer that wants as many bytes as it takes must not wait for ever because its last batch is cut off."""
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, LogSettings(index_interval_bytes=100))
+        await create(logs, LOG, LogSettings(index_interval_bytes=100))
         for _ in range(10):
             await append(logs, LOG, BATCH)
         found = await fetch(
@@ -47,7 +48,7 @@ async def test_a_fetch_from_an_older_segment_does_not_wait_for_what_it_cannot_br
 ) -> None:
     """As in Kafka: the read ends with its segment, however much lies behind."""
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, LogSettings(segment_bytes=5 * len(BATCH)))
+        await create(logs, LOG, LogSettings(segment_bytes=5 * len(BATCH)))
         for _ in range(9):
             await append(logs, LOG, BATCH)
         found = await fetch(
@@ -64,7 +65,7 @@ async def test_a_fetch_from_an_older_segment_does_not_wait_for_what_it_cannot_br
 
 async def test_a_segment_whose_rest_is_not_stable_yet_may_bring_more(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, LogSettings(segment_bytes=5 * len(BATCH)))
+        await create(logs, LOG, LogSettings(segment_bytes=5 * len(BATCH)))
         for _ in range(3):
             await append(logs, LOG, BATCH)
         await append(logs, LOG, sent(0, b"undecided", transactional=True))

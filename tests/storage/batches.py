@@ -31,7 +31,7 @@ def marker(producer: int, *, committed: bool, epoch: int = 0, coordinator: int =
 
 
 async def append(logs: Logs, log: LogId, data: bytes, **options: Any) -> Outcome:
-    [outcome] = await logs.append([write(log, data, **options)])
+    [outcome] = await logs.append([write(log, data, **options)]).wait()
     return outcome
 
 

@@ -9,10 +9,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, OTHER, SMALL
+from catalogues import create
 
 from kafkapy.clock import ManualClock
 from kafkapy.storage.base import Logs
-from kafkapy.storage.embedded.store import open_embedded
+from kafkapy.storage.embedded.directory import open_embedded
 from kafkapy.storage.memory import open_memory
 
 
@@ -26,6 +27,6 @@ async def logs(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualCloc
     """An open store with the empty logs LOG and OTHER."""
     opened = open_memory(clock) if request.param == "memory" else open_embedded(tmp_path, clock=clock, node_id=1)
     async with opened as store:
-        await store.create(LOG, SMALL)
-        await store.create(OTHER, SMALL)
+        await create(store, LOG, SMALL)
+        await create(store, OTHER, SMALL)
         yield store

@@ -2,29 +2,36 @@
 
 import errno
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event
 
 from batches import LOG, values
+from catalogues import catalogue_of
 
-from kafkapy.clock import ManualClock
-from kafkapy.storage.base import LogSettings, Read
+from kafkapy.clock import Clock, ManualClock
+from kafkapy.storage.base import Bounds, LogSettings, Read
+from kafkapy.storage.embedded.directory import open_embedded
 from kafkapy.storage.embedded.files import Buffer, Disk
-from kafkapy.storage.embedded.store import EmbeddedLogs, open_embedded
+from kafkapy.storage.embedded.store import EmbeddedLogs
 
 FOLDER = "t-0"
 SYNCED = LogSettings(segment_bytes=2000, index_interval_bytes=200, flush_messages=1)
 
 
-def opened(directory: Path, disk: Disk | None = None, node_id: int = 1) -> AbstractAsyncContextManager[EmbeddedLogs]:
-    return open_embedded(directory, clock=ManualClock(), node_id=node_id, disk=disk)
+@asynccontextmanager
+async def opened(
+    directory: Path, disk: Disk | None = None, node_id: int = 1, clock: Clock | None = None
+) -> AsyncIterator[EmbeddedLogs]:
+    async with open_embedded(directory, clock=clock or ManualClock(), node_id=node_id, disk=disk) as logs:
+        catalogue_of(logs)
+        yield logs
 
 
 async def everything(logs: EmbeddedLogs) -> list[tuple[int, bytes | None]]:
     bounds = logs.bounds(LOG)
-    assert bounds is not None
+    assert isinstance(bounds, Bounds)
     found: list[tuple[int, bytes | None]] = []
     while not found or found[-1][0] + 1 < bounds.high_watermark:
         [piece] = await logs.read([Read(LOG, found[-1][0] + 1 if found else bounds.log_start_offset, 1 << 20)], 1 << 20)

@@ -10,6 +10,7 @@ import trio
 sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, SMALL, append, batch, end, sent
+from catalogues import create
 from disks import FOLDER, opened
 
 from kafkapy.records.batch import assemble, read_header
@@ -18,7 +19,7 @@ from kafkapy.storage.embedded.check import check
 
 async def fill(directory: Path) -> None:
     async with opened(directory) as logs:
-        await logs.create(LOG, SMALL)
+        await create(logs, LOG, SMALL)
         await append(logs, LOG, sent(0, b"a", transactional=True))
         await end(logs, LOG, 7, committed=False)
         for number in range(48):

@@ -7,25 +7,28 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, OTHER, SMALL, append, batch, end, sent, values
+from catalogues import create, delete
 from disks import FOLDER, SYNCED, everything, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel
 from kafkapy.storage.base import Bounds, LogSettings, Read
 from kafkapy.storage.embedded.check import check
+from kafkapy.storage.embedded.directory import DirectoryInUse, DirectoryMismatch
 from kafkapy.storage.embedded.files import allocate
-from kafkapy.storage.embedded.store import DirectoryInUse, DirectoryMismatch
 
 
 async def fill(directory: Path, count: int = 50) -> None:
     async with opened(directory) as logs:
-        await logs.create(LOG, SMALL)
+        await create(logs, LOG, SMALL)
         for number in range(count):
             assert (await append(logs, LOG, sent(number, b"value %d" % number))).error is Error.NONE
 
@@ -90,10 +93,14 @@ async def test_derived_files_are_rebuilt(tmp_path: Path, clean: bool, suffix: st
 
 
 async def test_sealed_segments_are_not_read_again_after_a_crash(tmp_path: Path) -> None:
-    async with opened(tmp_path) as logs:
-        await logs.create(LOG, SYNCED)
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as logs:
+        await create(logs, LOG, SYNCED)
         for number in range(60):
             await append(logs, LOG, sent(number, b"v" * 50))
+        await trio.testing.wait_all_tasks_blocked()
+        clock.advance_ms(1000)
+        await trio.testing.wait_all_tasks_blocked()
         points = (tmp_path / "recovery-point-offset-checkpoint").read_text().split()
         copy = tmp_path.with_name(f"{tmp_path.name}-crashed")
         shutil.copytree(tmp_path, copy)
@@ -110,7 +117,7 @@ async def test_sealed_segments_are_not_read_again_after_a_crash(tmp_path: Path) 
 
 async def test_a_lost_epoch_file_is_learned_from_the_batches(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, SMALL)
+        await create(logs, LOG, SMALL)
         for epoch in (2, 2, 5):
             await append(logs, LOG, batch(b"a"), leader_epoch=epoch)
     (tmp_path / FOLDER / "leader-epoch-checkpoint").unlink()
@@ -123,7 +130,7 @@ async def test_epochs_say_no_more_than_a_power_cut_left_of_the_log(tmp_path: Pat
     """A file that cannot be read, or that tells of batches that are gone."""
     copy = tmp_path.with_name(f"{tmp_path.name}-crashed")
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, SMALL)
+        await create(logs, LOG, SMALL)
         await append(logs, LOG, batch(b"lost"), leader_epoch=4)
         shutil.copytree(tmp_path, copy)
     (copy / FOLDER / f"{0:020}.log").write_bytes(b"")
@@ -138,20 +145,20 @@ async def test_a_lost_topic_id_is_taken_from_the_metadata(tmp_path: Path) -> Non
     await fill(tmp_path, 3)
     (tmp_path / FOLDER / "partition.metadata").write_bytes(b"")
     async with opened(tmp_path) as logs:
-        assert logs.bounds(LOG) is None
-        await logs.create(LOG, SMALL)
+        assert logs.bounds(LOG) is Error.UNKNOWN_TOPIC_OR_PARTITION
+        await create(logs, LOG, SMALL)
         assert logs.bounds(LOG) == Bounds(0, 3, 3, 3)
 
 
 async def test_trimming_and_deleting_survive(tmp_path: Path) -> None:
     await fill(tmp_path)
     async with opened(tmp_path) as logs:
-        await logs.create(OTHER, SMALL)
+        await create(logs, OTHER, SMALL)
         await logs.trim(LOG, 30)
-        await logs.delete(OTHER)
+        await delete(logs, OTHER)
     async with opened(tmp_path) as logs:
         assert logs.bounds(LOG) == Bounds(30, 50, 50, 50)
-        assert logs.logs() == [LOG]
+        assert logs.bounds(OTHER) is Error.UNKNOWN_TOPIC_OR_PARTITION
 
 
 async def test_a_directory_has_one_owner(tmp_path: Path) -> None:
@@ -166,10 +173,10 @@ async def test_a_directory_has_one_owner(tmp_path: Path) -> None:
 
 async def test_segments_roll_by_size_and_by_age(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, LogSettings(segment_bytes=1000))
+        await create(logs, LOG, LogSettings(segment_bytes=1000))
         for _ in range(3):
             await append(logs, LOG, batch(b"v" * 600))
-        await logs.create(OTHER, LogSettings(segment_ms=1000))
+        await create(logs, OTHER, LogSettings(segment_ms=1000))
         for at in (1000, 1900, 2100):
             await append(logs, OTHER, batch(b"v", at=at))
         names = [sorted(path.name[:20] for path in (tmp_path / f).glob("*.log")) for f in (FOLDER, "u-3")]
@@ -187,7 +194,7 @@ async def test_what_is_allocated_ahead_is_given_back(tmp_path: Path) -> None:
     record = os.urandom(100_000)
     first, second = (tmp_path / FOLDER / f"{offset:020}.log" for offset in (0, 30))
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, LogSettings(segment_bytes=3_010_000))
+        await create(logs, LOG, LogSettings(segment_bytes=3_010_000))
         for _ in range(29):
             await append(logs, LOG, batch(record))
         assert has_unused_blocks(first)
@@ -215,7 +222,7 @@ async def test_what_is_allocated_ahead_is_given_back(tmp_path: Path) -> None:
 async def test_a_topic_may_have_its_segments_allocated_at_once(tmp_path: Path) -> None:
     path = tmp_path / FOLDER / f"{0:020}.log"
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, LogSettings(segment_bytes=5_000_000, preallocate=True))
+        await create(logs, LOG, LogSettings(segment_bytes=5_000_000, preallocate=True))
         await append(logs, LOG, batch(b"v"))
         assert path.stat().st_blocks * 512 >= 5_000_000
         assert path.stat().st_size == len(batch(b"v"))
@@ -225,9 +232,9 @@ async def test_a_topic_may_have_its_segments_allocated_at_once(tmp_path: Path) -
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux allocates without moving the end of a file")
 async def test_a_segment_that_cannot_be_allocated_is_not_begun(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, LogSettings(segment_bytes=1 << 46, preallocate=True))
+        await create(logs, LOG, LogSettings(segment_bytes=1 << 46, preallocate=True))
         assert (await append(logs, LOG, batch(b"v"))).error is Error.KAFKA_STORAGE_ERROR
-        await logs.configure(LOG, LogSettings())
+        await create(logs, LOG, LogSettings())
         assert (await append(logs, LOG, batch(b"v"))).base_offset == 0
 
 
@@ -237,7 +244,7 @@ async def test_a_full_read_ends_with_a_whole_batch(tmp_path: Path, interval: int
     """Unless the index is too sparse to tell where that is without losing much of what fits."""
     data = batch(bytes(60_000))
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, LogSettings(index_interval_bytes=interval))
+        await create(logs, LOG, LogSettings(index_interval_bytes=interval))
         for _ in range(20):
             await append(logs, LOG, data)
         for offset in range(20):
@@ -259,7 +266,7 @@ async def test_leftovers_of_deleted_logs_go_at_the_next_start(tmp_path: Path) ->
     leftover = tmp_path / f"old-0.{'a' * 32}-delete"
     shutil.copytree(tmp_path / FOLDER, leftover)
     async with opened(tmp_path) as logs:
-        assert logs.logs() == [LOG]
+        assert logs.bounds(LOG) == Bounds(0, 3, 3, 3)
         with trio.fail_after(5):
             while leftover.exists():
                 await trio.lowlevel.checkpoint()
@@ -269,12 +276,12 @@ async def test_a_namesake_does_not_inherit_the_start_of_a_deleted_log(tmp_path: 
     again = LOG._replace(topic_id=b"9" * 16)
     copy = tmp_path.with_name(f"{tmp_path.name}-crashed")
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, SYNCED)
+        await create(logs, LOG, SYNCED)
         for _ in range(40):
             await append(logs, LOG, batch(b"v" * 100))
         await logs.trim(LOG, 20)
-        await logs.delete(LOG)
-        await logs.create(again, SYNCED)
+        await delete(logs, LOG)
+        await create(logs, again, SYNCED)
         for _ in range(30):
             await append(logs, again, batch(b"new"))
         shutil.copytree(tmp_path, copy)
@@ -308,7 +315,7 @@ async def test_damage_in_a_trusted_segment_is_told_to_its_readers_alone(tmp_path
 
 async def test_aborted_transactions_outlive_a_crash_that_took_their_index(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, SMALL)
+        await create(logs, LOG, SMALL)
         await append(logs, LOG, sent(0, b"a", transactional=True))
         await end(logs, LOG, 7, committed=False)
     crash(tmp_path)
@@ -323,7 +330,7 @@ async def test_aborted_transactions_outlive_a_crash_that_took_their_index(tmp_pa
 
 async def test_a_transaction_that_was_cut_off_leaves_no_trace(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
-        await logs.create(LOG, SMALL)
+        await create(logs, LOG, SMALL)
         await append(logs, LOG, batch(b"plain"))
         size = (tmp_path / FOLDER / f"{0:020}.log").stat().st_size
         await append(logs, LOG, sent(0, b"a", transactional=True))
@@ -359,7 +366,7 @@ async def test_any_history_reads_back(
     sequence, last = 0, b""
     manager = opened(directory)
     logs = await manager.__aenter__()
-    await logs.create(LOG, SMALL)
+    await create(logs, LOG, SMALL)
     for step, first, second in steps:
         if step == "append":
             contents = [b"%d" % (len(model) + i) + b"." * second for i in range(first)]
@@ -378,15 +385,15 @@ async def test_any_history_reads_back(
                         file.write(b"\x01" * second)
             manager = opened(directory)
             logs = await manager.__aenter__()
-            await logs.create(LOG, SMALL)
+            await create(logs, LOG, SMALL)
         assert await everything(logs) == list(enumerate(model))
     await manager.__aexit__(None, None, None)
     assert list(check(directory)) == []
 
 
-async def test_the_place_is_named_as_the_system_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_log_dir_is_named_as_the_system_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with opened(Path("data")) as logs:
-        place = logs.place()
-    assert place.directory == str(tmp_path / "data")
-    assert 0 < place.usable_bytes <= place.total_bytes
+        log_dir = logs.log_dir()
+    assert log_dir.path == str(tmp_path / "data")
+    assert 0 < log_dir.usable_bytes <= log_dir.total_bytes

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kafkapy.clock import ManualClock
-from kafkapy.storage.embedded.store import DirectoryMismatch, open_embedded
+from kafkapy.storage.embedded.directory import DirectoryMismatch, open_embedded
 
 
 @pytest.mark.parametrize(("offset", "refused"), [(0, False), (43, True), (10_000_000, True)])

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, OTHER, SMALL, append, batch, end, sent, values, write
+from catalogues import create, delete
 
 from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
@@ -39,7 +40,7 @@ async def test_batches_get_dense_offsets_and_come_back_as_they_went_in(logs: Log
 async def test_a_read_begins_with_the_batch_that_holds_the_offset(
     logs: Logs, settings: LogSettings, sizes: tuple[int, ...]
 ) -> None:
-    await logs.configure(LOG, settings)
+    await create(logs, LOG, settings)
     for number in range(60):
         await append(logs, LOG, batch(b"%d" % number, b"x" * sizes[number % len(sizes)], b"y"))
     for offset in range(180):
@@ -61,7 +62,7 @@ async def test_an_unknown_log_is_said_to_be_unknown(logs: Logs) -> None:
     missing = LogId("missing", 0, b"3" * 16)
     assert (await append(logs, missing, batch(b"a"))).error is Error.UNKNOWN_TOPIC_OR_PARTITION
     assert (await read(logs, 0, log=missing)).error is Error.UNKNOWN_TOPIC_OR_PARTITION
-    assert logs.bounds(missing) is None
+    assert logs.bounds(missing) is Error.UNKNOWN_TOPIC_OR_PARTITION
 
 
 async def test_only_the_first_find_may_exceed_the_limits(logs: Logs) -> None:
@@ -76,7 +77,9 @@ async def test_only_the_first_find_may_exceed_the_limits(logs: Logs) -> None:
 
 async def test_one_refusal_does_not_stop_the_others(logs: Logs) -> None:
     missing = LogId("missing", 0, b"3" * 16)
-    outcomes = await logs.append([write(LOG, batch(b"a")), write(missing, batch(b"b")), write(OTHER, batch(b"c"))])
+    outcomes = await logs.append(
+        [write(LOG, batch(b"a")), write(missing, batch(b"b")), write(OTHER, batch(b"c"))]
+    ).wait()
     assert [outcome.error for outcome in outcomes] == [Error.NONE, Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NONE]
 
 
@@ -224,38 +227,39 @@ async def test_the_size_is_that_of_the_batches(logs: Logs) -> None:
 
 async def test_a_log_made_again_is_a_new_log(logs: Logs) -> None:
     await append(logs, LOG, sent(0, b"a"))
-    await logs.delete(LOG)
-    assert logs.bounds(LOG) is None
+    await delete(logs, LOG)
+    assert logs.bounds(LOG) is Error.UNKNOWN_TOPIC_OR_PARTITION
     again = LOG._replace(topic_id=b"9" * 16)
-    await logs.create(again, SMALL)
+    await create(logs, again, SMALL)
     assert logs.bounds(again) == Bounds(0, 0, 0, 0)
     assert (await append(logs, again, sent(5, b"b"))).error is Error.NONE
-    assert set(logs.logs()) == {again, OTHER}
+    assert logs.bounds(LOG) is Error.UNKNOWN_TOPIC_OR_PARTITION
+    assert logs.bounds(OTHER) == Bounds(0, 0, 0, 0)
 
 
 async def test_creating_what_exists_changes_nothing(logs: Logs) -> None:
     await append(logs, LOG, batch(b"a"))
-    await logs.create(LOG, SMALL)
+    await create(logs, LOG, SMALL)
     assert logs.bounds(LOG) == Bounds(0, 1, 1, 1)
 
 
 async def test_a_watch_wakes_for_its_logs_only(logs: Logs) -> None:
-    woken: list[str] = []
-    watch = logs.watch([LOG], lambda: woken.append("one"))
-    both = logs.watch([LOG, OTHER], lambda: woken.append("both"))
+    woken: list[tuple[str, LogId]] = []
+    watch = logs.watch([LOG], lambda log: woken.append(("one", log)))
+    both = logs.watch([LOG, OTHER], lambda log: woken.append(("both", log)))
     await append(logs, OTHER, batch(b"a"))
-    assert woken == ["both"]
+    assert woken == [("both", OTHER)]
     both.close()
     await append(logs, LOG, batch(b"b"))
     await append(logs, LOG, batch(b"c"))
-    assert woken == ["both", "one", "one"]
+    assert woken == [("both", OTHER), ("one", LOG), ("one", LOG)]
     watch.close()
     await append(logs, LOG, batch(b"d"))
     assert len(woken) == 3
 
 
 async def test_deleting_wakes_those_who_wait(logs: Logs) -> None:
-    woken: list[str] = []
-    logs.watch([LOG], lambda: woken.append("gone"))
-    await logs.delete(LOG)
-    assert woken == ["gone"]
+    woken: list[LogId] = []
+    logs.watch([LOG], woken.append)
+    await delete(logs, LOG)
+    assert woken == [LOG]

@@ -17,8 +17,8 @@ PartitionResult = DescribeLogDirsResponse.DescribeLogDirsPartition
 async def handle(request: DescribeLogDirsRequest, ctx: Context) -> DescribeLogDirsResponse:
     ctx.require(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME)
     logs = ctx.rooms.logs
-    place = logs.place()
-    result = Result(log_dir=place.directory, total_bytes=place.total_bytes, usable_bytes=place.usable_bytes)
+    log_dir = logs.log_dir()
+    result = Result(log_dir=log_dir.path, total_bytes=log_dir.total_bytes, usable_bytes=log_dir.usable_bytes)
     for name, partitions in _asked(request, ctx).items():
         sizes = [(partition.log.partition, logs.size_bytes(partition.log)) for partition in partitions]
         results = [PartitionResult(partition_index=index, partition_size=size) for index, size in sizes]

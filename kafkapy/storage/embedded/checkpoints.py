@@ -1,10 +1,13 @@
 """The small text files of a data directory, in Kafka's formats."""
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from kafkapy.model import TopicPartition, format_uuid, parse_uuid
+from kafkapy.records.batch import checksum
+from kafkapy.storage.base import Checkpoint
 from kafkapy.storage.embedded.files import Disk
 
 RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
@@ -14,7 +17,11 @@ META_PROPERTIES: Final = "meta.properties"
 PARTITION_METADATA: Final = "partition.metadata"
 LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
 CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
+COORDINATOR: Final = "coordinator-checkpoint"
 LOCK: Final = ".lock"
+
+_COORDINATOR_HEAD: Final = struct.Struct(">hIq")
+_COORDINATOR_VERSION: Final = 0
 
 
 def read_offsets(disk: Disk, path: Path) -> dict[TopicPartition, int]:
@@ -71,6 +78,26 @@ def read_topic_id(disk: Disk, folder: Path) -> bytes | None:
 def write_topic_id(disk: Disk, folder: Path, topic_id: bytes) -> None:
     """Write the topic id into a partition's folder."""
     disk.write_file(folder / PARTITION_METADATA, f"version: 0\ntopic_id: {format_uuid(topic_id)}".encode())
+
+
+def read_coordinator(disk: Disk, folder: Path) -> Checkpoint | None:
+    """What a coordinator made of a log's beginning: version 2 bytes, CRC-32C 4 (of what follows), offset 8, then its
+    own. None when it is missing or damaged.
+    """
+    content = disk.read_file(folder / COORDINATOR) or b""
+    if len(content) < _COORDINATOR_HEAD.size:
+        return None
+    version, crc, offset = _COORDINATOR_HEAD.unpack_from(content)
+    if version != _COORDINATOR_VERSION or checksum(memoryview(content)[6:]) != crc:
+        return None
+    return Checkpoint(offset, content[_COORDINATOR_HEAD.size :])
+
+
+def write_coordinator(disk: Disk, folder: Path, checkpoint: Checkpoint) -> None:
+    """Write what a coordinator made of a log's beginning."""
+    content = bytearray(_COORDINATOR_HEAD.pack(_COORDINATOR_VERSION, 0, checkpoint.offset)) + checkpoint.data
+    _COORDINATOR_HEAD.pack_into(content, 0, _COORDINATOR_VERSION, checksum(memoryview(content)[6:]), checkpoint.offset)
+    disk.write_file(folder / COORDINATOR, bytes(content))
 
 
 def parse_folder_name(name: str) -> TopicPartition | None:

@@ -231,7 +231,7 @@ class Disk:
         return system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize
 
     def rename(self, source: Path, target: Path) -> None:
-        self.forget(str(source))
+        """Give a folder, of which no file is open, another name."""
         os.rename(source, target)
 
     def remove(self, path: str) -> None:
@@ -246,10 +246,9 @@ class Disk:
 
     # -- descriptors
 
-    def forget(self, prefix: str) -> None:
-        """Close what is open at or below this path, as soon as what is being sent from it is sent."""
-        for path in [path for path in self._open if path == prefix or path.startswith(prefix + os.sep)]:
-            del self._open[path]
+    def forget(self, path: str) -> None:
+        """Close this file if it is open, as soon as what is being sent from it is sent."""
+        self._open.pop(path, None)
 
     def close(self) -> None:
         """Close everything."""

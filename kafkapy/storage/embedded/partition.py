@@ -11,6 +11,7 @@ Invariants
     does one that could not be cut back: invariant 2 no longer holds there.
 """
 
+import random
 from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
@@ -74,11 +75,13 @@ class Partition:
         self.high_watermark = start_offset
         self.recovery_point = start_offset
         self.unflushed_count = 0
-        self.unflushed_since_ms = 0
+        self.unflushed_since = 0.0
         self.sealed_unsynced: list[Segment] = []
         self.sync_is_due = False
+        self.sealed_was_synced = False
         self.failed = False
         self._bases: list[int] = []
+        self._roll_jitter_ms = 0
         self._last_batch: tuple[int, Segment, int, int] | None = None  # its offset and its place
 
     @property
@@ -104,11 +107,13 @@ class Partition:
         try:
             if not self.epochs or leader_epoch > self.epochs[-1][0]:
                 self._begin_epoch(leader_epoch, offset)
+            # As in Kafka a write joins one segment as a whole: what is saved at its beginning is true there.
+            latest = max([header.max_timestamp for header in write.headers])
+            segment = segments[-1] if segments else None
+            if segment is None or self._is_full(segment, len(data), end_offset - 1, latest):
+                segment = self.roll(offset)
             for _, length, _, _, _, _, last_offset_delta, _, max_timestamp, _, _, _, _ in write.headers:
                 size, last_offset = LOG_OVERHEAD + length, offset + last_offset_delta
-                segment = segments[-1] if segments else None
-                if segment is None or self._is_full(segment, size, last_offset, max_timestamp):
-                    segment = self.roll(offset)
                 self._last_batch = offset, segment, segment.size, size
                 batch: list[Buffer] = [
                     stamp(offset, length, leader_epoch),
@@ -154,11 +159,7 @@ class Partition:
             return True
         # A segment ages by its records' times, as in Kafka; one that begins with a record without a time does not age.
         first = segment.first_timestamp
-        if (
-            first is not None
-            and first >= 0
-            and max_timestamp - first > settings.segment_ms - settings.segment_jitter_ms
-        ):
+        if first is not None and first >= 0 and max_timestamp - first > settings.segment_ms - self._roll_jitter_ms:
             return True
         limit = settings.segment_index_bytes
         return segment.offset_index.size_bytes >= limit or segment.time_index.size_bytes >= limit
@@ -172,6 +173,7 @@ class Partition:
             self.sync_is_due = True
         segment = Segment(self._disk, self.folder, offset)
         self.add_segment(segment)
+        self._roll_jitter_ms = _drawn(min(self.settings.segment_jitter_ms, self.settings.segment_ms))
         if self.settings.preallocate:
             self._disk.allocate(segment.path, self.settings.segment_bytes)
         return segment
@@ -196,7 +198,7 @@ class Partition:
         path = self.folder / f"{offset_name(self._bases[index])}.txnindex"
         self._disk.write_file(path, encode_rows(self.aborted_in(index)))
 
-    def begin_sync(self) -> tuple[int, list[str]]:
+    def begin_sync(self, now: float) -> tuple[int, list[str]]:
         """The end offset now, and the files that must be synced before everything below it is on the medium.
 
         What is sealed from here on is the next sync's. A sync that fails is not tried again, so nothing is kept for it.
@@ -204,7 +206,9 @@ class Partition:
         paths = [path for segment in self.sealed_unsynced for path in segment.paths()]
         if paths:
             paths.append(str(self.folder / LEADER_EPOCHS))
+            self.sealed_was_synced = True
         self.sealed_unsynced = []
+        self.unflushed_since = now  # for whatever comes from here on
         if self.segments and self.active.size:
             log, _, _, transactions = self.active.paths()
             paths.append(log)
@@ -224,6 +228,11 @@ class Partition:
             del self._bases[0]
             self.segments.pop(0).remove()
         self.aborted = [row for row in self.aborted if row.last_offset >= self.start_offset]
+
+    def close(self) -> None:
+        """Let go of its files."""
+        for segment in self.segments:
+            self._disk.forget(segment.path)
 
     # -- reading
 
@@ -317,3 +326,8 @@ class Partition:
             return None
         end = self.epochs[row + 1][1] if row + 1 < len(self.epochs) else self.head.end_offset
         return EpochEnd(self.epochs[row][0], end)
+
+
+def _drawn(jitter_ms: int) -> int:
+    """Each segment draws its own part of segment.jitter.ms, so that not all logs roll at once."""
+    return random.randrange(jitter_ms) if jitter_ms else 0

@@ -1,35 +1,35 @@
 """The embedded store: partition logs in a directory, in Kafka's own layout.
 
-Opened by `open_embedded`, which locks the directory, loads every partition, and at the end leaves what a quick start
-needs. Appends and cached reads run on the event loop; syncs and cold reads go to worker threads, one sync for all who
-wait. What the bytes look like stands in docs/storage_format.md.
+Opened by `directory.open_embedded`. Appends and cached reads run on the event loop; syncs and cold reads go to worker
+threads. What the bytes look like stands in docs/storage_format.md.
+
+Invariants
+ 1. A log has its folder, unless the disk refused: then it is tried again whenever somebody asks for it.
+ 2. A folder whose log is not known and not gone is set aside, never removed.
+ 3. No log is made while the checkpoints on disk still tell of a namesake's: it would inherit what they say.
 """
 
-import fcntl
 import logging
-import os
-import random
-import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from kafkapy.clock import Clock
-from kafkapy.config.properties import parse_properties
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import LogId, TopicPartition, format_uuid
+from kafkapy.model import LogId, TopicPartition
 from kafkapy.records.batch import CorruptBatch
 from kafkapy.storage.base import (
     Bounds,
+    Catalogue,
+    Checkpoint,
     EpochEnd,
     FoundTime,
+    LogDir,
     LogSettings,
     Outcome,
-    Place,
+    Pending,
     Read,
     Slice,
     Watch,
@@ -38,105 +38,174 @@ from kafkapy.storage.base import (
 from kafkapy.storage.embedded import checkpoints, recovery
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.partition import Partition
+from kafkapy.storage.embedded.removal import DELETED_SUFFIX, STRAY_SUFFIX, Removal, set_aside_name
+from kafkapy.storage.embedded.syncing import Syncer
 from kafkapy.storage.sequencing import Accepted, Repeated
+from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.watching import Watchers
 
 _log = logging.getLogger(__name__)
 
-_NEVER_MS: Final = (1 << 63) - 1
-_FLUSH_TICK_SECONDS: Final = 0.1
-_DELETED_SUFFIX: Final = "-delete"
-_MAX_FILE_NAME: Final = 255
 _UNKNOWN_TOPIC_ID: Final = bytes(16)
 
+_CHECKPOINT_AFTER_SECONDS: Final = 1.0
+"""So soon after a change the checkpoints are written; all changes until then share one write."""
 
-class DirectoryInUse(Exception):
-    """Another process has the data directory open."""
-
-
-class DirectoryMismatch(Exception):
-    """The directory belongs to another cluster or node."""
+_LOGS_A_STEP: Final = 50
+"""So many logs are made or deleted before the others get their turn: some milliseconds' work."""
 
 
 class EmbeddedLogs:
     """The seam's `Logs` over a directory."""
 
-    def __init__(self, directory: Path, disk: Disk, clock: Clock, cluster_id: str, nursery: trio.Nursery) -> None:
+    _catalogue: Catalogue
+
+    def __init__(self, directory: Path, disk: Disk, clock: Clock, node_id: int, cluster_id: str) -> None:
         self.directory = directory
         self.cluster_id = cluster_id
+        self.leases = SoleLeases(node_id)
         self._disk = disk
         self._clock = clock
-        self._nursery = nursery
         self._partitions: dict[LogId, Partition] = {}
         self._nameless: dict[TopicPartition, Partition] = {}
         self._watchers = Watchers()
-        self._sync_requests: list[tuple[Partition, trio.Event]] = []
-        self._sync_running = False
-        self._flushes_by_time = False
+        self._syncer = Syncer(disk, clock, self._publish)
+        self._removal = Removal(disk, clock)
+        self._checkpointed: set[TopicPartition] = set()  # whom the checkpoints on disk tell of
+        self._checkpoints_are_due = trio.Event()
+
+    async def run(self) -> None:
+        """Do what is to be done in the background, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._syncer.run)
+            nursery.start_soon(self._removal.run)
+            nursery.start_soon(self._keep_checkpoints)
 
     # -- what exists
 
-    async def create(self, log: LogId, settings: LogSettings) -> None:
-        settings = _with_jitter(settings)
-        if log in self._partitions:
-            await self.configure(log, settings)
-            return
-        found = self._nameless.pop(TopicPartition(log.topic, log.partition), None)
-        if found is not None:
-            # A power cut took the file that names the topic id. The cluster's metadata says whose log this is.
-            found.log = log
-            self._partitions[log] = found
-            checkpoints.write_topic_id(self._disk, found.folder, log.topic_id)
-            await self.configure(log, settings)
-            return
-        folder = self.directory / str(log)
-        if folder.exists():  # only then can there be an older one; the search looks at every log
-            for other in [other for other in self._partitions if other[:2] == log[:2]]:
-                await self.delete(other)  # an older topic of the same name
-        self._disk.make_folder(folder)
-        checkpoints.write_topic_id(self._disk, folder, log.topic_id)
-        self._partitions[log] = Partition(self._disk, folder, log, settings, 0)
-        self._watch_flush_time(settings)
+    def adopt(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
 
-    async def configure(self, log: LogId, settings: LogSettings) -> None:
-        self._partitions[log].settings = settings
-        self._watch_flush_time(settings)
+    async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
+        named = dict.fromkeys(self._catalogue.logs() if logs is None else logs)
+        unknown: list[LogId] = []
+        if logs is None:
+            unknown = [log for log in self._partitions if log not in named]
+        gone = [log for log in [*named, *unknown] if self._catalogue.is_gone(log)]
+        await self._in_steps(gone, self._delete)
+        self.leases.lose(gone)
+        await self._in_steps([log for log in unknown if log in self._partitions], self._set_aside)
+        there = [log for log in named if self._catalogue.settings(log) is not None]
+        await self._in_steps(there, self._follow)
+        if logs is None:
+            for partition in self._nameless.values():
+                self._set_folder_aside(partition.folder, STRAY_SUFFIX)
+            self._nameless.clear()
+        self.leases.gain(there)
 
-    async def delete(self, log: LogId) -> None:
-        partition = self._partitions.pop(log, None)
-        if partition is None:
-            return
-        doomed = self.directory / _doomed_name(partition.folder.name)
-        self._disk.rename(partition.folder, doomed)
-        # A namesake must not inherit what the checkpoints say of this log.
-        if partition.start_offset:
-            self._write_log_starts()
-        if partition.recovery_point:
-            self._write_recovery_points()
-        delay_seconds = partition.settings.file_delete_delay_ms / 1000
-        self._nursery.start_soon(self._remove_later, doomed, delay_seconds)
-        self._watchers.notify(log)
+    async def _in_steps(self, logs: Sequence[LogId], act: Callable[[LogId], None]) -> None:
+        for number, log in enumerate(logs, 1):
+            act(log)
+            if number % _LOGS_A_STEP == 0:
+                await trio.lowlevel.checkpoint()
 
-    async def _remove_later(self, folder: Path, delay_seconds: float) -> None:
-        await self._clock.sleep(delay_seconds)
-        await trio.to_thread.run_sync(self._disk.remove_folder, folder)
+    def _follow(self, log: LogId) -> None:
+        """See that the log is there, and that its settings act."""
+        partition = self._find(log)
+        if isinstance(partition, Partition) and partition.unflushed_count:
+            self._syncer.note_unsynced(partition)
 
-    def logs(self) -> Sequence[LogId]:
-        return [*self._partitions, *(partition.log for partition in self._nameless.values())]
-
-    def bounds(self, log: LogId) -> Bounds | None:
+    def _find(self, log: LogId) -> Partition | Error:
+        """The log with its present settings; made now if it should be there and is not."""
         partition = self._partitions.get(log)
-        return partition.bounds() if partition else None
+        settings = self._catalogue.settings(log)
+        if partition is not None:
+            if settings is not None:
+                partition.settings = settings
+            return partition
+        if settings is None:
+            return Error.UNKNOWN_TOPIC_OR_PARTITION
+        try:
+            return self._make(log, settings)
+        except OSError as failure:
+            _log.error("%s: its log could not be made: %s", log, failure)
+            return Error.KAFKA_STORAGE_ERROR
+
+    def _make(self, log: LogId, settings: LogSettings) -> Partition:
+        key = TopicPartition(log.topic, log.partition)
+        partition = self._nameless.pop(key, None)
+        if partition is not None:
+            # A power cut took the file that names the topic id. The cluster's metadata says whose log this is.
+            partition.log, partition.settings = log, settings
+        else:
+            folder = self.directory / str(log)
+            if folder.exists():
+                self._clear(folder, log)
+            if key in self._checkpointed:
+                self._write_checkpoints()
+            self._disk.make_folder(folder)
+            partition = Partition(self._disk, folder, log, settings, 0)
+        checkpoints.write_topic_id(self._disk, partition.folder, log.topic_id)
+        self._partitions[log] = partition
+        return partition
+
+    def _clear(self, folder: Path, log: LogId) -> None:
+        """Have a namesake's folder out of the way: of a topic that is gone, or that nobody knows. Raises OSError."""
+        topic_id = checkpoints.read_topic_id(self._disk, folder)
+        if topic_id in (None, log.topic_id):
+            return  # the beginning of this very log, which could not be made before
+        namesake = log._replace(topic_id=topic_id)
+        partition = self._partitions.get(namesake)
+        if partition is not None:
+            self._forget(partition)
+        self._set_folder_aside(folder, DELETED_SUFFIX if self._catalogue.is_gone(namesake) else STRAY_SUFFIX)
+
+    def _delete(self, log: LogId) -> None:
+        partition = self._partitions.get(log)
+        if partition is not None:
+            self._forget(partition)
+            self._try_to_set_aside(partition.folder, DELETED_SUFFIX, partition.settings.file_delete_delay_ms)
+
+    def _set_aside(self, log: LogId) -> None:
+        partition = self._partitions[log]
+        _log.warning("%s: no topic has this log, it is set aside", log)
+        self._forget(partition)
+        self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
+
+    def _forget(self, partition: Partition) -> None:
+        """The log is no more, whatever becomes of its files."""
+        del self._partitions[partition.log]
+        self._syncer.forget(partition)
+        partition.close()
+        self._checkpoints_are_due.set()
+        self._watchers.notify(partition.log)
+
+    def _try_to_set_aside(self, folder: Path, suffix: str, delay_ms: int = 0) -> None:
+        try:
+            self._set_folder_aside(folder, suffix, delay_ms)
+        except OSError as failure:
+            # The next start, or the next topic of this name, tries again; meanwhile nobody looks there.
+            _log.error("%s could not be set aside: %s", folder, failure)
+
+    def _set_folder_aside(self, folder: Path, suffix: str, delay_ms: int = 0) -> None:
+        target = self.directory / set_aside_name(folder.name, suffix)
+        self._disk.rename(folder, target)
+        if suffix == DELETED_SUFFIX:
+            self._removal.add(target, delay_ms)
+
+    def bounds(self, log: LogId) -> Bounds | Error:
+        partition = self._partitions.get(log) or self._find(log)
+        return partition.bounds() if isinstance(partition, Partition) else partition
 
     # -- appending
 
-    async def append(self, writes: Sequence[Write]) -> list[Outcome]:
+    def append(self, writes: Sequence[Write]) -> Pending:
         outcomes = []
-        unsynced: set[Partition] = set()
+        unsynced: dict[Partition, None] = {}
         for write in writes:
-            partition = self._partitions.get(write.log)
-            if partition is None:
-                outcomes.append(Outcome(error=Error.UNKNOWN_TOPIC_OR_PARTITION))
+            partition = self._find(write.log)
+            if not isinstance(partition, Partition):
+                outcomes.append(Outcome(error=partition))
                 continue
             outcome = self._append(partition, write)
             outcomes.append(outcome)
@@ -144,22 +213,32 @@ class EmbeddedLogs:
             # A repeat, too, is answered only when the first of its kind could be.
             if end_offset > partition.high_watermark:
                 if partition.unflushed_count >= partition.settings.flush_messages:
-                    unsynced.add(partition)
+                    unsynced[partition] = None
                 else:
                     self._publish(partition, end_offset)
             if partition.sync_is_due:
                 partition.sync_is_due = False
-                self._nursery.start_soon(self._sync, partition)
-        if unsynced:
-            for partition in unsynced:
-                await self._sync(partition)
-            outcomes = [
-                Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log could not be synced")
-                if not outcome.error and self._has_failed(write.log)
-                else outcome
-                for write, outcome in zip(writes, outcomes, strict=True)
-            ]
-        return outcomes
+                self._syncer.sync(partition)
+        if not unsynced:
+            return Pending(outcomes)
+        pending, left = Pending(), len(unsynced)
+
+        def synced() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                pending.resolve(
+                    [
+                        Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log could not be synced")
+                        if not outcome.error and self._has_failed(write.log)
+                        else outcome
+                        for write, outcome in zip(writes, outcomes, strict=True)
+                    ]
+                )
+
+        for partition in unsynced:
+            self._syncer.sync(partition, synced)
+        return pending
 
     def _append(self, partition: Partition, write: Write) -> Outcome:
         if partition.failed:
@@ -169,14 +248,16 @@ class EmbeddedLogs:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
         verdict = head.judge(write.headers, write.data, write.origin)
         if isinstance(verdict, Accepted):
-            if not partition.unflushed_count:
-                partition.unflushed_since_ms = self._clock.now_ms()
+            first_unflushed = not partition.unflushed_count
             try:
                 partition.append(write, verdict)
             except OSError as failure:
                 _log.error("%s: an append failed: %s", partition.log, failure)
                 problem = f"the disk failed: {failure.strerror or failure}"
                 return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=problem)
+            if first_unflushed:
+                partition.unflushed_since = self._clock.monotonic()
+                self._syncer.note_unsynced(partition)
             base_offset, end_offset, _, _ = verdict
             return Outcome(base_offset, end_offset, partition.start_offset)
         if isinstance(verdict, Repeated):
@@ -194,61 +275,13 @@ class EmbeddedLogs:
         if end_offset > partition.high_watermark:
             partition.high_watermark = end_offset
             self._watchers.notify(partition.log)
+        if partition.sealed_was_synced:
+            partition.sealed_was_synced = False
+            self._checkpoints_are_due.set()  # so that a crash does not have the sealed segments read again
 
     def _has_failed(self, log: LogId) -> bool:
         partition = self._partitions.get(log)
         return partition is not None and partition.failed
-
-    # -- syncing: one thread, one round for all who came before it began
-
-    async def _sync(self, partition: Partition) -> None:
-        done = trio.Event()
-        self._sync_requests.append((partition, done))
-        if self._sync_running:
-            await done.wait()
-            return
-        self._sync_running = True
-        try:
-            with trio.CancelScope(shield=True):
-                while self._sync_requests:
-                    await self._sync_round()
-        finally:
-            self._sync_running = False
-
-    async def _sync_round(self) -> None:
-        requests, self._sync_requests = self._sync_requests, []
-        sealed = any(partition.sealed_unsynced for partition, _ in requests)
-        ends, paths = _begin_sync({partition for partition, _ in requests})
-        failed = await trio.to_thread.run_sync(_sync_all, self._disk, paths)
-        self._end_sync(ends, failed)
-        if sealed:
-            self._write_recovery_points()  # so that a crash does not have the sealed segments read again
-        for _, done in requests:
-            done.set()
-
-    def _end_sync(self, ends: dict[Partition, int], failed: dict[Partition, str]) -> None:
-        for partition, end_offset in ends.items():
-            if partition in failed:
-                _log.critical("%s: a sync failed, the log takes no more writes: %s", partition.log, failed[partition])
-                partition.failed = True
-            else:
-                partition.synced(end_offset)
-                self._publish(partition, end_offset)
-
-    def _watch_flush_time(self, settings: LogSettings) -> None:
-        if settings.flush_ms < _NEVER_MS and not self._flushes_by_time:
-            self._flushes_by_time = True
-            self._nursery.start_soon(self._flush_by_time)
-
-    async def _flush_by_time(self) -> None:
-        """Sync what has waited for longer than its topic allows (flush.ms)."""
-        while True:
-            await self._clock.sleep(_FLUSH_TICK_SECONDS)
-            now_ms = self._clock.now_ms()
-            for partition in list(self._partitions.values()):
-                waited_ms = now_ms - partition.unflushed_since_ms
-                if partition.unflushed_count and waited_ms >= partition.settings.flush_ms and not partition.failed:
-                    await self._sync(partition)
 
     # -- reading
 
@@ -256,9 +289,9 @@ class EmbeddedLogs:
         slices = []
         left, found = max_bytes, False
         for read in reads:
-            partition = self._partitions.get(read.log)
-            if partition is None:
-                slices.append(Slice(error=Error.UNKNOWN_TOPIC_OR_PARTITION))
+            partition = self._partitions.get(read.log) or self._find(read.log)
+            if not isinstance(partition, Partition):
+                slices.append(Slice(error=partition))
                 continue
             try:
                 piece = await partition.read(read, left, whole_first=not found)
@@ -275,37 +308,55 @@ class EmbeddedLogs:
         return slices
 
     async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
-        return self._partitions[log].find_time(timestamp)
+        return self._there(log).find_time(timestamp)
 
     async def find_max_time(self, log: LogId) -> FoundTime | None:
-        return self._partitions[log].find_max_time()
+        return self._there(log).find_max_time()
 
     async def epoch_end(self, log: LogId, leader_epoch: int) -> EpochEnd | None:
-        return self._partitions[log].epoch_end(leader_epoch)
+        return self._there(log).epoch_end(leader_epoch)
 
     async def trim(self, log: LogId, offset: int) -> int:
-        partition = self._partitions[log]
+        partition = self._there(log)
         try:
             partition.trim(offset)
         except OSError as failure:
             _log.error("%s: what was deleted could not be removed: %s", log, failure)
             raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
         finally:
-            self._write_log_starts()
+            self._checkpoints_are_due.set()
         return partition.start_offset
+
+    def _there(self, log: LogId) -> Partition:
+        partition = self._find(log)
+        if not isinstance(partition, Partition):
+            raise KafkaError(partition)
+        return partition
 
     def size_bytes(self, log: LogId) -> int:
         partition = self._partitions.get(log)
         return sum(segment.size for segment in partition.segments) if partition else 0
 
-    def place(self) -> Place:
-        return Place(str(self.directory.absolute()), *self._disk.room(self.directory))
+    def log_dir(self) -> LogDir:
+        return LogDir(str(self.directory.absolute()), *self._disk.room(self.directory))
+
+    async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        folder = self._there(log).folder
+        try:
+            await trio.to_thread.run_sync(checkpoints.write_coordinator, self._disk, folder, checkpoint)
+        except OSError as failure:
+            _log.error("%s: its checkpoint could not be written, the old one stays: %s", log, failure)
+            raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
+
+    async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
+        folder = self._there(log).folder
+        return await trio.to_thread.run_sync(checkpoints.read_coordinator, self._disk, folder)
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         for partition in self._partitions.values():
             partition.head.expire(now_ms, expiration_ms)
 
-    def watch(self, logs: Sequence[LogId], wake: Callable[[], None]) -> Watch:
+    def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)
 
     # -- opening and closing
@@ -314,10 +365,11 @@ class EmbeddedLogs:
         """Find every partition in the directory."""
         recovery_points = checkpoints.read_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS)
         starts = checkpoints.read_offsets(self._disk, self.directory / checkpoints.LOG_STARTS)
+        self._checkpointed = {*recovery_points, *starts}
         for name in self._disk.names(self.directory):
             folder = self.directory / name
-            if name.endswith(_DELETED_SUFFIX):
-                self._nursery.start_soon(self._remove_later, folder, 0)
+            if name.endswith(DELETED_SUFFIX):
+                self._removal.add(folder, 0)
                 continue
             key = checkpoints.parse_folder_name(name)
             if key is None or not folder.is_dir():
@@ -339,144 +391,40 @@ class EmbeddedLogs:
             else:
                 self._partitions[log] = partition
 
-    def save(self) -> None:
+    def leave_clean(self) -> None:
         """Leave everything that a quick start needs, and say so: the last thing that is written."""
         everything = [*self._partitions.values(), *self._nameless.values()]
         written = [partition for partition in everything if partition.segments and not partition.failed]
-        ends, paths = _begin_sync({partition for partition in written if partition.unflushed_count})
-        self._end_sync(ends, _sync_all(self._disk, paths))
-        for partition in written:
-            if partition.failed:
-                continue
-            partition.active.save_indexes()
-            partition.save_snapshot(partition.head.end_offset)
-        self._write_recovery_points()
-        watermarks = {_key(partition): partition.high_watermark for partition in self._partitions.values()}
-        self._write_checkpoint(checkpoints.HIGH_WATERMARKS, watermarks)
-        self._write_log_starts()
-        if not any(partition.failed for partition in everything):
-            self._disk.write_file(self.directory / checkpoints.CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
-
-    def _write_recovery_points(self) -> None:
-        points = {_key(p): p.recovery_point for p in self._partitions.values() if p.segments}
-        self._write_checkpoint(checkpoints.RECOVERY_POINTS, points)
-
-    def _write_log_starts(self) -> None:
-        starts = {_key(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}
-        self._write_checkpoint(checkpoints.LOG_STARTS, starts)
-
-    def _write_checkpoint(self, name: str, offsets: dict[TopicPartition, int]) -> None:
+        self._syncer.sync_now([partition for partition in written if partition.unflushed_count])
         try:
-            checkpoints.write_offsets(self._disk, self.directory / name, offsets)
+            for partition in written:
+                if not partition.failed:
+                    partition.active.save_indexes()
+                    partition.save_snapshot(partition.head.end_offset)
+            self._write_checkpoints()
+            watermarks = {_key(partition): partition.high_watermark for partition in self._partitions.values()}
+            checkpoints.write_offsets(self._disk, self.directory / checkpoints.HIGH_WATERMARKS, watermarks)
+            if not any(partition.failed for partition in everything):
+                self._disk.write_file(self.directory / checkpoints.CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
         except OSError as failure:
-            _log.error("%s could not be written, the old one stays: %s", name, failure)
+            _log.error("the stop is not a clean one, the next start reads the logs again: %s", failure)
 
-
-@asynccontextmanager
-async def open_embedded(
-    directory: Path, *, clock: Clock, node_id: int, cluster_id: str | None = None, disk: Disk | None = None
-) -> AsyncIterator[EmbeddedLogs]:
-    """Open the store in `directory`, which is created if need be.
-
-    `cluster_id` None takes the directory's own, or makes one up. Raises DirectoryInUse, DirectoryMismatch, OSError.
-    """
-    disk = disk or Disk()
-    disk.make_folder(directory)
-    lock = _lock(directory)
-    try:
-        _refuse_metadata_snapshots(directory)
-        cluster_id = _identify(disk, directory, node_id, cluster_id)
-        clean_mark = directory / checkpoints.CLEAN_SHUTDOWN
-        clean = disk.read_file(clean_mark) is not None
-        disk.remove(str(clean_mark))
-        async with trio.open_nursery() as nursery:
-            logs = EmbeddedLogs(directory, disk, clock, cluster_id, nursery)
-            logs.load(clean=clean)
-            stopped = False
+    async def _keep_checkpoints(self) -> None:
+        while True:
+            await self._checkpoints_are_due.wait()
+            await self._clock.sleep(_CHECKPOINT_AFTER_SECONDS)
             try:
-                yield logs
-                stopped = True
-            except trio.Cancelled:
-                stopped = True
-                raise
-            finally:
-                # After a broken invariant nothing is called clean: the next start reads the logs again.
-                if stopped:
-                    logs.save()
-                nursery.cancel_scope.cancel()
-    finally:
-        disk.close()
-        os.close(lock)
+                self._write_checkpoints()
+            except OSError as failure:
+                _log.error("the checkpoints could not be written, the old ones stay: %s", failure)
 
-
-def _begin_sync(partitions: set[Partition]) -> tuple[dict[Partition, int], dict[Partition, list[str]]]:
-    """Where each partition ends now, and the files to sync for that."""
-    begun = {partition: partition.begin_sync() for partition in partitions}
-    return {p: end_offset for p, (end_offset, _) in begun.items()}, {p: paths for p, (_, paths) in begun.items()}
-
-
-def _sync_all(disk: Disk, paths: dict[Partition, list[str]]) -> dict[Partition, str]:
-    """Sync each partition's files; the ones that failed, with what the system said."""
-    failed = {}
-    for partition, files in paths.items():
-        try:
-            disk.sync(files)
-        except OSError as failure:
-            failed[partition] = str(failure)
-    return failed
-
-
-def _lock(directory: Path) -> int:
-    descriptor = os.open(directory / checkpoints.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise DirectoryInUse(f"{directory} is in use by another process") from None
-    return descriptor
-
-
-def _refuse_metadata_snapshots(directory: Path) -> None:
-    """Refuse a directory whose topics stand in Apache Kafka's metadata snapshots, which are not read here.
-
-    Its metadata log would tell only part of the topics, and the logs of the others would be taken for left-overs.
-    """
-    snapshots = [
-        path for path in (directory / "__cluster_metadata-0").glob("*.checkpoint") if path.name[:20].strip("0")
-    ]
-    if snapshots:
-        raise DirectoryMismatch(f"{directory} holds metadata snapshots of Apache Kafka, which kafkapy does not read")
-
-
-def _identify(disk: Disk, directory: Path, node_id: int, cluster_id: str | None) -> str:
-    """Check or write meta.properties; the cluster id that holds."""
-    path = directory / checkpoints.META_PROPERTIES
-    present = parse_properties((disk.read_file(path) or b"").decode("utf-8", "replace"))
-    if present.get("cluster.id"):
-        known = present["cluster.id"]
-        if cluster_id is not None and cluster_id != known:
-            raise DirectoryMismatch(f"{directory} belongs to cluster {known}, not to {cluster_id}")
-        if present.get("node.id", str(node_id)) != str(node_id):
-            raise DirectoryMismatch(f"{directory} belongs to node {present['node.id']}, not to {node_id}")
-        return known
-    cluster_id = cluster_id or format_uuid(uuid.uuid4().bytes)
-    directory_id = format_uuid(uuid.uuid4().bytes)
-    lines = ["version=1", f"cluster.id={cluster_id}", f"node.id={node_id}", f"directory.id={directory_id}", ""]
-    disk.write_file(path, "\n".join(lines).encode())
-    return cluster_id
-
-
-def _doomed_name(name: str) -> str:
-    """The name of a folder that waits for its removal; cut so that file systems take it."""
-    suffix = f".{uuid.uuid4().hex}{_DELETED_SUFFIX}"
-    return name[: _MAX_FILE_NAME - len(suffix)] + suffix
-
-
-def _with_jitter(settings: LogSettings) -> LogSettings:
-    """Each log draws its own part of segment.jitter.ms, so that they do not all roll at once."""
-    if not settings.segment_jitter_ms:
-        return settings
-    return replace(settings, segment_jitter_ms=random.randrange(settings.segment_jitter_ms))
+    def _write_checkpoints(self) -> None:
+        self._checkpoints_are_due = trio.Event()
+        points = {_key(p): p.recovery_point for p in self._partitions.values() if p.recovery_point > 0}
+        starts = {_key(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}
+        checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, points)
+        checkpoints.write_offsets(self._disk, self.directory / checkpoints.LOG_STARTS, starts)
+        self._checkpointed = {*points, *starts}
 
 
 def _key(partition: Partition) -> TopicPartition:

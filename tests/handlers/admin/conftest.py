@@ -14,7 +14,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context
 from kafkapy.handlers.context import Session as HandlerSession
 from kafkapy.handlers.registry import Registry
-from kafkapy.model import Endpoint
+from kafkapy.model import Endpoint, LogId
 from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages import response_class
 from kafkapy.storage.memory import open_memory
@@ -25,6 +25,8 @@ class Broker:
 
     def __init__(self, logs: Any, config: BrokerConfig) -> None:
         self.logs = logs
+        self.there: set[LogId] = set()
+        logs.leases.watch(self.there.update, self.there.difference_update)
         self.cluster = ClusterService(
             cluster_id="the-cluster", node_id=1, config=config, logs=logs, clock=ManualClock()
         )
@@ -56,7 +58,7 @@ class Broker:
 
     def partition_logs(self, topic: str) -> list[int]:
         """The partitions of the topic that have a log in the store."""
-        return sorted(log.partition for log in self.logs.logs() if log.topic == topic)
+        return sorted(log.partition for log in self.there if log.topic == topic)
 
 
 OpenBroker = Callable[..., Awaitable[Broker]]

@@ -27,7 +27,7 @@ async def create(broker: Any, name: str, partitions: int = 1, records: int = 0, 
     await broker.cluster.create_topics([NewTopic(name, partitions, overrides={"cleanup.policy": policy})])
     headers = [header for _, header in walk(BATCH)]
     for partition in broker.cluster.image.topic(name).partitions:
-        await broker.logs.append([Write(partition.log, BATCH, headers) for _ in range(records)])
+        await broker.logs.append([Write(partition.log, BATCH, headers) for _ in range(records)]).wait()
 
 
 async def delete(broker: Any, *asked: tuple[str, int, int], version: int = 2) -> dict[tuple[str, int], tuple[int, int]]:

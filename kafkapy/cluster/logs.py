@@ -1,0 +1,82 @@
+"""The logs of the cluster's topics: which there are and with which settings, as the store asks for it.
+
+Follows an image that may be ahead of what the world is shown: a topic's logs are there before the topic is, and go
+after it. Called by the cluster's service, and by the store (`storage.base.Catalogue`).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from kafkapy.cluster.image import METADATA_LOG, ClusterImage, TopicInfo
+from kafkapy.config.layers import TopicConfig
+from kafkapy.model import LogId
+from kafkapy.storage.base import Logs, LogSettings
+
+_METADATA_SETTINGS: Final = LogSettings(flush_messages=1)
+"""A topic that was answered for must outlive a power cut: metadata is synced at every write, as Kafka does."""
+
+
+class TopicLogs:
+    """Keeps a store's logs in step with the topics."""
+
+    def __init__(self, image: ClusterImage, logs: Logs) -> None:
+        self._image = image
+        self._logs = logs
+        self._gone: set[bytes] = set()
+        logs.adopt(self)
+
+    # -- the catalogue
+
+    def settings(self, log: LogId) -> LogSettings | None:
+        topic = self._image.topics.get(log.topic)
+        if topic is None:
+            return _METADATA_SETTINGS if log == METADATA_LOG else None
+        if topic.topic_id != log.topic_id or log.partition >= len(topic.partitions):
+            return None
+        return topic.config.derived(log_settings)
+
+    def is_gone(self, log: LogId) -> bool:
+        return log.topic_id in self._gone
+
+    def logs(self) -> Iterator[LogId]:
+        yield METADATA_LOG
+        for topic in self._image.topics.values():
+            yield from (partition.log for partition in topic.partitions)
+
+    # -- changes
+
+    async def open(self) -> None:
+        """Have the log that tells of all others."""
+        await self._logs.catalogue_changed([METADATA_LOG])
+
+    async def follow_all(self, image: ClusterImage, removed: Iterable[bytes]) -> None:
+        """Bring the store in step with a cluster that was just loaded; topics with these ids were deleted."""
+        self._image, self._gone = image, set(removed)
+        await self._logs.catalogue_changed(None)
+        self._gone.clear()
+
+    async def follow(self, image: ClusterImage, changed: Iterable[TopicInfo], removed: Iterable[TopicInfo]) -> None:
+        """These topics have come, grown, or have other settings, or are gone."""
+        self._image = image
+        going = list(removed)
+        self._gone.update(topic.topic_id for topic in going)
+        await self._logs.catalogue_changed(
+            [partition.log for topic in [*changed, *going] for partition in topic.partitions]
+        )
+        self._gone.difference_update(topic.topic_id for topic in going)
+
+
+def log_settings(config: TopicConfig) -> LogSettings:
+    """What the store needs to know of a topic's settings."""
+    segment_bytes = config["internal.segment.bytes"] or config["segment.bytes"]
+    return LogSettings(
+        segment_bytes=segment_bytes,
+        segment_ms=config["segment.ms"],
+        segment_jitter_ms=config["segment.jitter.ms"],
+        segment_index_bytes=config["segment.index.bytes"],
+        index_interval_bytes=config["index.interval.bytes"],
+        flush_messages=config["flush.messages"],
+        flush_ms=config["flush.ms"],
+        file_delete_delay_ms=config["file.delete.delay.ms"],
+        preallocate=config["preallocate"],
+    )
