@@ -27,14 +27,14 @@ class Wire:
     async def __aexit__(self, *_: object) -> None:
         await self.stream.aclose()
 
-    async def send(self, request: Any, version: int, *, answered: bool = True) -> None:
-        """Send a request without waiting for its answer."""
+    async def send(self, request: Any, version: int, *, answered: bool = True, times: int = 1) -> None:
+        """Send a request, or as many of it at once, without waiting for its answer."""
         out = bytearray(4)
         encode_request_header(request.API_KEY, version, len(self._sent), "wire", out)
         frame = b"".join(request.encode(version, out))
         if answered:
-            self._sent.append((request.API_KEY, version))
-        await self.stream.send_all(struct.pack(">i", len(frame) - 4) + frame[4:])
+            self._sent += [(request.API_KEY, version)] * times
+        await self.stream.send_all((struct.pack(">i", len(frame) - 4) + frame[4:]) * times)
 
     async def send_frame(self, body: bytes) -> None:
         """Send any bytes as a frame."""

@@ -1,22 +1,28 @@
 """What the scale tests count: work that does not depend on the machine.
 
-Calls to the disk and the bytes they carried, steps of the loop's tasks, round trips of one client during something
-that another asked for, descriptors. Never seconds.
+Calls to the disk and the bytes they carried, steps of the loop's tasks, calls of the broker's functions, round trips of
+one client during something that another asked for, descriptors. Never seconds.
 """
 
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import trio
 
+import kafkapy
 from kafkapy.storage.embedded.files import MAX_OPEN_FILES, Disk
 
 T = TypeVar("T")
+
+_PACKAGE = str(Path(kafkapy.__file__).parent)
 
 SCALE = int(os.environ.get("KAFKAPY_SCALE", "1"))
 """How many times larger than in CI a run by hand is."""
@@ -99,6 +105,25 @@ def counted_steps() -> Iterator[Steps]:
         yield steps
     finally:
         trio.lowlevel.remove_instrument(steps)
+
+
+@contextmanager
+def counted_calls() -> Iterator[Counter[str]]:
+    """How often each of kafkapy's functions is called, or goes on, in this thread while the block runs, by its name.
+
+    A step of the loop may do any amount of work; this tells how much.
+    """
+    calls: Counter[str] = Counter()
+
+    def called(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
+            calls[frame.f_code.co_qualname] += 1
+
+    sys.setprofile(called)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
 
 
 async def meanwhile(large: Callable[[], Awaitable[T]], small: Callable[[], Awaitable[object]]) -> tuple[T, int]:
