@@ -51,6 +51,7 @@ class LyingDisk(Disk):
         self.small_files_fail = False
         self.cuts_fail = False
         self.removals_fail = False
+        self.renames_fail = False
         self.reads_fail = False
         self.syncs_fail = False
         self.sync_begun = Event()
@@ -74,6 +75,11 @@ class LyingDisk(Disk):
         if self.removals_fail:
             raise OSError(errno.EIO, "Input/output error")
         super().remove(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        if self.renames_fail:
+            raise OSError(errno.EIO, "Input/output error")
+        super().rename(source, target)
 
     def write_file(self, path: Path, data: bytes) -> None:
         if self.small_files_fail:

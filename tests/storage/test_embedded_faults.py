@@ -10,8 +10,8 @@ import trio.testing
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import LOG, OTHER, SMALL, append, batch, end, sent
-from catalogues import create
+from batches import LOG, OTHER, SMALL, append, batch, end, sent, values
+from catalogues import create, delete
 from disks import SYNCED, LyingDisk, everything, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +108,26 @@ async def test_records_whose_files_cannot_be_removed_are_gone_nevertheless(tmp_p
         assert (await append(logs, LOG, sent(30, b"after"))).base_offset == 30
     async with opened(tmp_path) as logs:
         assert [offset for offset, _ in await everything(logs)] == list(range(25, 31))
+
+
+async def test_a_folder_that_cannot_be_renamed_is_one_log_s_trouble(tmp_path: Path) -> None:
+    """The log is gone for all who ask, others go on, and a namesake gets a folder of its own once that can be had."""
+    disk, again = LyingDisk(), LOG._replace(topic_id=b"9" * 16)
+    async with opened(tmp_path, disk) as logs:
+        await create(logs, LOG, SMALL)
+        await create(logs, OTHER, SMALL)
+        await append(logs, LOG, batch(b"old"))
+        disk.renames_fail = True
+        await delete(logs, LOG)
+        assert logs.bounds(LOG) is Error.UNKNOWN_TOPIC_OR_PARTITION
+        assert (await append(logs, OTHER, batch(b"v"))).error is Error.NONE
+        await create(logs, again, SMALL)
+        assert (await append(logs, again, batch(b"new"))).error is Error.KAFKA_STORAGE_ERROR
+        disk.renames_fail = False
+        assert (await append(logs, again, batch(b"new"))).base_offset == 0
+        [piece] = await logs.read([Read(again, 0, 1000)], 1000)
+        assert values(piece.records) == [(0, b"new")]
+        assert [path for path in tmp_path.iterdir() if path.name.endswith("-delete")]
 
 
 async def test_a_read_that_fails_is_one_error(tmp_path: Path) -> None:

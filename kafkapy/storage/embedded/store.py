@@ -99,7 +99,7 @@ class EmbeddedLogs:
         await self._in_steps(there, self._follow)
         if logs is None:
             for partition in self._nameless.values():
-                self._set_folder_aside(partition.folder, STRAY_SUFFIX)
+                self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
             self._nameless.clear()
         self.leases.gain(there)
 
