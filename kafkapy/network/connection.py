@@ -11,7 +11,6 @@ Invariants
 Called by the crew, one call at a time; the server hands in what to do with a frame.
 """
 
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -22,6 +21,7 @@ from kafkapy.clock import Clock
 from kafkapy.delayed import Delayed
 from kafkapy.network.coroutines import resumed
 from kafkapy.network.sending import BUFFERS, MAX_VECTOR, Answer, after, send_some
+from kafkapy.network.transport import Transport
 from kafkapy.protocol.frame import FrameReader
 
 Dispatch = Callable[[memoryview, Any], Coroutine[Any, Any, Answer | Delayed[Answer] | None]]
@@ -48,7 +48,7 @@ class Peer(NamedTuple):
 
 
 class Connection:
-    """A connected socket, and what has come in and is to go out."""
+    """A connected client: its transport, and what has come in and is to go out."""
 
     __slots__ = (
         "_answer_size",
@@ -67,17 +67,17 @@ class Connection:
         "peer",
         "queued",
         "scope",
-        "socket",
         "stopping",
+        "transport",
         "wake",
         "watched",
         "watched_for_room",
     )
 
     def __init__(
-        self, sock: socket.socket, peer: Peer, session: Any, dispatch: Dispatch, max_frame_size: int, clock: Clock
+        self, transport: Transport, peer: Peer, session: Any, dispatch: Dispatch, max_frame_size: int, clock: Clock
     ) -> None:
-        self.socket = sock
+        self.transport = transport
         self.peer = peer
         self.last_active = clock.monotonic()  # when bytes moved last, in either direction, or were looked for
         self.answer: Sequence[Any] = ()  # is ready, and not all sent yet
@@ -138,7 +138,7 @@ class Connection:
             else:
                 room = reader.writable()
                 try:
-                    count = self.socket.recv_into(room)
+                    count = self.transport.receive_into(room)
                 except BlockingIOError:
                     return False
                 if not count:
@@ -147,7 +147,7 @@ class Connection:
                         self.send()
                     return False
                 reader.received(count)
-                drained = count < len(room)
+                drained = count < len(room) and not self.transport.has_more
         return True
 
     async def _take(self, work: Awaitable[Answer | Delayed[Answer] | None]) -> bool:
@@ -183,7 +183,7 @@ class Connection:
         answer, size = self.answer, self._answer_size
         if size:  # all in one call
             try:
-                sent = self.socket.send(answer[0]) if len(answer) == 1 else self.socket.sendmsg(answer)
+                sent = self.transport.send(answer)
             except BlockingIOError:
                 sent = 0
             if sent == size:
@@ -191,7 +191,7 @@ class Connection:
                 return True
             self.answer, self._answer_size = after(answer, sent), 0
         else:
-            self.answer = send_some(self.socket, answer)
+            self.answer = send_some(self.transport, answer)
         self.blocked = len(self.answer) > 0
         return not self.blocked
 

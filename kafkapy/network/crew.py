@@ -91,7 +91,7 @@ class Crew:
         """Serve this connection until it ends."""
         self.connections.add(connection)
         connection.wake = self._wake
-        self._poller.add(connection.socket, connection)
+        self._poller.add(connection.transport, connection)
 
     def end(self, connection: Connection) -> None:
         """End the connection, whatever it is at."""
@@ -189,7 +189,7 @@ class Crew:
         """Have those connections ready that have something to read; whether there are any."""
         for connection in self._poller.ready():
             if connection.scope is not None or connection.delayed is not None:
-                self._poller.remove(connection.socket)
+                self._poller.remove(connection.transport)
                 connection.watched = False
             elif not connection.queued:
                 connection.queued = True
@@ -282,10 +282,10 @@ class Crew:
             if not connection.watched:
                 connection.watched = True
                 connection.watched_for_room = False
-                self._poller.add(connection.socket, connection)
+                self._poller.add(connection.transport, connection)
             if connection.blocked is not connection.watched_for_room:
                 connection.watched_for_room = connection.blocked
-                self._poller.turn(connection.socket, for_room=connection.blocked)
+                self._poller.turn(connection.transport, for_room=connection.blocked)
         if more and not connection.queued:
             connection.queued = True
             self._again.append(connection)
@@ -305,10 +305,10 @@ class Crew:
 
     def _close(self, connection: Connection) -> None:
         if connection.watched:
-            self._poller.remove(connection.socket)
+            self._poller.remove(connection.transport)
         connection.end_wait()
         self._alarms.forget(connection)
         connection.closed = True
-        connection.socket.close()
+        connection.transport.close()
         self.connections.discard(connection)
         self._ended(connection)

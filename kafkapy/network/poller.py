@@ -6,10 +6,13 @@ times a second. So epoll is asked directly where there is one. Called by the cre
 
 import select
 import selectors
-import socket
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class HasDescriptor(Protocol):
+    def fileno(self) -> int: ...
 
 
 class Poller(Protocol[T]):
@@ -18,13 +21,13 @@ class Poller(Protocol[T]):
     def fileno(self) -> int:
         """What is readable when any of the sockets is ready."""
 
-    def add(self, sock: socket.socket, value: T) -> None:
+    def add(self, sock: HasDescriptor, value: T) -> None:
         """Look whether this socket has something to read."""
 
-    def turn(self, sock: socket.socket, *, for_room: bool) -> None:
+    def turn(self, sock: HasDescriptor, *, for_room: bool) -> None:
         """From now on look whether it has room for what is to be sent, or something to read again."""
 
-    def remove(self, sock: socket.socket) -> None: ...
+    def remove(self, sock: HasDescriptor) -> None: ...
 
     def ready(self) -> list[T]:
         """The values of the sockets that have what is looked for, or have failed."""
@@ -45,14 +48,14 @@ class _Epoll(Generic[T]):
     def fileno(self) -> int:
         return self._epoll.fileno()
 
-    def add(self, sock: socket.socket, value: T) -> None:
+    def add(self, sock: HasDescriptor, value: T) -> None:
         self._epoll.register(sock, select.EPOLLIN)
         self._values[sock.fileno()] = value
 
-    def turn(self, sock: socket.socket, *, for_room: bool) -> None:
+    def turn(self, sock: HasDescriptor, *, for_room: bool) -> None:
         self._epoll.modify(sock, select.EPOLLOUT if for_room else select.EPOLLIN)
 
-    def remove(self, sock: socket.socket) -> None:
+    def remove(self, sock: HasDescriptor) -> None:
         self._epoll.unregister(sock)
         del self._values[sock.fileno()]
 
@@ -71,14 +74,14 @@ class _Selector(Generic[T]):
     def fileno(self) -> int:
         return self._selector.fileno()
 
-    def add(self, sock: socket.socket, value: T) -> None:
+    def add(self, sock: HasDescriptor, value: T) -> None:
         self._selector.register(sock, selectors.EVENT_READ, value)
 
-    def turn(self, sock: socket.socket, *, for_room: bool) -> None:
+    def turn(self, sock: HasDescriptor, *, for_room: bool) -> None:
         value = self._selector.get_key(sock).data
         self._selector.modify(sock, selectors.EVENT_WRITE if for_room else selectors.EVENT_READ, value)
 
-    def remove(self, sock: socket.socket) -> None:
+    def remove(self, sock: HasDescriptor) -> None:
         self._selector.unregister(sock)
 
     def ready(self) -> list[T]:

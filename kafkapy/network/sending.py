@@ -1,14 +1,14 @@
-"""Hands an answer to the kernel: bytes in as few calls as may be, regions of files from where they lie.
+"""Hands an answer to its transport: bytes in as few calls as may be, parts of files from where they lie.
 
 A small answer is gone after one call. A large one fills the socket's buffer over and over; in between, others are
 served. Nothing here waits: the crew tells when a socket has room again. Called by the connection.
 """
 
-import socket
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
-Buffer = bytes | bytearray | memoryview
+from kafkapy.network.transport import Buffer, Source, Transport
+
 BUFFERS: Final = (bytes, bytearray, memoryview)
 
 MAX_VECTOR: Final = 1024
@@ -16,40 +16,30 @@ MAX_VECTOR: Final = 1024
 
 _STEP_BYTES: Final = 1 << 20
 _AT_ONCE_BYTES: Final = 8 << 20
-"""How much one call takes of a region, and how much is sent of an answer before the others get their turn.
+"""How much one call takes of a source, and how much is sent of an answer before the others get their turn.
 
 That is more than most sockets hold (4 MiB by Linux's default), and takes a millisecond.
 """
 
 
-class Region(Protocol):
-    """Bytes that are sent once, from where they lie, such as a part of a file."""
-
-    def __len__(self) -> int:
-        """How many are left."""
-
-    def send(self, sock: socket.socket, size: int) -> int:
-        """Send what the socket takes of the next `size` bytes; how many. Raises BlockingIOError, OSError."""
+Answer = Sequence[Buffer | Source]
 
 
-Answer = Sequence[Buffer | Region]
-
-
-def send_some(sock: socket.socket, answer: Answer) -> Answer:
-    """Send what the socket takes, but not so much that others wait for long; what is left. Raises OSError."""
+def send_some(transport: Transport, answer: Answer) -> Answer:
+    """Send what the transport takes, but not so much that others wait for long; what is left. Raises OSError."""
     done, left = 0, _AT_ONCE_BYTES
     try:
         while done < len(answer) and left > 0:
             part = answer[done]
             if isinstance(part, BUFFERS):
                 buffers = _leading_buffers(answer[done:])
-                sent = sock.sendmsg(buffers)
+                sent = transport.send(buffers)
                 done += len(buffers)
                 if rest := after(buffers, sent):
                     return [*rest, *answer[done:]]
             else:
                 tried = min(len(part), _STEP_BYTES)
-                sent = part.send(sock, tried)
+                sent = transport.send_from(part, tried)
                 if not len(part):
                     done += 1
                 elif sent < tried:

@@ -19,6 +19,7 @@ from kafkapy.model import Endpoint
 from kafkapy.network.connection import Connection, Dispatch, Peer
 from kafkapy.network.crew import Crew
 from kafkapy.network.listening import KERNEL_DEFAULT, listen
+from kafkapy.network.transport import PlainTransport
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +133,9 @@ class Server:
         if peer.local_host == host:
             _leave_unpaced(sock)
         session = self._open_session(peer)
-        connection = Connection(sock, peer, session, self._dispatch, limits.socket_request_max_bytes, self._clock)
+        connection = Connection(
+            PlainTransport(sock), peer, session, self._dispatch, limits.socket_request_max_bytes, self._clock
+        )
         self._per_ip[host] += 1
         self._crew.add(connection)
 

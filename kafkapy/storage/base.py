@@ -22,7 +22,6 @@ The methods are coroutines so that a store may go to a disk or a network; one th
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from socket import socket
 from typing import NamedTuple, Protocol
 
 import trio
@@ -130,8 +129,18 @@ class Region(Protocol):
     def __len__(self) -> int:
         """How many are left."""
 
-    def send(self, sock: socket, size: int) -> int:
-        """Send what the socket takes of the next `size` bytes; how many. Raises BlockingIOError, OSError."""
+    @property
+    def position(self) -> int:
+        """Where in its file the next byte lies."""
+
+    def fileno(self) -> int:
+        """A descriptor of the file, to be used before anything else is asked of the store. Raises OSError."""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, `size` at most; they stay what comes next. Raises OSError."""
+
+    def advance(self, count: int) -> None:
+        """The next `count` bytes are sent."""
 
 
 class Read(NamedTuple):

@@ -4,12 +4,13 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from kafkapy.network.sending import Answer, send_some
+from kafkapy.network.sending import BUFFERS, Answer, send_some
+from kafkapy.network.transport import Buffer, PlainTransport, Source
 from kafkapy.storage.embedded.files import Disk
 
 MANY = 3 << 20
@@ -60,41 +61,69 @@ def test_a_client_that_has_gone_is_told_of(
     ours, theirs = pair
     theirs.close()
     with pytest.raises(OSError):
-        send_some(ours, answer[0])
+        send_some(PlainTransport(ours), answer[0])
 
 
-class Region:
-    """Takes what its reader, who is elsewhere, takes: `each` bytes a call."""
+class Taking:
+    """A transport whose reader takes `each` bytes a call."""
 
-    def __init__(self, size: int, each: int) -> None:
-        self._left = size
+    has_more = wants_room = False
+
+    def __init__(self, each: int) -> None:
         self._each = each
         self.asked: list[int] = []
 
-    def __len__(self) -> int:
-        return self._left
+    def fileno(self) -> int:
+        return -1
 
-    def send(self, sock: socket.socket, size: int) -> int:
+    def receive_into(self, buffer: memoryview) -> int:
+        return 0
+
+    def send(self, buffers: Sequence[Buffer]) -> int:
+        return min(sum(map(len, buffers)), self._each)
+
+    def send_from(self, source: Source, size: int) -> int:
         self.asked.append(size)
         sent = min(size, self._each)
-        self._left -= sent
+        source.advance(sent)
         return sent
 
+    def close(self) -> None: ...
 
-def test_a_region_may_take_any_number_of_sends(pair: tuple[socket.socket, socket.socket]) -> None:
-    region = Region(3000, each=1)
-    answer: Answer = [region]
+
+@pytest.fixture
+def region(tmp_path: Path) -> Callable[[int], Source]:
+    return lambda size: Disk().region(str(tmp_path / "0.log"), 0, size)
+
+
+def test_a_source_may_take_any_number_of_sends(region: Callable[[int], Source]) -> None:
+    taking = Taking(each=1)
+    answer: Answer = [region(3000)]
     while answer:
-        answer = send_some(pair[0], answer)
-    assert region.asked == list(range(3000, 0, -1))
+        answer = send_some(taking, answer)
+    assert taking.asked == list(range(3000, 0, -1))
 
 
-def test_who_reads_as_fast_as_it_is_sent_to_does_not_hold_up_the_others(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    answer: Answer = [Region(1 << 20, each=1 << 20) for _ in range(20)]
-    assert size_of(send_some(pair[0], answer)) == 12 << 20
-    assert size_of(send_some(pair[0], [Region(20 << 20, each=20 << 20)])) == 12 << 20
+def test_who_reads_as_fast_as_it_is_sent_to_does_not_hold_up_the_others(region: Callable[[int], Source]) -> None:
+    taking = Taking(each=1 << 20)
+    assert size_of(send_some(taking, [region(1 << 20) for _ in range(20)])) == 12 << 20
+    assert size_of(send_some(taking, [region(20 << 20)])) == 12 << 20
+
+
+def test_a_source_can_be_read_as_well_as_sent(answer: tuple[Answer, bytes]) -> None:
+    """As a transport that encrypts will; and what was sent is not read again."""
+    parts, whole = answer
+    read = b""
+    for part in parts:
+        if isinstance(part, BUFFERS):
+            read += part
+            continue
+        while len(part):
+            chunk = part.read(100_000)
+            assert part.read(10) == chunk[:10]
+            part.advance(len(chunk))
+            read += chunk
+    assert read == whole
 
 
 def test_what_a_socket_does_not_take_at_once_goes_whole_and_in_order(
@@ -104,7 +133,7 @@ def test_what_a_socket_does_not_take_at_once_goes_whole_and_in_order(
     left, whole = answer
     waits = 0
     reader = Reader(theirs)
-    while left := send_some(ours, left):
+    while left := send_some(PlainTransport(ours), left):
         waits += 1
         select.select([], [ours], [])
     ours.shutdown(socket.SHUT_WR)

@@ -16,7 +16,6 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from socket import socket
 from typing import Final, cast
 
 Buffer = bytes | bytearray | memoryview
@@ -94,14 +93,16 @@ class FileRegion:
     def __len__(self) -> int:
         return self.size
 
-    def send(self, sock: socket, size: int) -> int:
+    def fileno(self) -> int:
+        return self.file.descriptor
+
+    def read(self, size: int) -> bytes:
         """See `storage.base.Region`."""
-        sent = os.sendfile(sock.fileno(), self.file.descriptor, self.position, size)
-        if not sent:
-            raise OSError("a log file is shorter than it was")
-        self.position += sent
-        self.size -= sent
-        return sent
+        return os.pread(self.file.descriptor, min(size, self.size), self.position)
+
+    def advance(self, count: int) -> None:
+        self.position += count
+        self.size -= count
 
 
 class Disk:
