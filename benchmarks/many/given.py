@@ -1,4 +1,4 @@
-"""The two sides, each under given conditions: another tree, few descriptors, slow syncs, a disk that is full."""
+"""The two sides, each under given conditions: another tree, few descriptors, slow syncs or appends, a full disk."""
 
 import shlex
 import shutil
@@ -14,6 +14,7 @@ from sides import PYTHON
 
 Settings = Mapping[str, str]
 FAULTS = Path(__file__).with_name("faults.c")
+SLOWED = Path(__file__).with_name("slowed.py")
 
 
 class Running:
@@ -61,8 +62,9 @@ class Side:
         descriptors: int | None = None,
         sync_ms: int | None = None,
         full_path: str | None = None,
+        append_ms: int | None = None,
     ) -> Iterator[Running]:
-        """A broker on an empty directory; both are gone when the block ends."""
+        """A broker on an empty directory; both are gone when the block ends. Trouble when it cannot be had so."""
         folder = Path(tempfile.mkdtemp(prefix="many-"))
         broker = self.make(folder / "data", settings=settings or {})
         command, environment = broker.command, broker.environment
@@ -70,6 +72,10 @@ class Side:
         if descriptors is not None:
             limit = f"ulimit -n {descriptors}; exec "
             broker.command = lambda: ["sh", "-c", limit + shlex.join(command())]  # type: ignore[method-assign]
+        if append_ms is not None:
+            if not isinstance(broker, Kafkapy):
+                raise Trouble(f"{self.name} has no store whose appends could be slowed")
+            broker.command = lambda: _slowed(command(), append_ms)  # type: ignore[method-assign]
         if sync_ms is not None or full_path is not None:
             faults = {"LD_PRELOAD": str(_faults()), "FAULTS_SYNC_LOG": str(running.sync_log)}
             if sync_ms is not None:
@@ -93,6 +99,11 @@ def kafkapy(tree: Path) -> Side:
 
 
 APACHE_KAFKA = Side("Apache Kafka", ApacheKafka)
+
+
+def _slowed(command: list[str], append_ms: int) -> list[str]:
+    python, _, _, *arguments = command  # python -m kafkapy start …
+    return [python, str(SLOWED), str(append_ms), *arguments]
 
 
 def _faults() -> Path:

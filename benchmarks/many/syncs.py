@@ -1,4 +1,4 @@
-"""Topics that sync, on a disk that takes 10 ms for it: who waits how long, and when the last log is synced."""
+"""Appends that take long: on a disk that takes 10 ms for a sync, and over a store that takes 300 ms for each append."""
 
 import selectors
 import statistics
@@ -7,9 +7,11 @@ from collections.abc import Iterable
 
 from client import PRODUCE, Client, batch_of, frame_of, produce
 from given import Running, Side
+from load import clients as load_clients
 
 Figures = dict[str, float]
 SYNC_MS, SECONDS, LOGS_BY_TIME = 10, 10.0, 300
+APPEND_MS, PARTITIONS = 300, 16
 
 
 def producers(side: Side, *, count: int, logs: int) -> Figures:
@@ -76,3 +78,16 @@ def _when_synced(running: Running, since: float) -> list[float]:
             return list(found.values())
         time.sleep(0.1)
     raise TimeoutError(f"only {len(found)} of {LOGS_BY_TIME} logs were synced within a minute")
+
+
+def slow_appends(side: Side) -> Figures:
+    """Appends that take 300 ms: one idempotent librdkafka producer of 100-byte records over 16 partitions."""
+    with side.running(append_ms=APPEND_MS) as running:
+        with Client(running.port) as client:
+            client.make_topic("t", PARTITIONS)
+        job = {"job": "produce", "bootstrap": running.broker.bootstrap, "topic": "t", "idempotent": True}
+        job |= {"size": 100, "seconds": SECONDS, "evenly": PARTITIONS}
+        with load_clients([job]) as producer:
+            producer.go()
+            [result] = producer.results()
+    return {"records a second": result["records"] / result["seconds"]}
