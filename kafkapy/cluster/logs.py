@@ -23,6 +23,7 @@ class TopicLogs:
         self._image = image
         self._logs = logs
         self._gone: set[bytes] = set()
+        self.version = 0
         logs.adopt(self)
 
     # -- the catalogue
@@ -52,12 +53,14 @@ class TopicLogs:
     async def follow_all(self, image: ClusterImage, removed: Iterable[bytes]) -> None:
         """Bring the store in step with a cluster that was just loaded; topics with these ids were deleted."""
         self._image, self._gone = image, set(removed)
+        self.version += 1
         await self._logs.catalogue_changed(None)
         self._gone.clear()
 
     async def follow(self, image: ClusterImage, changed: Iterable[TopicInfo], removed: Iterable[TopicInfo]) -> None:
         """These topics have come, grown, or have other settings, or are gone."""
         self._image = image
+        self.version += 1
         going = list(removed)
         self._gone.update(topic.topic_id for topic in going)
         await self._logs.catalogue_changed(

@@ -98,19 +98,19 @@ class Pending:
     def __init__(self, outcomes: list[Outcome] | None = None) -> None:
         self.outcomes = outcomes
         """`outcomes[i]` answers `writes[i]`; None as long as it is not known."""
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: tuple[Callable[[], None], ...] = ()
 
     def resolve(self, outcomes: list[Outcome]) -> None:
         """Said once, by the store."""
         self.outcomes = outcomes
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             callback()
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the outcomes are there, at once if they are. It only takes note."""
         if self.outcomes is None:
-            self._callbacks.append(callback)
+            self._callbacks += (callback,)
         else:
             callback()
 
@@ -227,6 +227,9 @@ class Checkpoint(NamedTuple):
 
 class Catalogue(Protocol):
     """Which logs there are, and with which settings: asked by the store whenever it needs to know."""
+
+    version: int
+    """Another one whenever an answer may be another one: who has asked at this version need not ask again."""
 
     def settings(self, log: LogId) -> LogSettings | None:
         """The log's settings now; None when the catalogue has no such log, which may come from its being behind."""

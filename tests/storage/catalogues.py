@@ -13,6 +13,7 @@ class HandCatalogue:
     def __init__(self) -> None:
         self.known: dict[LogId, LogSettings] = {}
         self.gone: set[LogId] = set()
+        self.version = 0
 
     def settings(self, log: LogId) -> LogSettings | None:
         return self.known.get(log)
@@ -38,7 +39,9 @@ def catalogue_of(logs: Logs) -> HandCatalogue:
 
 async def create(logs: Logs, log: LogId, settings: LogSettings | None = None) -> None:
     """There is such a log, or it has these settings from now on."""
-    catalogue_of(logs).known[log] = settings or LogSettings()
+    catalogue = catalogue_of(logs)
+    catalogue.known[log] = settings or LogSettings()
+    catalogue.version += 1
     await logs.catalogue_changed([log])
 
 
@@ -48,4 +51,5 @@ async def delete(logs: Logs, *doomed: LogId) -> None:
     for log in doomed:
         catalogue.known.pop(log, None)
         catalogue.gone.add(log)
+    catalogue.version += 1
     await logs.catalogue_changed(doomed)

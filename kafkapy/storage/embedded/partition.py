@@ -67,6 +67,7 @@ class Partition:
         self.folder = folder
         self.log = log
         self.settings = settings
+        self.settings_version = -1  # of the catalogue that they were read from
         self.start_offset = start_offset
         self.segments: list[Segment] = []
         self.head = Head(start_offset)
@@ -108,7 +109,8 @@ class Partition:
             if not self.epochs or leader_epoch > self.epochs[-1][0]:
                 self._begin_epoch(leader_epoch, offset)
             # As in Kafka a write joins one segment as a whole: what is saved at its beginning is true there.
-            latest = max([header.max_timestamp for header in write.headers])
+            headers = write.headers
+            latest = headers[0].max_timestamp if len(headers) == 1 else max(header.max_timestamp for header in headers)
             segment = segments[-1] if segments else None
             if segment is None or self._is_full(segment, len(data), end_offset - 1, latest):
                 segment = self.roll(offset)

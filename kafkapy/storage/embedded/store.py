@@ -117,11 +117,13 @@ class EmbeddedLogs:
 
     def _find(self, log: LogId) -> Partition | Error:
         """The log with its present settings; made now if it should be there and is not."""
-        partition = self._partitions.get(log)
-        settings = self._catalogue.settings(log)
+        partition, catalogue = self._partitions.get(log), self._catalogue
+        if partition is not None and partition.settings_version == catalogue.version:
+            return partition
+        settings = catalogue.settings(log)
         if partition is not None:
             if settings is not None:
-                partition.settings = settings
+                partition.settings, partition.settings_version = settings, catalogue.version
             return partition
         if settings is None:
             return Error.UNKNOWN_TOPIC_OR_PARTITION
