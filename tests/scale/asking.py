@@ -15,9 +15,9 @@ CREATE, DELETE, PRODUCE, FETCH = 7, 5, 9, 12
 """The versions that these requests are sent in."""
 
 
-def batch_of(size: int, **options: Any) -> bytes:
-    """A batch of one record of `size` bytes."""
-    return build_batch([Record(0, 1_700_000_000_000, b"k", b"x" * size, [])], **options)
+def batch_of(size: int, *, at: int = 1_700_000_000_000, **options: Any) -> bytes:
+    """A batch of one record of `size` bytes, of the time `at`."""
+    return build_batch([Record(0, at, b"k", b"x" * size, [])], **options)
 
 
 def produce(topic: str, partitions: Iterable[int], batch: bytes, *, acks: int = -1) -> ProduceRequest:

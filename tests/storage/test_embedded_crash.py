@@ -73,6 +73,7 @@ async def test_a_flipped_bit_ends_the_log_before_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
         assert [offset for offset, _ in await everything(logs)] == list(range(49))
         assert (await append(logs, LOG, sent(49, b"again"))).base_offset == 49
+        assert (await everything(logs))[-1] == (49, b"again")
     assert list(check(tmp_path)) == []
 
 

@@ -1,0 +1,95 @@
+"""Limits that a user sets, as clients and the data directory show them."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from kafkapy.errors import Error
+from kafkapy.protocol.messages.fetch import FetchResponse
+from kafkapy.records.batch import read_header
+from tests.broker.conftest import StartBroker
+from tests.broker.wire import Wire
+from tests.scale.asking import FETCH, PRODUCE, batch_of, fetch, fill, make_topic, produce
+
+BATCH = batch_of(2000)
+NOW_MS = read_header(BATCH).max_timestamp
+
+
+def counts(answer: FetchResponse) -> list[int]:
+    """How many whole batches an answer brings of each partition."""
+    found = {p.partition_index: len(p.records or b"") // len(BATCH) for t in answer.responses for p in t.partitions}
+    return [found[partition] for partition in sorted(found)]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, [2, 2, 2]),
+        ({"max_bytes": 3 * len(BATCH)}, [2, 1, 0]),
+        ({"partition_max_bytes": len(BATCH)}, [1, 1, 1]),
+        ({"partition_max_bytes": len(BATCH), "max_bytes": 2 * len(BATCH)}, [1, 1, 0]),
+        ({"partition_max_bytes": 1}, [1, 0, 0]),  # the first batch comes whole, so that a reader gets on (KIP-74)
+        ({"max_bytes": 1}, [1, 0, 0]),
+        ({"max_bytes": 0, "partition_max_bytes": 0}, [1, 0, 0]),
+    ],
+)
+async def test_a_fetch_brings_no_more_than_it_asks_for(
+    start_broker: StartBroker, memory: bool, limits: dict[str, int], expected: list[int]
+) -> None:
+    async with start_broker(memory=memory) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "t", 3, index_interval_bytes="0")
+        for _ in range(2):
+            await fill(wire, "t", range(3), BATCH)
+        answer = await wire.ask(fetch("t", dict.fromkeys(range(3), 0), **limits), FETCH)
+        assert counts(answer) == expected
+
+
+@pytest.mark.parametrize("memory", [True, False])
+async def test_no_fetch_brings_more_than_the_broker_allows(start_broker: StartBroker, memory: bool) -> None:
+    """fetch.max.bytes; nor does it wait for more than it would be given."""
+    settings = {"fetch.max.bytes": str(3 * len(BATCH))}
+    async with start_broker(memory=memory, settings=settings) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "t", 3, index_interval_bytes="0")
+        for _ in range(2):
+            await fill(wire, "t", range(3), BATCH)
+        request = fetch("t", dict.fromkeys(range(3), 0), max_wait_ms=600_000, min_bytes=6 * len(BATCH))
+        with trio.fail_after(20):
+            assert counts(await wire.ask(request, FETCH)) == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("allowed", "error"), [(len(BATCH), Error.NONE), (len(BATCH) - 1, Error.MESSAGE_TOO_LARGE)])
+@pytest.mark.parametrize("of_topic", [True, False])
+async def test_a_batch_may_be_as_large_as_allowed(
+    start_broker: StartBroker, of_topic: bool, allowed: int, error: Error
+) -> None:
+    settings = {"message.max.bytes": "10" if of_topic else str(allowed)}
+    config = {"max_message_bytes": str(allowed)} if of_topic else {}
+    async with start_broker(memory=True, settings=settings) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "t", 1, **config)
+        answer = await wire.ask(produce("t", [0], BATCH), PRODUCE)
+        assert answer.responses[0].partition_responses[0].error_code == error
+
+
+def segments(directory: Path, topic: str, partition: int) -> list[int]:
+    """The offsets at which a partition's segments begin."""
+    return sorted(int(path.stem) for path in (directory / f"{topic}-{partition}").glob("*.log"))
+
+
+async def test_the_partitions_of_a_topic_do_not_all_begin_a_segment_at_once(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    """segment.jitter.ms: each is up to that much earlier than segment.ms, and none is later."""
+    count = 20
+    async with start_broker() as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "even", count, segment_ms="10000")
+        await make_topic(wire, "uneven", count, segment_ms="10000", segment_jitter_ms="9000")
+        for second in range(12):
+            for topic in ("even", "uneven"):
+                await fill(wire, topic, range(count), batch_of(100, at=NOW_MS + second * 1000))
+        directory = tmp_path / "data"
+        even, uneven = ([segments(directory, topic, n)[1] for n in range(count)] for topic in ("even", "uneven"))
+        assert set(even) == {11}
+        assert len(set(uneven)) > 1
+        assert all(2 <= first <= 11 for first in uneven)
