@@ -1,6 +1,7 @@
 """The embedded store on a disk that is full, fails, lies, or loses what was not synced."""
 
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, OTHER, SMALL, append, batch, end, sent, values
 from catalogues import create, delete
-from disks import SYNCED, LyingDisk, everything, opened
+from disks import FOLDER, SYNCED, LyingDisk, everything, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from kafkapy.model import IsolationLevel
 from kafkapy.storage.base import Bounds, LogSettings, Read
 from kafkapy.storage.embedded.check import check
 from kafkapy.storage.embedded.store import EmbeddedLogs
+from kafkapy.storage.sequencing import decode_snapshot
 
 ANY = LogSettings(segment_bytes=600, index_interval_bytes=100)
 
@@ -90,6 +92,37 @@ async def test_a_disk_too_full_for_a_checkpoint_stops_nothing(tmp_path: Path) ->
         assert await logs.trim(LOG, 1) == 1
         assert (await append(logs, LOG, batch(b"v"))).error is Error.NONE
         disk.small_files_fail = False
+
+
+async def test_a_disk_too_full_for_a_clean_stop_ends_it_all_the_same(tmp_path: Path) -> None:
+    """Without an error for whoever stops; the next start reads the log as after a crash, and finds everything."""
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await create(logs, LOG, SMALL)
+        for number in range(30):
+            await append(logs, LOG, sent(number, b"v" * 100))
+        disk.small_files_fail = True
+    assert not (tmp_path / ".kafka_cleanshutdown").exists()
+    async with opened(tmp_path) as logs:
+        assert len(await everything(logs)) == 30
+    assert list(check(tmp_path)) == []
+
+
+async def test_a_write_of_several_batches_joins_one_segment(tmp_path: Path) -> None:
+    """So the producers that are written down where a segment begins are those of what lies before it, as in Kafka."""
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, SMALL)
+        await append(logs, LOG, sent(0, b"v" * 1500))
+        await append(logs, LOG, b"".join(sent(number, b"v" * 300) for number in range(1, 4)))
+        copy = tmp_path.with_name(f"{tmp_path.name}-crashed")
+        shutil.copytree(tmp_path, copy)
+    folder = copy / FOLDER
+    assert sorted(path.name for path in folder.glob("*.log")) == [f"{0:020}.log", f"{1:020}.log"]
+    [producer] = decode_snapshot((folder / f"{1:020}.snapshot").read_bytes()).values()
+    assert producer.last_sequence == 0
+    async with opened(copy) as logs:
+        assert (await append(logs, LOG, sent(3, b"v" * 300))).duplicate
+        assert (await append(logs, LOG, sent(4, b"next"))).base_offset == 4
 
 
 async def test_records_whose_files_cannot_be_removed_are_gone_nevertheless(tmp_path: Path) -> None:
