@@ -9,7 +9,7 @@ Invariants
  3. Producer ids are handed out in blocks that are never handed out again, also after a restart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from kafkapy.cluster.image import METADATA_TOPIC, BrokerInfo, ClusterImage, Part
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.topic_names import collision_key, validate_topic_name
 from kafkapy.config.layers import BrokerConfig, TopicConfig, validate_topic_overrides
-from kafkapy.coordination.shard import Answer, Decision, Ticket
+from kafkapy.coordination.shard import Answer, Decision, Moment, Ticket
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.protocol.journal.cluster_metadata import (
@@ -111,7 +111,7 @@ class ClusterMachine:
 
     # -- deciding
 
-    def decide(self, command: Any, ticket: Ticket, now_ms: int) -> Decision:
+    def decide(self, command: Any, ticket: Ticket, moment: Moment) -> Decision:
         match command:
             case CreateTopics():
                 return self._create_topics(command, ticket)
@@ -125,7 +125,7 @@ class ClusterMachine:
                 return Decision([fact], [Answer(ticket, range(first, first + PRODUCER_ID_BLOCK))])
         raise TypeError(f"not a command of the cluster machine: {command!r}")
 
-    def loaded(self, now_ms: int) -> Decision:
+    def loaded(self, moment: Moment) -> Decision:
         return Decision()
 
     def _create_topics(self, command: CreateTopics, ticket: Ticket) -> Decision:
@@ -144,12 +144,7 @@ class ClusterMachine:
             taken.add(topic.name)
             partitions = [self._partition(topic.name, topic_id, index, brokers) for index, brokers in assignments]
             results.append(self._info(_Topic(topic.name, topic_id, partitions, overrides)))
-            facts.append(TopicRecord(name=topic.name, topic_id=topic_id))
-            facts += [
-                ConfigRecord(resource_type=_TOPIC_RESOURCE, resource_name=topic.name, name=key, value=value)
-                for key, value in overrides.items()
-            ]
-            facts += [_partition_record(partition) for partition in partitions]
+            facts += _topic_facts(topic.name, topic_id, overrides, partitions)
         return Decision([] if command.validate_only else facts, [Answer(ticket, results)])
 
     def _asked_partition_count(self, topic: NewTopic) -> int:
@@ -333,6 +328,9 @@ class ClusterMachine:
             case ProducerIdsRecord():
                 self._next_producer_id = fact.next_producer_id
 
+    def snapshot(self) -> Iterator[MetadataFact]:
+        return _facts_of(self.image(), self._next_producer_id)
+
     def image(self) -> ClusterImage:
         """The cluster now; topics that no fact has touched since the last call are shared with the last image."""
         if self._stale:
@@ -357,6 +355,24 @@ class ClusterMachine:
 def _refuse_too_many(partition_count: int) -> None:
     if partition_count > MAX_PARTITIONS_PER_REQUEST:
         raise KafkaError(Error.POLICY_VIOLATION, "Excessively large number of partitions per request.")
+
+
+def _topic_facts(
+    name: str, topic_id: bytes, overrides: Mapping[str, str], partitions: Sequence[PartitionInfo]
+) -> Iterator[MetadataFact]:
+    """A topic as the facts that bring it into being."""
+    yield TopicRecord(name=name, topic_id=topic_id)
+    for key, value in overrides.items():
+        yield ConfigRecord(resource_type=_TOPIC_RESOURCE, resource_name=name, name=key, value=value)
+    for partition in partitions:
+        yield _partition_record(partition)
+
+
+def _facts_of(image: ClusterImage, next_producer_id: int) -> Iterator[MetadataFact]:
+    """Everything that there is, as facts."""
+    for topic in image.topics.values():
+        yield from _topic_facts(topic.name, topic.topic_id, topic.overrides, topic.partitions)
+    yield ProducerIdsRecord(broker_id=image.controller_id, next_producer_id=next_producer_id)
 
 
 def _partition_record(partition: PartitionInfo) -> PartitionRecord:

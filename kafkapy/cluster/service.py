@@ -34,7 +34,7 @@ from kafkapy.cluster.machine import (
     internal_topic,
 )
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.runtime import Kind, Ledger, Shard
+from kafkapy.coordination.runtime import Shard, ShardLog, ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import format_uuid
 from kafkapy.storage.base import Logs
@@ -69,8 +69,8 @@ class ClusterService:
         self._deleted_callbacks: list[Callable[[TopicInfo], None]] = []
         self._shard = Shard(
             "cluster metadata",
-            Kind(lambda: ClusterMachine(cluster_id, node_id, config), MetadataJournal(), ClusterMachine.image),
-            Ledger(logs, METADATA_LOG),
+            ShardType(lambda: ClusterMachine(cluster_id, node_id, config), MetadataJournal(), ClusterMachine.image),
+            ShardLog(logs, METADATA_LOG),
             clock,
         )
         self.image: ClusterImage = self._shard.view

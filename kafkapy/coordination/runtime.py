@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from kafkapy.clock import Clock
-from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, Journal, Machine, SetTimer, Ticket
+from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, Journal, Machine, Moment, SetTimer, Ticket
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import BatchHeader, Compression, read_header, walk
@@ -52,15 +52,19 @@ def _no_view(machine: Any) -> None:
     return None
 
 
-class Kind(NamedTuple):
-    """What a shard decides by: how its machine is made, how its facts are written, and what others may see of it."""
+def _no_image() -> None:
+    return None
+
+
+class ShardType(NamedTuple):
+    """What a room's shards have in common: how a machine is made, how facts are written, what others may see of it."""
 
     machine_factory: Callable[[], Machine]
     journal: Journal[Any]
     view: Callable[[Any], Any] = _no_view
 
 
-class Ledger(NamedTuple):
+class ShardLog(NamedTuple):
     """The log that is a shard's memory, and how it is written."""
 
     logs: Logs
@@ -73,17 +77,25 @@ class Shard:
     """One machine over one log.
 
     `machine` is for synchronous looks that only this shard's own room makes: it may run ahead of the log. What the
-    world may see goes into `view`: the value of the kind's view as of the last write that is in the log.
+    world may see goes into `view`: the value of the type's view as of the last write that is in the log.
     """
 
-    def __init__(self, name: str, kind: Kind, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        shard_type: ShardType,
+        shard_log: ShardLog,
+        clock: Clock,
+        image: Callable[[], Any] = _no_image,
+    ) -> None:
         self.name = name
-        self.log = ledger.log
-        self.machine: Any = kind.machine_factory()
-        self.view: Any = kind.view(self.machine)
-        self._kind = kind
-        self._ledger = ledger
+        self.log = shard_log.log
+        self.machine: Any = shard_type.machine_factory()
+        self.view: Any = shard_type.view(self.machine)
+        self._type = shard_type
+        self._log = shard_log
         self._clock = clock
+        self._image = image
         self._loaded = trio.Event()
         self._end_offset = 0
         self._waiting: dict[Ticket, _Waiter] = {}
@@ -158,21 +170,25 @@ class Shard:
 
     def _take(self, command: Any, ticket: Ticket) -> None:
         try:
-            now_ms = self._clock.now_ms()
+            moment = self._moment()
             try:
-                decision = self.machine.decide(command, ticket, now_ms)
+                decision = self.machine.decide(command, ticket, moment)
             except KafkaError as refusal:
                 decision = Decision(answers=[Answer(ticket, refusal)])
-            self._carry_out(decision, now_ms)
+            self._carry_out(decision, moment)
         except Exception as failure:
             # Whoever's request it was, it is this shard that cannot go on: `run` must end, and with it the process.
             self._failure = failure
             self._wake.set()
             raise
 
-    def _carry_out(self, decision: Decision, now_ms: int) -> None:
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now_ms(), self._image())
+
+    def _carry_out(self, decision: Decision, moment: Moment) -> None:
+        now_ms = moment.now_ms
         for fact in decision.facts:
-            for entry in self._kind.journal.encode(fact):
+            for entry in self._type.journal.encode(fact):
                 self._unwritten.append(Record(len(self._unwritten), now_ms, entry.key, entry.value, []))
             self.machine.apply(fact)
         if decision.timers:
@@ -201,14 +217,12 @@ class Shard:
     async def _write(self) -> None:
         records, self._unwritten = self._unwritten, []
         answers = self._take_held()
-        view, ledger = self._kind.view(self.machine), self._ledger
-        batch = build_batch(records, leader_epoch=ledger.leader_epoch, compression=ledger.compression)
+        view, log = self._type.view(self.machine), self._log
+        batch = build_batch(records, leader_epoch=log.leader_epoch, compression=log.compression)
         self._writing = True
         try:
-            write = Write(
-                self.log, batch, [read_header(batch)], ledger.leader_epoch, Origin.COORDINATOR, self._end_offset
-            )
-            [outcome] = await ledger.logs.append([write]).wait()
+            write = Write(self.log, batch, [read_header(batch)], log.leader_epoch, Origin.COORDINATOR, self._end_offset)
+            [outcome] = await log.logs.append([write]).wait()
         finally:
             self._writing = False
         if outcome.error is not Error.NONE:
@@ -224,16 +238,16 @@ class Shard:
         self._timers.clear()
         self._unwritten = []
         self._fail_all(error)
-        self.machine = self._kind.machine_factory()
+        self.machine = self._type.machine_factory()
         await self._load()
 
     async def _load(self) -> None:
-        logs = self._ledger.logs
+        logs = self._log.logs
         bounds = logs.bounds(self.log)
         if isinstance(bounds, Error):
             raise KafkaError(bounds, f"{self.name} has no log {self.log}")
         offset = bounds.log_start_offset
-        replay = _Replay(self._kind.journal, self.machine)
+        replay = _Replay(self._type.journal, self.machine)
         while True:
             [piece] = await logs.read([Read(self.log, offset, LOAD_SIZE_BYTES)], LOAD_SIZE_BYTES)
             if piece.error is not Error.NONE:
@@ -249,10 +263,10 @@ class Shard:
                 offset = header.next_offset
             await trio.lowlevel.checkpoint()
         self._end_offset = offset
-        self.view = self._kind.view(self.machine)
+        self.view = self._type.view(self.machine)
         self._loaded.set()
-        now_ms = self._clock.now_ms()
-        self._carry_out(self.machine.loaded(now_ms), now_ms)
+        moment = self._moment()
+        self._carry_out(self.machine.loaded(moment), moment)
 
     def _take_held(self) -> list[Answer]:
         held, self._held = self._held, []

@@ -1,16 +1,26 @@
 """What a coordinator is made of: a machine that decides, a journal that writes its facts down.
 
-A machine is pure. It sees commands, tickets and the time; it returns a `Decision`. The runtime
+A machine is pure. It sees commands, tickets and the moment; it returns a `Decision`. The runtime
 (coordination/runtime.py) applies the facts, appends them to the shard's log, and only then releases the answers.
 Loading a shard is applying its log from the start, so start-up is the same code as running.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 Ticket = int
 """Names one waiting caller. An answer may come in the decision about its own command, or in any later one."""
+
+
+class Moment(NamedTuple):
+    """When a machine decides: the wall clock's milliseconds, and the cluster as it is known here then.
+
+    The image is whatever `broker.py` hands in as one; None for a machine that needs none.
+    """
+
+    now_ms: int
+    image: Any = None
 
 
 class SetTimer(NamedTuple):
@@ -46,7 +56,7 @@ class Decision:
 class Machine(Protocol):
     """The pure part of a shard."""
 
-    def decide(self, command: Any, ticket: Ticket, now_ms: int) -> Decision:
+    def decide(self, command: Any, ticket: Ticket, moment: Moment) -> Decision:
         """Decide one command. May change soft state (who is waiting), never durable state.
 
         Raises `KafkaError` to refuse.
@@ -55,8 +65,14 @@ class Machine(Protocol):
     def apply(self, fact: Any) -> None:
         """Take one fact, just decided or read back from the log: the only way durable state changes."""
 
-    def loaded(self, now_ms: int) -> Decision:
+    def loaded(self, moment: Moment) -> Decision:
         """Called once the log is replayed: the timers (and facts) that the loaded state calls for."""
+
+    def snapshot(self) -> Iterable[Any]:
+        """Facts that bring back the durable state of now when they are applied, in order, to a new machine.
+
+        Cheap to begin, and read bit by bit afterwards: what is applied meanwhile does not show in it.
+        """
 
 
 Fact = TypeVar("Fact")

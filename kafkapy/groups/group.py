@@ -103,7 +103,9 @@ class Member:
 
 
 class Group:
-    """One classic group. `latest` is the last fact that this memory itself wrote down, or was made from."""
+    """One classic group. `latest` is the last fact that this memory itself wrote down, or was made from; `stored` the
+    last one that was applied.
+    """
 
     __slots__ = (
         "generation",
@@ -120,6 +122,7 @@ class Group:
         "state",
         "state_timestamp_ms",
         "static_members",
+        "stored",
         "subscribed_topics",
     )
 
@@ -139,6 +142,7 @@ class Group:
         self.new_member_added = False
         self.subscribed_topics: frozenset[str] | None = None
         self.latest: GroupStored | None = None
+        self.stored: GroupStored | None = None
 
     @classmethod
     def restored(cls, fact: GroupStored) -> "Group":

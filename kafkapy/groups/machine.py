@@ -9,10 +9,11 @@ Invariants
  3. A group is removed only while it is empty.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
-from kafkapy.coordination.shard import Answer, Decision, SetTimer, Ticket
+from kafkapy.coordination.shard import Answer, Decision, Moment, SetTimer, Ticket
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.classic import ClassicProtocol
 from kafkapy.groups.commands import (
@@ -75,8 +76,8 @@ class GroupMachine:
             RemoveExpired: self._remove_expired,
         }
 
-    def decide(self, command: Any, ticket: Ticket, now_ms: int) -> Decision:
-        out = Decision()
+    def decide(self, command: Any, ticket: Ticket, moment: Moment) -> Decision:
+        out, now_ms = Decision(), moment.now_ms
         request = self._requests.get(type(command))
         if request is not None:
             request(command, ticket, now_ms, out)
@@ -88,23 +89,29 @@ class GroupMachine:
         match fact:
             case OffsetStored():
                 if fact.group_id not in self.groups:
-                    self.groups[fact.group_id] = Group(fact.group_id, fact.committed.commit_timestamp_ms)
+                    group = self.groups[fact.group_id] = Group(fact.group_id, fact.committed.commit_timestamp_ms)
+                    group.stored = group.snapshot_as_new()
                 self.offsets.store(fact)
             case OffsetRemoved():
                 self.offsets.remove(fact)
             case GroupStored():
                 known = self.groups.get(fact.group_id)
                 if known is None or known.latest is not fact:
-                    self.groups[fact.group_id] = Group.restored(fact)
+                    known = self.groups[fact.group_id] = Group.restored(fact)
+                known.stored = fact
             case GroupRemoved():
                 self.groups.pop(fact.group_id, None)
 
-    def loaded(self, now_ms: int) -> Decision:
-        out = Decision()
+    def loaded(self, moment: Moment) -> Decision:
+        out, now_ms = Decision(), moment.now_ms
         for group in self.groups.values():
             self._classic.restore(group, now_ms, out)
         self._schedule_expiry(now_ms, out)
         return out
+
+    def snapshot(self) -> Iterator[Fact]:
+        groups = [group.stored for group in self.groups.values() if group.stored is not None]
+        return chain(groups, self.offsets.snapshot())
 
     # Offsets
 

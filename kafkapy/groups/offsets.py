@@ -24,20 +24,40 @@ class GroupOffsets:
     def __init__(self, settings: GroupSettings) -> None:
         self._settings = settings
         self._by_group: dict[str, _Offsets] = {}
+        self._unshared: set[str] | None = None
+        """The groups whose offsets the last snapshot has no part in; None before there was one: all of them."""
 
     # Facts
 
     def store(self, fact: OffsetStored) -> None:
-        self._by_group.setdefault(fact.group_id, {}).setdefault(fact.topic, {})[fact.partition] = fact.committed
+        self._to_change(fact.group_id).setdefault(fact.topic, {})[fact.partition] = fact.committed
 
     def remove(self, fact: OffsetRemoved) -> None:
-        topics = self._by_group.get(fact.group_id, {})
+        topics = self._to_change(fact.group_id)
         partitions = topics.get(fact.topic, {})
         partitions.pop(fact.partition, None)
         if not partitions:
             topics.pop(fact.topic, None)
         if not topics:
             self._by_group.pop(fact.group_id, None)
+
+    def _to_change(self, group_id: str) -> _Offsets:
+        """The group's offsets, which may be changed: what a snapshot is still to read is copied first."""
+        if self._unshared is None or group_id in self._unshared:
+            return self._by_group.setdefault(group_id, {})
+        self._unshared.add(group_id)
+        shared = self._by_group.get(group_id, {})
+        own = self._by_group[group_id] = {topic: partitions.copy() for topic, partitions in shared.items()}
+        return own
+
+    def committed(self, group_id: str, topic: str, partition: int) -> CommittedOffset | None:
+        """What the group has committed for the partition."""
+        return self._by_group.get(group_id, {}).get(topic, {}).get(partition)
+
+    def snapshot(self) -> Iterator[OffsetStored]:
+        """The facts behind all offsets, as they are now, whatever changes while they are read."""
+        self._unshared = set()
+        return _facts_of(self._by_group.copy())
 
     # Decisions
 
@@ -171,6 +191,13 @@ def validate_deletion(group: Group) -> None:
     """Offsets of a group with members can be deleted only where its subscription is known. Raises NON_EMPTY_GROUP."""
     if group.state is not GroupState.EMPTY and not group.uses_consumer_protocol:
         raise KafkaError(Error.NON_EMPTY_GROUP)
+
+
+def _facts_of(offsets: dict[str, _Offsets]) -> Iterator[OffsetStored]:
+    for group_id, topics in offsets.items():
+        for topic, partitions in topics.items():
+            for partition, committed in partitions.items():
+                yield OffsetStored(group_id, topic, partition, committed)
 
 
 def _committed(asked: PartitionCommit, now_ms: int, topic_id: bytes) -> CommittedOffset:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from kafkapy.clock import Clock
-from kafkapy.coordination.runtime import Kind, Ledger, Shard
+from kafkapy.coordination.runtime import Shard, ShardLog, ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import (
     CommitOffsets,
@@ -211,9 +211,10 @@ class GroupService:
             raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
         shard = self._shards[log] = Shard(
             f"group coordinator {log.partition}",
-            Kind(functools.partial(GroupMachine, self._settings), self._journal),
-            Ledger(self._logs, log, compression=self._compression),
+            ShardType(functools.partial(GroupMachine, self._settings), self._journal),
+            ShardLog(self._logs, log, compression=self._compression),
             self._clock,
+            lambda: self._cluster.image,
         )
         self._nursery.start_soon(self._run_shard, log, shard)
         return shard

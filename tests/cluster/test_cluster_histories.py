@@ -17,7 +17,7 @@ from kafkapy.cluster.machine import (
     NewTopic,
 )
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.shard import Entry
+from kafkapy.coordination.shard import Entry, Moment
 from kafkapy.errors import KafkaError
 
 NAMES = st.sampled_from(["a", "b", "c.d", "c_d", "not legal", ""])
@@ -47,7 +47,7 @@ class Histories(RuleBasedStateMachine):
         return self.ids_given.to_bytes(16)
 
     def do(self, command: Any) -> Any:
-        decision = self.machine.decide(command, 1, 0)
+        decision = self.machine.decide(command, 1, Moment(0))
         journal = MetadataJournal()
         for fact in decision.facts:
             self.log += journal.encode(fact)

@@ -13,7 +13,7 @@ from kafkapy.cluster.machine import (
     NewTopic,
 )
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.shard import Entry
+from kafkapy.coordination.shard import Entry, Moment
 from kafkapy.errors import Error, KafkaError
 from kafkapy.records.batch import CorruptBatch
 
@@ -32,7 +32,7 @@ class Driver:
         return ClusterMachine("cluster", 1, BrokerConfig.load())
 
     def do(self, command: object) -> list[object]:
-        decision = self.machine.decide(command, 7, 0)
+        decision = self.machine.decide(command, 7, Moment(0))
         journal = MetadataJournal()
         for fact in decision.facts:
             self.log += journal.encode(fact)

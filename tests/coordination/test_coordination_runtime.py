@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import trio
-from catalogues import create
 from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.clock import SystemClock
-from kafkapy.coordination.runtime import Kind, Ledger, Shard
-from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, SetTimer
+from kafkapy.coordination.runtime import Shard, ShardLog, ShardType
+from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, Moment, SetTimer
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import read_header
@@ -19,6 +18,7 @@ from kafkapy.records.control import EndMarker, build_end_marker
 from kafkapy.records.record import Record
 from kafkapy.storage.base import LogSettings, Origin, Outcome, Pending, Write
 from kafkapy.storage.memory import open_memory
+from tests.storage.catalogues import create
 
 LOG = LogId("__numbers", 0, bytes(16))
 
@@ -37,7 +37,7 @@ class Sum:
         self.total = 0
         self.waiting: list[int] = []
 
-    def decide(self, command: tuple[str, Any], ticket: int, now_ms: int) -> Decision:
+    def decide(self, command: tuple[str, Any], ticket: int, moment: Moment) -> Decision:
         verb, number = command
         match verb:
             case "add":
@@ -54,7 +54,7 @@ class Sum:
                 return Decision([number], [Answer(t, self.total + number) for t in (*waiting, ticket)])
             case "later":
                 self.waiting.append(ticket)
-                return Decision(timers=[SetTimer("later", now_ms + number, ("release", 0))])
+                return Decision(timers=[SetTimer("later", moment.now_ms + number, ("release", 0))])
             case "never":
                 return Decision(answers=[Answer(ticket, None)], timers=[CancelTimer("later")])
             case "break":
@@ -64,8 +64,11 @@ class Sum:
     def apply(self, fact: int) -> None:
         self.total += fact
 
-    def loaded(self, now_ms: int) -> Decision:
+    def loaded(self, moment: Moment) -> Decision:
         return Decision()
+
+    def snapshot(self) -> list[int]:
+        return [self.total]
 
 
 class SumJournal:
@@ -123,7 +126,7 @@ async def logs():
 @pytest.fixture
 def make_shard(logs, nursery) -> Callable[..., Any]:
     async def make(**options: Any) -> Shard:
-        shard = Shard("numbers", Kind(Sum, SumJournal(), **options), Ledger(logs, LOG), TrioClock())
+        shard = Shard("numbers", ShardType(Sum, SumJournal(), **options), ShardLog(logs, LOG), TrioClock())
         await nursery.start(shard.run)
         return shard
 
@@ -229,12 +232,12 @@ async def test_what_cannot_be_replayed_is_named(logs):
     batch = build_batch([Record(0, 1, b"n", b"not a number", [])])
     await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)]).wait()
     with pytest.raises(ValueError) as unreadable:
-        await Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock()).run()
+        await Shard("numbers", ShardType(Sum, SumJournal()), ShardLog(logs, LOG), TrioClock()).run()
     assert unreadable.value.__notes__ == ["while replaying __numbers-0, in the batch at offset 0"]
 
 
 async def test_commands_are_refused_while_loading(logs):
-    shard = Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock())
+    shard = Shard("numbers", ShardType(Sum, SumJournal()), ShardLog(logs, LOG), TrioClock())
     assert not shard.loaded
     with pytest.raises(KafkaError) as refusal:
         await shard.execute(("total", 0))
@@ -328,7 +331,7 @@ async def test_an_earlier_timer_wakes_a_sleeping_shard(make_shard, nursery, auto
 async def test_a_broken_invariant_ends_the_shard(logs):
     with pytest.raises(BaseExceptionGroup) as ended:
         async with trio.open_nursery() as nursery:
-            shard = Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock())
+            shard = Shard("numbers", ShardType(Sum, SumJournal()), ShardLog(logs, LOG), TrioClock())
             await nursery.start(shard.run)
             with pytest.raises(AssertionError):
                 await shard.execute(("break", 0))
@@ -338,7 +341,7 @@ async def test_a_broken_invariant_ends_the_shard(logs):
 
 async def test_callers_are_told_when_the_shard_stops(logs, nursery):
     async with trio.open_nursery() as rooms:
-        shard = Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LOG), TrioClock())
+        shard = Shard("numbers", ShardType(Sum, SumJournal()), ShardLog(logs, LOG), TrioClock())
         await rooms.start(shard.run)
         answers = await gather(nursery, shard, ("wait", 0))
         rooms.cancel_scope.cancel()
@@ -347,7 +350,9 @@ async def test_callers_are_told_when_the_shard_stops(logs, nursery):
 
 
 async def test_a_missing_log_is_an_error(logs):
-    nowhere = Shard("numbers", Kind(Sum, SumJournal()), Ledger(logs, LogId("nowhere", 0, bytes(16))), TrioClock())
+    nowhere = Shard(
+        "numbers", ShardType(Sum, SumJournal()), ShardLog(logs, LogId("nowhere", 0, bytes(16))), TrioClock()
+    )
     with pytest.raises(KafkaError) as refusal:
         await nowhere.run()
     assert refusal.value.error is Error.UNKNOWN_TOPIC_OR_PARTITION

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kafkapy.coordination.shard import CancelTimer, Decision, SetTimer
+from kafkapy.coordination.shard import CancelTimer, Decision, Moment, SetTimer
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import (
     CommitOffsets,
@@ -45,13 +45,13 @@ class Coordinator:
         self._names = itertools.count(1)
         self._timers: dict[object, tuple[int, int, Any]] = {}
         self._sequence = itertools.count()
-        self._carry_out(self.machine.loaded(self.now_ms))
+        self._carry_out(self.machine.loaded(Moment(self.now_ms)))
 
     def send(self, command: Any) -> int:
         """Decide a command; its ticket, whose answer may come now or later."""
         ticket = next(self._tickets)
         try:
-            decision = self.machine.decide(command, ticket, self.now_ms)
+            decision = self.machine.decide(command, ticket, Moment(self.now_ms))
         except KafkaError as refusal:
             assert ticket not in self.answers
             self.answers[ticket] = refusal
@@ -84,7 +84,7 @@ class Coordinator:
                 break
             del self._timers[key]
             self.now_ms = max(self.now_ms, deadline_ms)
-            self._carry_out(self.machine.decide(command, 0, self.now_ms))
+            self._carry_out(self.machine.decide(command, 0, Moment(self.now_ms)))
         self.now_ms = end_ms
 
     def restarted(self) -> "Coordinator":
@@ -99,7 +99,7 @@ class Coordinator:
             fact = self._journal.decode(entry)
             assert fact is not None
             other.machine.apply(fact)
-        other._carry_out(other.machine.loaded(other.now_ms))
+        other._carry_out(other.machine.loaded(Moment(other.now_ms)))
         return other
 
     def _carry_out(self, decision: Decision) -> None:

@@ -7,10 +7,9 @@ deleted group, a group of the newer consumer protocol, and offsets committed in 
 from pathlib import Path
 
 import pytest
-from catalogues import create
 
 from kafkapy.clock import ManualClock
-from kafkapy.coordination.runtime import Kind, Ledger, Shard
+from kafkapy.coordination.runtime import Shard, ShardLog, ShardType
 from kafkapy.errors import Error
 from kafkapy.groups.commands import DescribeGroup, FetchOffsets, ListGroups
 from kafkapy.groups.journal import GroupJournal
@@ -20,6 +19,7 @@ from kafkapy.model import LogId
 from kafkapy.records.batch import walk
 from kafkapy.storage.base import LogSettings, Origin, Write
 from kafkapy.storage.memory import open_memory
+from tests.storage.catalogues import create
 
 DATA = Path(__file__).parent / "data" / "kafka_4_3_1_consumer_offsets.bin"
 LOG = LogId("__consumer_offsets", 0, bytes(16))
@@ -35,7 +35,9 @@ async def shard(nursery):
             batch = data[position : position + header.size_bytes]
             [outcome] = await logs.append([Write(LOG, batch, [header], origin=Origin.COORDINATOR)]).wait()
             assert outcome.error is Error.NONE
-        shard = Shard("groups", Kind(lambda: GroupMachine(GroupSettings()), GroupJournal()), Ledger(logs, LOG), clock)
+        shard = Shard(
+            "groups", ShardType(lambda: GroupMachine(GroupSettings()), GroupJournal()), ShardLog(logs, LOG), clock
+        )
         await nursery.start(shard.run)
         yield shard
 
