@@ -20,23 +20,25 @@ import trio
 from kafkapy.clock import Clock, SystemClock
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.config.listeners import advertised_listeners, bound_listeners
+from kafkapy.config.listeners import announced_endpoints, bound_listeners
 from kafkapy.config.setting import ConfigError
 from kafkapy.groups.service import GroupService
 from kafkapy.handlers.context import Rooms, Session
 from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
 from kafkapy.log.housekeeping import expire_producers
-from kafkapy.model import Endpoint, format_uuid
+from kafkapy.model import format_uuid
 from kafkapy.network.connection import Peer
 from kafkapy.network.listening import bind
 from kafkapy.network.server import Limits, Server
 from kafkapy.storage.base import Logs
-from kafkapy.storage.memory import open_memory
+from kafkapy.storage.memory import MemoryLogs, open_memory
+from kafkapy.storage.sole import SoleBroker
 from kafkapy.transactions.producer_ids import ProducerIds
 
 if TYPE_CHECKING:
     from kafkapy.storage.embedded.files import Disk
+    from kafkapy.storage.embedded.store import EmbeddedLogs
 
 _log = logging.getLogger(__name__)
 
@@ -77,11 +79,11 @@ async def open_broker(
     clock = clock or SystemClock()
     node_id: int = config["node.id"]
     limits = _limits(config)
-    advertised = advertised_listeners(config)
+    us = SoleBroker(node_id, config["broker.rack"], announced_endpoints(config, advertise_host))
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     try:
         async with _open_store(data_dir, clock, node_id, cluster_id, disk) as (logs, cluster_id):
-            cluster = ClusterService(cluster_id=cluster_id, node_id=node_id, config=config, logs=logs, clock=clock)
+            cluster = ClusterService(cluster_id, config, logs, logs.leases, us, clock)
             groups = GroupService(cluster, logs, clock, config)
             cluster.on_topic_deleted(groups.on_topic_deleted)
             rooms = Rooms(
@@ -92,8 +94,6 @@ async def open_broker(
                 groups=groups,
                 producer_ids=ProducerIds(cluster.allocate_producer_ids),
                 fetch_sessions=_fetch_sessions(config),
-                node_id=node_id,
-                advertised=_Advertised(advertised, dict(listeners), advertise_host),
             )
             server = Server(limits, _open_session, Registry(rooms).dispatch, clock)
             async with trio.open_nursery() as coordinators:
@@ -117,7 +117,7 @@ async def open_broker(
 
 def _open_store(
     data_dir: Path | None, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
-) -> AbstractAsyncContextManager[tuple[Logs, str]]:
+) -> AbstractAsyncContextManager[tuple["MemoryLogs | EmbeddedLogs", str]]:
     return (
         _memory(clock, node_id, cluster_id)
         if data_dir is None
@@ -126,7 +126,7 @@ def _open_store(
 
 
 @asynccontextmanager
-async def _memory(clock: Clock, node_id: int, cluster_id: str | None) -> AsyncIterator[tuple[Logs, str]]:
+async def _memory(clock: Clock, node_id: int, cluster_id: str | None) -> AsyncIterator[tuple[MemoryLogs, str]]:
     async with open_memory(clock, node_id) as logs:
         yield logs, cluster_id or format_uuid(random.randbytes(16))
 
@@ -134,7 +134,7 @@ async def _memory(clock: Clock, node_id: int, cluster_id: str | None) -> AsyncIt
 @asynccontextmanager
 async def _embedded(
     data_dir: Path, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
-) -> AsyncIterator[tuple[Logs, str]]:
+) -> AsyncIterator[tuple["EmbeddedLogs", str]]:
     from kafkapy.storage.embedded.directory import open_embedded  # a broker in memory does without
 
     async with open_embedded(data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id, disk=disk) as logs:
@@ -180,20 +180,6 @@ def _limits(config: BrokerConfig) -> Limits:
 
 def _open_session(peer: Peer) -> Session:
     return Session(*peer)
-
-
-class _Advertised:
-    """What a client is told of this broker: what is set for its listener, else how it came."""
-
-    def __init__(self, configured: dict[str, Endpoint], bound: dict[Endpoint, socket.socket], host: str | None) -> None:
-        self._ports = {endpoint.listener: endpoint.port for endpoint in bound}
-        self._configured = configured
-        self._host = host
-
-    def __call__(self, session: Session) -> Endpoint:
-        own = Endpoint(session.listener, session.local_host, session.local_port, session.security_protocol)
-        told = self._configured.get(session.listener, own)
-        return told._replace(host=self._host or told.host, port=told.port or self._ports[session.listener])
 
 
 def _reachable(host: str) -> str:

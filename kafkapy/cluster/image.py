@@ -1,7 +1,8 @@
-"""What the cluster looks like: brokers, topics, partitions, settings. Immutable.
+"""What the cluster looks like: topics, partitions, settings. Immutable.
 
-Handlers and rooms hold an image for the length of a request and never see it change. `ClusterMachine` makes the next
-one after each write; untouched topics are shared between images.
+Who leads a partition and which brokers there are is no part of it: that is a view (`leadership.py`). Handlers and rooms
+hold an image for the length of a request and never see it change. `ClusterMachine` makes the next one after each write;
+untouched topics are shared between images.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,22 +20,11 @@ METADATA_TOPIC_ID: Final = bytes(15) + b"\x01"
 METADATA_LOG: Final = LogId(METADATA_TOPIC, 0, METADATA_TOPIC_ID)
 
 
-class BrokerInfo(NamedTuple):
-    """A broker; where it is reached depends on the listener that the question came in on."""
-
-    node_id: int
-    rack: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionInfo:
-    """One partition and who has it."""
+class PartitionInfo(NamedTuple):
+    """One partition and the brokers that are to have it."""
 
     log: LogId
-    leader: int
-    leader_epoch: int
     replicas: tuple[int, ...]
-    isr: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +50,10 @@ class TopicInfo(Deriving):
 class ClusterImage:
     """The cluster at one moment."""
 
-    __slots__ = ("_names", "brokers", "cluster_id", "controller_id", "topics")
+    __slots__ = ("_names", "cluster_id", "topics")
 
-    def __init__(
-        self,
-        cluster_id: str,
-        controller_id: int,
-        brokers: tuple[BrokerInfo, ...],
-        topics: Mapping[str, TopicInfo],
-        names: Mapping[bytes, str],
-    ) -> None:
+    def __init__(self, cluster_id: str, topics: Mapping[str, TopicInfo], names: Mapping[bytes, str]) -> None:
         self.cluster_id = cluster_id
-        self.controller_id = controller_id
-        self.brokers = brokers
         self.topics: Mapping[str, TopicInfo] = MappingProxyType(topics) if isinstance(topics, dict) else topics
         self._names = names
 

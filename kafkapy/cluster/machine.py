@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from kafkapy.cluster.image import METADATA_TOPIC, BrokerInfo, ClusterImage, PartitionInfo, TopicInfo
+from kafkapy.cluster.image import METADATA_TOPIC, ClusterImage, PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.topic_names import collision_key, validate_topic_name
 from kafkapy.config.layers import BrokerConfig, TopicConfig, validate_topic_overrides
@@ -106,8 +106,7 @@ class ClusterMachine:
         self.removed: set[bytes] = set()
         """The ids of topics whose removal was applied; emptied by who sees to their logs."""
         self._stale: dict[str, None] = {}  # in the order of the facts
-        self._brokers = (BrokerInfo(node_id, config["broker.rack"]),)
-        self._image = ClusterImage(cluster_id, node_id, self._brokers, {}, {})
+        self._image = ClusterImage(cluster_id, {}, {})
 
     # -- deciding
 
@@ -291,7 +290,7 @@ class ClusterMachine:
         ]
 
     def _partition(self, name: str, topic_id: bytes, index: int, replicas: tuple[int, ...]) -> PartitionInfo:
-        return PartitionInfo(LogId(name, index, topic_id), replicas[0], 0, replicas, replicas)
+        return PartitionInfo(LogId(name, index, topic_id), replicas)
 
     # -- applying
 
@@ -305,9 +304,7 @@ class ClusterMachine:
             case PartitionRecord():
                 topic = self._topics[self._names[fact.topic_id]]
                 log = LogId(topic.name, fact.partition_id, fact.topic_id)
-                topic.partitions.append(
-                    PartitionInfo(log, fact.leader, fact.leader_epoch, tuple(fact.replicas), tuple(fact.isr))
-                )
+                topic.partitions.append(PartitionInfo(log, tuple(fact.replicas)))
                 self._stale[topic.name] = None
             case ConfigRecord(resource_type=kind, resource_name=name) if kind == _TOPIC_RESOURCE:
                 overrides = self._topics[name].overrides
@@ -329,7 +326,7 @@ class ClusterMachine:
                 self._next_producer_id = fact.next_producer_id
 
     def snapshot(self) -> Iterator[MetadataFact]:
-        return _facts_of(self.image(), self._next_producer_id)
+        return _facts_of(self.image(), self._node_id, self._next_producer_id)
 
     def image(self) -> ClusterImage:
         """The cluster now; topics that no fact has touched since the last call are shared with the last image."""
@@ -343,7 +340,7 @@ class ClusterMachine:
                     infos[name] = self._info(topic)
             self._infos = infos
             self._stale.clear()
-            self._image = ClusterImage(self._cluster_id, self._node_id, self._brokers, infos, dict(self._names))
+            self._image = ClusterImage(self._cluster_id, infos, dict(self._names))
         return self._image
 
     def _info(self, topic: _Topic) -> TopicInfo:
@@ -368,21 +365,22 @@ def _topic_facts(
         yield _partition_record(partition)
 
 
-def _facts_of(image: ClusterImage, next_producer_id: int) -> Iterator[MetadataFact]:
+def _facts_of(image: ClusterImage, node_id: int, next_producer_id: int) -> Iterator[MetadataFact]:
     """Everything that there is, as facts."""
     for topic in image.topics.values():
         yield from _topic_facts(topic.name, topic.topic_id, topic.overrides, topic.partitions)
-    yield ProducerIdsRecord(broker_id=image.controller_id, next_producer_id=next_producer_id)
+    yield ProducerIdsRecord(broker_id=node_id, next_producer_id=next_producer_id)
 
 
 def _partition_record(partition: PartitionInfo) -> PartitionRecord:
+    """The fact, with what Kafka wants to see in it of leaders: that all is as it was asked for."""
     return PartitionRecord(
         partition_id=partition.log.partition,
         topic_id=partition.log.topic_id,
         replicas=list(partition.replicas),
-        isr=list(partition.isr),
-        leader=partition.leader,
-        leader_epoch=partition.leader_epoch,
+        isr=list(partition.replicas),
+        leader=partition.replicas[0],
+        leader_epoch=0,
         partition_epoch=0,
     )
 

@@ -22,6 +22,7 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.cluster.image import INTERNAL_TOPICS, METADATA_LOG, ClusterImage, TopicInfo
 from kafkapy.cluster.journal import MetadataJournal
+from kafkapy.cluster.leadership import Leadership
 from kafkapy.cluster.logs import TopicLogs
 from kafkapy.cluster.machine import (
     AllocateProducerIds,
@@ -37,7 +38,7 @@ from kafkapy.config.layers import BrokerConfig
 from kafkapy.coordination.runtime import Shard, ShardLog, ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import format_uuid
-from kafkapy.storage.base import Logs
+from kafkapy.storage.base import Brokers, Leases, Logs
 
 TopicResult = TopicInfo | KafkaError
 
@@ -63,7 +64,12 @@ class _Change:
 class ClusterService:
     """All topics of this broker."""
 
-    def __init__(self, *, cluster_id: str, node_id: int, config: BrokerConfig, logs: Logs, clock: Clock) -> None:
+    def __init__(
+        self, cluster_id: str, config: BrokerConfig, logs: Logs, leases: Leases, brokers: Brokers, clock: Clock
+    ) -> None:
+        node_id: int = config["node.id"]
+        self.leadership = Leadership(node_id, leases, brokers)
+        """Which brokers there are, and who leads what."""
         self._config = config
         self._clock = clock
         self._deleted_callbacks: list[Callable[[TopicInfo], None]] = []

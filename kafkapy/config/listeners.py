@@ -77,6 +77,18 @@ def advertised_listeners(config: BrokerConfig) -> dict[str, Endpoint]:
     }
 
 
+def announced_endpoints(config: BrokerConfig, host: str | None = None) -> list[Endpoint]:
+    """What is told of each listener: what is set for it, else an empty host and port 0, for how a client came.
+
+    `host` is told in any case, if given. Raises ConfigError.
+    """
+    advertised = advertised_listeners(config)
+    endpoints = [
+        advertised.get(endpoint.listener) or endpoint._replace(host="", port=0) for endpoint in bound_listeners(config)
+    ]
+    return [endpoint._replace(host=host or endpoint.host) for endpoint in endpoints]
+
+
 def _parse(setting: str, config: BrokerConfig) -> list[_Listener]:
     listeners: list[_Listener] = []
     for entry in config[setting]:

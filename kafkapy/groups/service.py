@@ -90,11 +90,11 @@ class GroupService:
 
     # One method an API
 
-    async def ensure_coordinator(self, group_id: str) -> None:
-        """Make sure that somebody coordinates the group: the offsets topic comes into being when first needed."""
+    async def coordinating_log(self, group_id: str) -> LogId:
+        """The log whose leader coordinates the group: the offsets topic comes into being when first needed."""
         if self._cluster.image.topic(OFFSETS_TOPIC) is None:
             await self._cluster.ensure_internal_topic(OFFSETS_TOPIC)
-        self._log_of(group_id)
+        return self._log_of(group_id)
 
     async def join(self, command: Join) -> Joined:
         """JoinGroup: returns when the next generation begins, or at once with an error in the answer."""

@@ -3,7 +3,6 @@
 Authorization: there is no authorizer yet, and as in Kafka without one everything is allowed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from kafkapy.config.layers import BrokerConfig
     from kafkapy.groups.service import GroupService
     from kafkapy.log.fetch_session import FetchSessionCache
-    from kafkapy.storage.base import Logs
+    from kafkapy.storage.base import LiveBroker, Logs
     from kafkapy.transactions.producer_ids import ProducerIds
 
 
@@ -104,8 +103,6 @@ class Rooms:
     groups: "GroupService"
     producer_ids: "ProducerIds"
     fetch_sessions: "FetchSessionCache"
-    node_id: int
-    advertised: Callable[[Session], Endpoint]
 
 
 @dataclass(slots=True)
@@ -118,6 +115,16 @@ class Context:
     client_id: str | None
     session: Session = field(repr=False)
     rooms: Rooms = field(repr=False)
+
+    def endpoint_of(self, broker: "LiveBroker") -> Endpoint | None:
+        """Where this client reaches a broker: by the listener that it came in on; None when the broker has no such."""
+        session = self.session
+        for endpoint in broker.endpoints:
+            if endpoint.listener == session.listener:
+                return endpoint._replace(
+                    host=endpoint.host or session.local_host, port=endpoint.port or session.local_port
+                )
+        return None
 
     def require(self, operation: Operation, resource_type: ResourceType, name: str) -> None:
         """Raise the resource type's authorization error unless the principal may do `operation` on the resource."""

@@ -27,7 +27,7 @@ from typing import NamedTuple, Protocol
 import trio
 
 from kafkapy.errors import Error
-from kafkapy.model import NO_TIMESTAMP, IsolationLevel, LogId
+from kafkapy.model import NO_TIMESTAMP, Endpoint, IsolationLevel, LogId
 from kafkapy.records.batch import BatchHeader
 
 Buffer = bytes | bytearray | memoryview
@@ -332,6 +332,10 @@ class Holder(NamedTuple):
 class Leases(Protocol):
     """Who leads which logs. A log is led by at most one broker at a time; its epoch never goes back."""
 
+    @property
+    def moves(self) -> int:
+        """A number that is another one after any answer of `holder` has changed: what was made of them is stale."""
+
     def epoch(self, log: LogId) -> int | None:
         """The leader epoch under which this broker leads the log; None when it does not."""
 
@@ -345,10 +349,14 @@ class Leases(Protocol):
 
 
 class LiveBroker(NamedTuple):
-    """A broker of the cluster that is there."""
+    """A broker of the cluster that is there, and where it is reached: an endpoint a listener.
+
+    An empty host, or port 0, is that by which a client came: of the broker itself, which it has reached already.
+    """
 
     node_id: int
     rack: str | None
+    endpoints: tuple[Endpoint, ...]
 
 
 class Brokers(Protocol):

@@ -6,7 +6,7 @@ The one-process side of `Leases` and `Brokers`; made by the stores that no other
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from kafkapy.model import LogId
+from kafkapy.model import Endpoint, LogId
 from kafkapy.storage.base import Holder, LiveBroker, Watch
 
 _EPOCH: Final = 0
@@ -19,7 +19,8 @@ class SoleLeases:
     """Leases on whatever there is."""
 
     def __init__(self, node_id: int) -> None:
-        self._node_id = node_id
+        self.moves = 0
+        self._ours = Holder(node_id, _EPOCH)
         self._logs: dict[LogId, None] = {}
         self._watches: list[_LeaseWatch] = []
 
@@ -27,7 +28,7 @@ class SoleLeases:
         return _EPOCH if log in self._logs else None
 
     def holder(self, log: LogId) -> Holder | None:
-        return Holder(self._node_id, _EPOCH) if log in self._logs else None
+        return self._ours if log in self._logs else None
 
     def watch(self, gained: Told, lost: Told) -> Watch:
         watch = _LeaseWatch(self._watches, gained, lost)
@@ -41,6 +42,7 @@ class SoleLeases:
         new = [log for log in logs if log not in self._logs]
         self._logs.update(dict.fromkeys(new))
         if new:
+            self.moves += 1
             for watch in list(self._watches):
                 watch.gained(new)
 
@@ -50,6 +52,7 @@ class SoleLeases:
         for log in old:
             del self._logs[log]
         if old:
+            self.moves += 1
             for watch in list(self._watches):
                 watch.lost(old)
 
@@ -70,8 +73,8 @@ class _LeaseWatch:
 class SoleBroker:
     """The broker itself, which is there as long as it can be asked."""
 
-    def __init__(self, node_id: int, rack: str | None) -> None:
-        self._live = (LiveBroker(node_id, rack),)
+    def __init__(self, node_id: int, rack: str | None, endpoints: Sequence[Endpoint]) -> None:
+        self._live = (LiveBroker(node_id, rack, tuple(endpoints)),)
 
     def live(self) -> Sequence[LiveBroker]:
         return self._live

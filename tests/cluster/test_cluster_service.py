@@ -24,6 +24,7 @@ from kafkapy.storage.base import Catalogue, Outcome, Pending, Read, Write
 from kafkapy.storage.embedded.directory import open_embedded
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.memory import open_memory
+from kafkapy.storage.sole import SoleBroker
 
 BATCH = build_batch([Record(0, 1000, b"k", b"v", [])])
 
@@ -84,7 +85,7 @@ def start(store: Store, clock: ManualClock, nursery: trio.Nursery) -> Callable[.
         for scope in running:
             scope.cancel()
         config = BrokerConfig.load(file=settings)
-        service = ClusterService(cluster_id="c", node_id=1, config=config, logs=store, clock=clock)
+        service = ClusterService("c", config, store, store.leases, SoleBroker(1, None, []), clock)
         await nursery.start(run, service)
         return service
 
@@ -272,7 +273,7 @@ async def test_a_topic_whose_log_cannot_be_made_is_there_once_there_is_room(tmp_
     disk = FullDisk()
     async with open_embedded(tmp_path, clock=ManualClock(), node_id=1, disk=disk) as logs, trio.open_nursery() as tasks:
         config = BrokerConfig.load()
-        cluster = ClusterService(cluster_id="c", node_id=1, config=config, logs=logs, clock=ManualClock())
+        cluster = ClusterService("c", config, logs, logs.leases, SoleBroker(1, None, []), ManualClock())
         await tasks.start(cluster.run)
         disk.full = True
         [topic] = await create(cluster, "t")
@@ -314,7 +315,7 @@ async def test_a_start_after_a_crash_completes_what_was_half_done(tmp_path: Path
     async def started() -> AsyncIterator[ClusterService]:
         async with open_embedded(tmp_path, clock=ManualClock(), node_id=1) as logs, trio.open_nursery() as tasks:
             config = BrokerConfig.load()
-            cluster = ClusterService(cluster_id="c", node_id=1, config=config, logs=logs, clock=ManualClock())
+            cluster = ClusterService("c", config, logs, logs.leases, SoleBroker(1, None, []), ManualClock())
             await tasks.start(cluster.run)
             yield cluster
             tasks.cancel_scope.cancel()

@@ -20,17 +20,17 @@ async def handle(request: DescribeClusterRequest, ctx: Context) -> DescribeClust
         )
     if request.endpoint_type != _BROKERS:
         raise KafkaError(Error.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {request.endpoint_type}")
-    image = ctx.rooms.cluster.image
-    endpoint = ctx.rooms.advertised(ctx.session)
+    cluster = ctx.rooms.cluster
     response = DescribeClusterResponse(
         endpoint_type=_BROKERS,
-        cluster_id=image.cluster_id,
-        controller_id=image.controller_id,
+        cluster_id=cluster.image.cluster_id,
+        controller_id=cluster.leadership.controller_id,
         brokers=[
             DescribeClusterResponse.DescribeClusterBroker(
                 broker_id=broker.node_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
             )
-            for broker in image.brokers
+            for broker in cluster.leadership.brokers()
+            if (endpoint := ctx.endpoint_of(broker)) is not None
         ],
     )
     if request.include_cluster_authorized_operations:

@@ -101,8 +101,9 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
         raise KafkaError(Error.INVALID_REQUEST, "Broker id must not be empty")
     if not _INTEGER.fullmatch(name) or int(name) not in _INT32:
         raise KafkaError(Error.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}")
-    if int(name) != ctx.rooms.node_id:
-        expected = f"{ctx.rooms.node_id} or empty string," if resource_type == _BROKER else f"{ctx.rooms.node_id}"
+    node_id = ctx.rooms.cluster.leadership.node_id
+    if int(name) != node_id:
+        expected = f"{node_id} or empty string," if resource_type == _BROKER else f"{node_id}"
         raise KafkaError(Error.INVALID_REQUEST, f"Unexpected broker id, expected {expected} but received {name}")
     return config.describe() if resource_type == _BROKER else _loggers()
 

@@ -7,6 +7,7 @@ answer, and a cursor that says where the next page begins. No topics named means
 from collections.abc import Iterable
 
 from kafkapy.cluster.image import INTERNAL_TOPICS, PartitionInfo, TopicInfo
+from kafkapy.cluster.leadership import NOBODY
 from kafkapy.cluster.topic_names import topic_name_problem
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
@@ -75,22 +76,28 @@ def _missing(name: str, ctx: Context) -> Topic:
 
 
 def _described(topic: TopicInfo, page: Iterable[PartitionInfo], ctx: Context) -> Topic:
+    leadership = ctx.rooms.cluster.leadership
+    partitions = []
+    for partition in page:
+        leader, leader_epoch, isr, offline = leadership.of(partition)
+        partitions.append(
+            Partition(
+                error_code=Error.LEADER_NOT_AVAILABLE if leader == NOBODY else Error.NONE,
+                partition_index=partition.log.partition,
+                leader_id=leader,
+                leader_epoch=leader_epoch,
+                replica_nodes=list(partition.replicas),
+                isr_nodes=list(isr),
+                eligible_leader_replicas=[],
+                last_known_elr=[],
+                offline_replicas=list(offline),
+            )
+        )
     return Topic(
         name=topic.name,
         topic_id=topic.topic_id,
         is_internal=topic.is_internal,
-        partitions=[
-            Partition(
-                partition_index=partition.log.partition,
-                leader_id=partition.leader,
-                leader_epoch=partition.leader_epoch,
-                replica_nodes=list(partition.replicas),
-                isr_nodes=list(partition.isr),
-                eligible_leader_replicas=[],
-                last_known_elr=[],
-            )
-            for partition in page
-        ],
+        partitions=partitions,
         topic_authorized_operations=ctx.authorized_operations(ResourceType.TOPIC, topic.name),
     )
 

@@ -4,12 +4,14 @@ Which brokers there are, who leads what. Topics are asked for by name, or by id 
 version 0 the empty list does). A topic that does not exist is created when the broker allows it, the request allows it
 and it is named, and is then ready before the answer leaves, so clients need no second question.
 
-Addresses are those that this client can reach: the advertised ones, or else the address it connected to.
+Addresses are those that this client can reach: the advertised ones, or else the address it connected to. A partition
+that nobody leads, or somebody who is not there, is LEADER_NOT_AVAILABLE.
 """
 
 import logging
 
 from kafkapy.cluster.image import INTERNAL_TOPICS, TopicInfo
+from kafkapy.cluster.leadership import NOBODY, Leadership
 from kafkapy.cluster.topic_names import topic_name_problem
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
@@ -33,17 +35,17 @@ async def handle(request: MetadataRequest, ctx: Context) -> MetadataResponse:
         for topic in topics:
             if topic.name is not None and topic.error_code != Error.TOPIC_AUTHORIZATION_FAILED:
                 topic.topic_authorized_operations = ctx.authorized_operations(ResourceType.TOPIC, topic.name)
-    image = ctx.rooms.cluster.image
-    endpoint = ctx.rooms.advertised(ctx.session)
+    cluster = ctx.rooms.cluster
     response = MetadataResponse(
         brokers=[
             MetadataResponse.MetadataResponseBroker(
                 node_id=broker.node_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
             )
-            for broker in image.brokers
+            for broker in cluster.leadership.brokers()
+            if (endpoint := ctx.endpoint_of(broker)) is not None
         ],
-        cluster_id=image.cluster_id,
-        controller_id=image.controller_id,
+        cluster_id=cluster.image.cluster_id,
+        controller_id=cluster.leadership.controller_id,
         topics=topics,
     )
     if request.include_cluster_authorized_operations:
@@ -55,7 +57,7 @@ async def _topics(request: MetadataRequest, ctx: Context) -> list[Topic]:
     """The topics asked for, each once; ids win over names, as in Kafka."""
     if request.topics is None or (ctx.api_version == 0 and not request.topics):
         everything = ctx.rooms.cluster.image.topics.values()
-        return [_existing(topic) for topic in everything if ctx.permits(Operation.DESCRIBE, _TOPIC, topic.name)]
+        return [_existing(topic, ctx) for topic in everything if ctx.permits(Operation.DESCRIBE, _TOPIC, topic.name)]
     if ctx.api_version < _IDS_FROM_VERSION:
         for one in request.topics:
             if one.name is None:
@@ -111,7 +113,7 @@ def _by_id(topic_id: bytes, ctx: Context) -> Topic:
         return Topic(error_code=Error.UNKNOWN_TOPIC_ID, name=None, topic_id=topic_id)
     if not ctx.permits(Operation.DESCRIBE, _TOPIC, topic.name):
         return Topic(error_code=Error.TOPIC_AUTHORIZATION_FAILED, name=None, topic_id=topic_id)
-    return _existing(topic)
+    return _existing(topic, ctx)
 
 
 def _by_name(name: str, ctx: Context, *, creating: bool) -> Topic:
@@ -119,7 +121,7 @@ def _by_name(name: str, ctx: Context, *, creating: bool) -> Topic:
         return Topic(error_code=Error.TOPIC_AUTHORIZATION_FAILED, name=name)
     topic = ctx.rooms.cluster.image.topic(name)
     if topic is not None:
-        return _existing(topic)
+        return _existing(topic, ctx)
     if creating and not _may_create(name, ctx):
         error = Error.TOPIC_AUTHORIZATION_FAILED
     elif topic_name_problem(name):
@@ -129,26 +131,31 @@ def _by_name(name: str, ctx: Context, *, creating: bool) -> Topic:
     return Topic(error_code=error, name=name, is_internal=name in INTERNAL_TOPICS)
 
 
-def _existing(topic: TopicInfo) -> Topic:
+def _existing(topic: TopicInfo, ctx: Context) -> Topic:
     return Topic(
         name=topic.name,
         topic_id=topic.topic_id,
         is_internal=topic.is_internal,
-        partitions=topic.derived(_partitions),
+        partitions=ctx.rooms.cluster.leadership.kept(topic, _partitions),
     )
 
 
-def _partitions(topic: TopicInfo) -> list[Partition]:
-    return [
-        Partition(
-            partition_index=partition.log.partition,
-            leader_id=partition.leader,
-            leader_epoch=partition.leader_epoch,
-            replica_nodes=list(partition.replicas),
-            isr_nodes=list(partition.isr),
+def _partitions(topic: TopicInfo, leadership: Leadership) -> list[Partition]:
+    partitions = []
+    for partition in topic.partitions:
+        leader, leader_epoch, isr, offline = leadership.of(partition)
+        partitions.append(
+            Partition(
+                error_code=Error.LEADER_NOT_AVAILABLE if leader == NOBODY else Error.NONE,
+                partition_index=partition.log.partition,
+                leader_id=leader,
+                leader_epoch=leader_epoch,
+                replica_nodes=list(partition.replicas),
+                isr_nodes=list(isr),
+                offline_replicas=list(offline),
+            )
         )
-        for partition in topic.partitions
-    ]
+    return partitions
 
 
 def refuse(request: MetadataRequest, refusal: KafkaError, ctx: Context) -> MetadataResponse:

@@ -40,6 +40,8 @@ async def _delete(name: str, index: int, offset: int, ctx: Context) -> int:
         raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         raise KafkaError(Error.INVALID_TOPIC_EXCEPTION)
+    if ctx.rooms.cluster.leadership.epoch(partition.log) is None:
+        raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER)
     return await delete_records(ctx.rooms.logs, partition.log, topic.config, offset)
 
 

@@ -133,10 +133,11 @@ def _target(wanted: Wanted, ctx: Context, *, is_replica: bool) -> Target | Error
         return Error.NOT_LEADER_OR_FOLLOWER
     if ctx.api_version < _ZSTD_FROM_VERSION and topic.config["compression.type"] == "zstd":
         return Error.UNSUPPORTED_COMPRESSION_TYPE
-    partition = topic.partitions[index]
-    return Target(
-        partition.log, partition.leader_epoch, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch
-    )
+    log = topic.partitions[index].log
+    leader_epoch = ctx.rooms.cluster.leadership.epoch(log)
+    if leader_epoch is None:
+        return Error.NOT_LEADER_OR_FOLLOWER
+    return Target(log, leader_epoch, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch)
 
 
 def _replica_id(request: FetchRequest, api_version: int) -> int:

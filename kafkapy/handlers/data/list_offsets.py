@@ -48,7 +48,10 @@ async def _find(
     partition = ctx.rooms.cluster.image.partition(name, asked.partition_index)
     if partition is None:
         raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-    target = Target(partition.log, partition.leader_epoch, asked.current_leader_epoch)
+    leader_epoch = ctx.rooms.cluster.leadership.epoch(partition.log)
+    if leader_epoch is None:
+        raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER)
+    target = Target(partition.log, leader_epoch, asked.current_leader_epoch)
     found = await find_offset(ctx.rooms.logs, target, asked.timestamp, isolation)
     answer = PartitionResponse(partition_index=asked.partition_index, timestamp=found.timestamp, offset=found.offset)
     if ctx.api_version >= _EPOCH_FROM_VERSION:

@@ -26,7 +26,10 @@ async def handle(request: OffsetForLeaderEpochRequest, ctx: Context) -> OffsetFo
                 partition = ctx.rooms.cluster.image.partition(topic.topic, asked.partition)
                 if partition is None:
                     raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-                target = Target(partition.log, partition.leader_epoch, asked.current_leader_epoch)
+                leader_epoch = ctx.rooms.cluster.leadership.epoch(partition.log)
+                if leader_epoch is None:
+                    raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER)
+                target = Target(partition.log, leader_epoch, asked.current_leader_epoch)
                 end = await find_epoch_end(ctx.rooms.logs, target, asked.leader_epoch)
             except KafkaError as refusal:
                 results.append(PartitionResult(partition=asked.partition, error_code=refusal.error))

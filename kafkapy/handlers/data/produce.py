@@ -25,6 +25,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
     targets: list[Target] = []
     waiting: list[tuple[list[PartitionResponse], int]] = []
     whole_error = _whole_error(request)
+    leadership = ctx.rooms.cluster.leadership
     for topic_data in request.topic_data:
         topic, topic_error = _resolve(topic_data, ctx)
         partition_responses: list[PartitionResponse] = []
@@ -36,12 +37,17 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
             index = partition_data.index
             if topic is not None and 0 <= index < len(partitions):
                 partition = partitions[index]
+                leader_epoch = leadership.epoch(partition.log)
+                if leader_epoch is None:
+                    error = Error.NOT_LEADER_OR_FOLLOWER
+                    partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
+                    continue
                 targets.append(
                     Target(
                         partition.log,
                         topic.config,
-                        partition.leader_epoch,
-                        len(partition.isr),
+                        leader_epoch,
+                        leadership.in_sync_count(partition),
                         len(partition.replicas),
                         partition_data.records,
                     )

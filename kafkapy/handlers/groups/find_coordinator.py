@@ -1,8 +1,8 @@
 """FindCoordinator (key 10), versions 0 to 6.
 
-Names the broker that coordinates a group: this one, at the address that Metadata gives out too. The first question
-brings the groups' internal topic into being, so its answer is good at once. From version 4 on many keys are asked for
-in one request, each with an error of its own.
+Names the broker that coordinates a group, at the address that Metadata gives out too: the one that leads the group's
+partition of the internal topic. The first question brings that topic into being, so its answer is good at once. From
+version 4 on many keys are asked for in one request, each with an error of its own.
 Not yet: coordinators of transactions and of share groups; a well-formed question for them is answered
 COORDINATOR_NOT_AVAILABLE.
 """
@@ -64,7 +64,7 @@ async def _find(key_type: int, key: str, ctx: Context) -> tuple[Error, str, int,
     try:
         if key_type == _GROUP:
             ctx.require(Operation.DESCRIBE, ResourceType.GROUP, key)
-            await ctx.rooms.groups.ensure_coordinator(key)
+            log = await ctx.rooms.groups.coordinating_log(key)
         elif key_type == _TRANSACTION:
             ctx.require(Operation.DESCRIBE, ResourceType.TRANSACTIONAL_ID, key)
             raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "This broker does not coordinate transactions yet.")
@@ -75,7 +75,12 @@ async def _find(key_type: int, key: str, ctx: Context) -> tuple[Error, str, int,
             raise KafkaError(Error.INVALID_REQUEST, f"Unknown coordinator type received: {key_type}")
     except KafkaError as refusal:
         return refusal.error, str(refusal), -1, _NOBODY
-    return Error.NONE, "", ctx.rooms.node_id, ctx.rooms.advertised(ctx.session)
+    leadership = ctx.rooms.cluster.leadership
+    broker = leadership.broker(leadership.holder(log).node_id)
+    endpoint = None if broker is None else ctx.endpoint_of(broker)
+    if broker is None or endpoint is None:
+        return Error.COORDINATOR_NOT_AVAILABLE, Error.COORDINATOR_NOT_AVAILABLE.text, -1, _NOBODY
+    return Error.NONE, "", broker.node_id, endpoint
 
 
 def _check_share_key(key: str, ctx: Context) -> None:

@@ -18,6 +18,7 @@ from kafkapy.model import Endpoint, LogId
 from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages import response_class
 from kafkapy.storage.memory import open_memory
+from kafkapy.storage.sole import SoleBroker
 
 
 class Broker:
@@ -27,17 +28,14 @@ class Broker:
         self.logs = logs
         self.there: set[LogId] = set()
         logs.leases.watch(self.there.update, self.there.difference_update)
-        self.cluster = ClusterService(
-            cluster_id="the-cluster", node_id=1, config=config, logs=logs, clock=ManualClock()
-        )
+        us = SoleBroker(1, config["broker.rack"], [Endpoint("PLAINTEXT", "broker.test", 9092, "PLAINTEXT")])
+        self.cluster = ClusterService("the-cluster", config, logs, logs.leases, us, ManualClock())
         self.session = HandlerSession("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50_000)
         self._registry = Registry(
             SimpleNamespace(
                 config=config,
                 cluster=self.cluster,
                 logs=logs,
-                node_id=1,
-                advertised=lambda session: Endpoint(session.listener, "broker.test", 9092, "PLAINTEXT"),
             )
         )
 

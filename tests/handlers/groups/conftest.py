@@ -18,6 +18,7 @@ from kafkapy.handlers.context import Context, Session
 from kafkapy.model import Endpoint
 from kafkapy.protocol.messages import request_class, response_class
 from kafkapy.storage.memory import open_memory
+from kafkapy.storage.sole import SoleBroker
 
 MODULES = {route.key: route.module for route in ALL}
 
@@ -35,7 +36,8 @@ class Broker:
     def __init__(self, logs: Any, config: BrokerConfig) -> None:
         clock = TrioClock()
         self.logs = logs
-        self.cluster = ClusterService(cluster_id="c", node_id=1, config=config, logs=logs, clock=clock)
+        us = SoleBroker(1, None, [Endpoint("PLAINTEXT", "broker.test", 9092, "PLAINTEXT")])
+        self.cluster = ClusterService("c", config, logs, logs.leases, us, clock)
         self.groups = GroupService(self.cluster, logs, clock, config)
         self.cluster.on_topic_deleted(self.groups.on_topic_deleted)
         self.denied: dict[Any, Any] = {}
@@ -45,8 +47,6 @@ class Broker:
             logs=logs,
             cluster=self.cluster,
             groups=self.groups,
-            node_id=1,
-            advertised=lambda session: Endpoint("PLAINTEXT", "broker.test", 9092, "PLAINTEXT"),
         )
 
     def context(self, key: int, version: int, client_id: str | None = "client", host: str = "127.0.0.1") -> Context:

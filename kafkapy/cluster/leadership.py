@@ -1,0 +1,100 @@
+"""Who leads which partition, and which brokers there are: a view of leases and live brokers, never a fact.
+
+Nothing of it is written down, so a log that moves to another broker changes no topic. Handlers ask when they answer;
+what they make of a topic and its leaders is kept here until a lease moves or a broker comes or goes.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeVar
+
+from kafkapy.cluster.image import METADATA_LOG, PartitionInfo, TopicInfo
+from kafkapy.model import NO_LEADER_EPOCH, LogId
+from kafkapy.storage.base import Brokers, Holder, Leases, LiveBroker
+
+NOBODY: Final = -1
+"""In place of a node id."""
+
+_UNLED: Final = Holder(NOBODY, NO_LEADER_EPOCH)
+
+T = TypeVar("T")
+
+
+class PartitionState(NamedTuple):
+    """A partition's leader, since which epoch, and which replicas are in sync, and which are on brokers that are not
+    there. Without a leader that is there, the leader is -1.
+    """
+
+    leader: int
+    leader_epoch: int
+    isr: tuple[int, ...]
+    offline: tuple[int, ...]
+
+
+class Leadership:
+    """The brokers of the cluster, and what each leads, as far as this broker knows."""
+
+    def __init__(self, node_id: int, leases: Leases, brokers: Brokers) -> None:
+        self.node_id = node_id
+        self.epoch = leases.epoch
+        """The leader epoch under which this broker leads a log; None when it does not."""
+        self._leases = leases
+        self._brokers = brokers
+        self._there = {broker.node_id: broker for broker in brokers.live()}
+        self._made: dict[bytes, tuple[TopicInfo, Any]] = {}
+        self._made_at = leases.moves
+        brokers.watch(self._brokers_changed)
+
+    def holder(self, log: LogId) -> Holder:
+        """Who leads a log; node -1 when nobody does."""
+        return self._leases.holder(log) or _UNLED
+
+    @property
+    def controller_id(self) -> int:
+        """The broker that changes the cluster's metadata."""
+        return self.holder(METADATA_LOG).node_id
+
+    def brokers(self) -> Iterable[LiveBroker]:
+        """Those that are there, by node id."""
+        return self._there.values()
+
+    def broker(self, node_id: int) -> LiveBroker | None:
+        """A broker that is there."""
+        return self._there.get(node_id)
+
+    def of(self, partition: PartitionInfo) -> PartitionState:
+        """Who leads a partition. In sync are the leader, and the replicas whose brokers are there."""
+        leader, epoch = self.holder(partition.log)
+        there = self._there
+        if leader not in there:
+            leader = NOBODY
+        replicas = partition.replicas
+        if leader in replicas and len(replicas) == 1:
+            return PartitionState(leader, epoch, replicas, ())
+        isr = tuple(replica for replica in replicas if replica in there)
+        if leader != NOBODY and leader not in isr:
+            isr = (leader, *isr)
+        return PartitionState(leader, epoch, isr, tuple(replica for replica in replicas if replica not in there))
+
+    def in_sync_count(self, partition: PartitionInfo) -> int:
+        """How many replicas of a partition that this broker leads are in sync."""
+        return 1 if len(partition.replicas) == 1 else len(self.of(partition).isr)
+
+    def kept(self, topic: TopicInfo, make: Callable[[TopicInfo, "Leadership"], T]) -> T:
+        """What `make`, of which there may be one for all topics, makes of a topic; anew when leaders may have changed.
+
+        Clients ask for the same topics over and over, and a topic may have a thousand partitions.
+        """
+        if self._made_at != self._leases.moves:
+            self._made.clear()
+            self._made_at = self._leases.moves
+        known = self._made.get(topic.topic_id)
+        if known is not None and known[0] is topic:
+            found: T = known[1]
+            return found
+        made = make(topic, self)
+        self._made[topic.topic_id] = topic, made
+        return made
+
+    def _brokers_changed(self) -> None:
+        self._there = {broker.node_id: broker for broker in self._brokers.live()}
+        self._made.clear()
