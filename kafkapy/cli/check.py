@@ -1,9 +1,10 @@
 """`kafkapy check`: names every broken invariant of a data directory."""
 
-import sys
 from pathlib import Path
 
-from kafkapy.storage.embedded.check import check
+from kafkapy.cli.failures import complain
+from kafkapy.storage.embedded.check import NotADataDirectory, check
+from kafkapy.storage.embedded.directory import DirectoryInUse
 
 
 def run(directory: str) -> int:
@@ -13,8 +14,11 @@ def run(directory: str) -> int:
         for finding in check(Path(directory)):
             findings += 1
             print(f"{finding.path}: {finding.problem}")
+    except (NotADataDirectory, DirectoryInUse) as problem:
+        complain(str(problem))
+        return 2
     except OSError as problem:
-        print(f"kafkapy: cannot read {directory}: {problem.strerror}", file=sys.stderr)
+        complain(f"cannot read {directory}: {problem.strerror}")
         return 2
     print(f"{findings} findings" if findings else "sound")
     return 1 if findings else 0

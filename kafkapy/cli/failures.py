@@ -37,6 +37,8 @@ def explain(failure: BaseException, *, ready: bool) -> None:
         complain(f"{failure}; name another one with --data-dir")
     elif isinstance(failure, DirectoryMismatch | ConfigError | CannotListen | StartError):
         complain(str(failure))
+    elif isinstance(failure, OSError) and failure.filename and not ready:
+        complain(f"cannot start: {failure.filename}: {failure.strerror}; name another directory with --data-dir")
     elif isinstance(failure, OSError | KafkaError) and not ready:
         complain(f"cannot start: {failure}")
     else:

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import kafkapy
 
 _LEVELS = ("debug", "info", "warning", "error")
+_SHELLS = ("bash", "zsh", "tcsh")
+
+
+_VERSION = f"kafkapy {kafkapy.__version__}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from kafkapy.cli import check
 
         return check.run(options.directory)
+    if options.command == "version":
+        print(_VERSION)
+        return 0
+    if options.command == "completion":
+        import shtab
+
+        print(shtab.complete(_parser(), shell=options.shell))
+        return 0
     from kafkapy.cli.start import start
 
     return start(options)
@@ -26,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kafkapy", description="A Kafka broker in Python.")
-    parser.add_argument("--version", action="version", version=f"kafkapy {kafkapy.__version__}")
+    parser.add_argument("--version", action="version", version=_VERSION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     start = commands.add_parser("start", help="run a broker (what kafkapy does when no command is named)")
@@ -40,9 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--memory", action="store_true", help="keep the data in memory, and lose it at the end")
     start.add_argument("--advertise", metavar="HOST", help="tell clients to connect to this host")
     start.add_argument("--json-ready", action="store_true", help="print one line of JSON on stdout when ready")
-    start.add_argument("--log-format", choices=("text", "json"), default="text")
-    start.add_argument("--log-level", choices=_LEVELS, default="info")
+    start.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="how the log on stderr is written (text)"
+    )
+    start.add_argument("--log-level", choices=_LEVELS, default="info", help="the least that is logged (info)")
 
     check = commands.add_parser("check", help="read a data directory and name every broken invariant")
-    check.add_argument("directory", metavar="DIR")
+    check.add_argument("directory", metavar="DIR", help="a data directory that no broker uses")
+
+    commands.add_parser("version", help="print the version")
+
+    completion = commands.add_parser("completion", help="print the completion of these commands for a shell")
+    completion.add_argument("shell", choices=_SHELLS, help="the shell that evaluates what is printed")
     return parser

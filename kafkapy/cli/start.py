@@ -16,6 +16,7 @@ import trio
 from kafkapy.broker import Broker, open_broker
 from kafkapy.cli import logs
 from kafkapy.cli.failures import StartError, complain, explain
+from kafkapy.config.broker import BROKER
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.properties import from_environment, parse_properties
 from kafkapy.config.setting import ConfigError
@@ -66,7 +67,7 @@ class _Process:
         async with open_broker(
             self._config,
             data_dir=self._data_dir,
-            cluster_id=os.environ.get("CLUSTER_ID") or None,
+            cluster_id=_cluster_id(),
             advertise_host=self._options.advertise,
         ) as broker:
             self._ready = True
@@ -153,9 +154,17 @@ def _flags(options: argparse.Namespace) -> dict[str, str]:
 
 def _file(path: str) -> dict[str, str]:
     try:
-        return parse_properties(Path(path).read_text(encoding="iso-8859-1"))  # as Java reads them
+        settings = parse_properties(Path(path).read_text(encoding="iso-8859-1"))  # as Java reads them
     except OSError as problem:
         raise StartError(f"cannot read {path}: {problem.strerror}") from None
+    if settings and not any(name in BROKER for name in settings):
+        raise StartError(f"{path} is no server.properties: it holds no setting of a broker")
+    return settings
+
+
+def _cluster_id() -> str | None:
+    """What the environment calls the cluster, by the names that the container images read."""
+    return os.environ.get("CLUSTER_ID") or os.environ.get("KAFKA_KRAFT_CLUSTER_ID") or None
 
 
 def _data_dir(config: BrokerConfig) -> Path:

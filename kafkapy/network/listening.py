@@ -55,12 +55,14 @@ def _bind(endpoint: Endpoint, receive_buffer_bytes: int) -> socket.socket:
         candidates = socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as unknown:
         raise CannotListen(endpoint, unknown) from unknown
-    # All interfaces: a socket for IPv6 takes IPv4 too. A name: IPv4 first, as most clients will.
-    candidates.sort(key=lambda candidate: (candidate[0] == socket.AF_INET6) == (host is not None))
+    # All interfaces, also when named by IPv6's wildcard: a socket for IPv6 takes IPv4 too, as Java's do. A name: IPv4
+    # first, as most clients will.
+    everywhere = host in (None, "::")
+    candidates.sort(key=lambda candidate: (candidate[0] == socket.AF_INET6) != everywhere)
     failures: list[OSError] = []
     for family, kind, protocol, _, address in candidates:
         try:
-            return _bound(socket.socket(family, kind, protocol), address, receive_buffer_bytes, both=host is None)
+            return _bound(socket.socket(family, kind, protocol), address, receive_buffer_bytes, both=everywhere)
         except OSError as failure:
             if failure.errno == errno.EADDRINUSE:
                 raise PortTaken(endpoint, failure) from failure

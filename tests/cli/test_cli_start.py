@@ -122,7 +122,11 @@ def test_every_bad_setting_has_a_line(tmp_path: Path) -> None:
 def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    assert str(file) in failing("--port", "0", "--data-dir", str(file))
+    for directory in (file, Path("/proc/kafkapy")):
+        said = failing("--port", "0", "--data-dir", str(directory))
+        assert str(directory) in said
+        assert "--data-dir" in said
+        assert "Errno" not in said
     said = failing("--port", "0", "-c", f"log.dirs={tmp_path}/a,{tmp_path}/b")
     assert "log.dirs names 2 directories" in said
 
@@ -214,8 +218,45 @@ def test_check_tells_sound_from_damaged(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["check", str(tmp_path / "missing")]) == 2
 
 
+def test_check_stops_where_there_is_nothing_to_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    assert main(["check", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "is not a data directory" in said.err
+    with running("--port", "0", "--data-dir", str(tmp_path / "used")):
+        assert main(["check", str(tmp_path / "used")]) == 2
+    assert "in use by another process" in capsys.readouterr().err
+
+
+def test_a_file_without_a_broker_s_settings_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "hosts"
+    file.write_text("127.0.0.1 localhost\n")
+    assert f"{file} is no server.properties" in failing(str(file), "--data-dir", str(tmp_path / "data"))
+
+
+def test_bitnami_s_name_for_the_cluster_is_read(tmp_path: Path) -> None:
+    with running("--port", "0", "--memory", KAFKA_KRAFT_CLUSTER_ID="MkU3OEVBNTcwNTJENDM2Qg") as (_, ready):
+        assert ready["cluster_id"] == "MkU3OEVBNTcwNTJENDM2Qg"
+
+
+def test_ipv6_s_wildcard_takes_ipv4_too() -> None:
+    with running("--memory", "-c", "listeners=PLAINTEXT://[::]:0") as (_, ready):
+        socket.create_connection(("127.0.0.1", int(str(ready["port"])))).close()
+        socket.create_connection(("::1", int(str(ready["port"])))).close()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_shells_get_their_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "data-dir" in capsys.readouterr().out
+
+
 def test_without_a_command_it_starts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert capsys.readouterr().out.startswith("kafkapy ")
+    version = capsys.readouterr().out
+    assert version.startswith("kafkapy ")
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == version
     assert main(["-c", "nonsense"]) == 1

@@ -14,7 +14,7 @@ from catalogues import create
 from disks import FOLDER, opened
 
 from kafkapy.records.batch import assemble, read_header
-from kafkapy.storage.embedded.check import check
+from kafkapy.storage.embedded.check import NotADataDirectory, check
 
 
 async def fill(directory: Path) -> None:
@@ -113,10 +113,14 @@ def test_what_does_not_belong_is_named(directory: Path) -> None:
     (directory / "stray").mkdir()
     (directory / FOLDER / "notes.log").write_text("")
     (directory / f"gone-0.{'a' * 32}-delete").mkdir()
+    (directory / f"unknown-0.{'b' * 32}-stray").mkdir()
+    assert {Path(finding.path).name for finding in check(directory)} == {"stray", "notes.log"}
+
+
+def test_a_folder_that_is_no_data_directory_is_not_looked_through(directory: Path) -> None:
     (directory / "meta.properties").unlink()
-    found = {Path(finding.path).name: finding.problem for finding in check(directory)}
-    assert found.keys() == {directory.name, "stray", "notes.log"}
-    assert "meta.properties" in found[directory.name]
+    with pytest.raises(NotADataDirectory, match=r"meta\.properties"):
+        list(check(directory))
 
 
 def test_nothing_is_changed(directory: Path) -> None:

@@ -14,8 +14,10 @@ from kafkapy.records.batch import CorruptBatch, crc_matches, read_header
 from kafkapy.records.record import iterate_records
 from kafkapy.storage.aborted import ROW_SIZE, decode_rows
 from kafkapy.storage.embedded import checkpoints
+from kafkapy.storage.embedded.directory import locked
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
+from kafkapy.storage.embedded.removal import DELETED_SUFFIX, STRAY_SUFFIX
 from kafkapy.storage.sequencing import decode_snapshot
 
 
@@ -26,21 +28,30 @@ class Finding(NamedTuple):
     problem: str
 
 
+class NotADataDirectory(Exception):
+    """There is no data directory of Kafka's layout there; the text says so."""
+
+
 def check(directory: Path) -> Iterator[Finding]:
-    """Every broken invariant under `directory`."""
+    """Every broken invariant under `directory`. Raises NotADataDirectory, DirectoryInUse, OSError."""
     disk = Disk()
+    if disk.read_file(directory / checkpoints.META_PROPERTIES) is None:
+        raise NotADataDirectory(f"{directory} is not a data directory: there is no {checkpoints.META_PROPERTIES}")
     try:
-        if disk.read_file(directory / checkpoints.META_PROPERTIES) is None:
-            yield Finding(str(directory), "there is no meta.properties: this is not a data directory")
-        for name in sorted(disk.names(directory)):
-            folder = directory / name
-            if folder.is_dir() and not name.endswith("-delete"):
-                if checkpoints.parse_folder_name(name) is None:
-                    yield Finding(str(folder), "the name is not of the form <topic>-<partition>")
-                else:
-                    yield from _check_partition(disk, folder)
+        with locked(directory):
+            yield from _check_directory(disk, directory)
     finally:
         disk.close()
+
+
+def _check_directory(disk: Disk, directory: Path) -> Iterator[Finding]:
+    for name in sorted(disk.names(directory)):
+        folder = directory / name
+        if folder.is_dir() and not name.endswith((DELETED_SUFFIX, STRAY_SUFFIX)):
+            if checkpoints.parse_folder_name(name) is None:
+                yield Finding(str(folder), "the name is not of the form <topic>-<partition>")
+            else:
+                yield from _check_partition(disk, folder)
 
 
 def _check_partition(disk: Disk, folder: Path) -> Iterator[Finding]:

@@ -3,8 +3,8 @@
 import fcntl
 import os
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
@@ -35,8 +35,7 @@ async def open_embedded(
     """
     disk = disk or Disk()
     disk.make_folder(directory)
-    lock = _lock(directory)
-    try:
+    with locked(directory):
         _refuse_metadata_snapshots(directory)
         cluster_id = _identify(disk, directory, node_id, cluster_id)
         clean_mark = directory / checkpoints.CLEAN_SHUTDOWN
@@ -60,19 +59,20 @@ async def open_embedded(
             # After a broken invariant nothing is called clean: the next start reads the logs again.
             if stopped:
                 logs.leave_clean()
-    finally:
-        disk.close()
-        os.close(lock)
 
 
-def _lock(directory: Path) -> int:
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """The directory is this process's alone for the length of the block. Raises DirectoryInUse, OSError."""
     descriptor = os.open(directory / checkpoints.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DirectoryInUse(f"{directory} is in use by another process") from None
+        yield
+    finally:
         os.close(descriptor)
-        raise DirectoryInUse(f"{directory} is in use by another process") from None
-    return descriptor
 
 
 def _refuse_metadata_snapshots(directory: Path) -> None:
