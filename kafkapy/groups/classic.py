@@ -257,14 +257,14 @@ class ClassicProtocol:
         elif group.state is STABLE and member.protocols == command.protocols and not is_leader:
             out.answers.append(Answer(ticket, _joined(group, member, ())))
         else:
-            self._update(member, command, ticket, out)
+            self._update(group, member, command, ticket, out)
             reason = f"leader {member.member_id} re-joining" if is_leader else f"updating member {member.member_id}"
             self._rebalance_for_join(group, command, reason, now_ms, out)
 
-    def _update(self, member: Member, command: Join, ticket: Ticket, out: Decision) -> None:
+    def _update(self, group: Group, member: Member, command: Join, ticket: Ticket, out: Decision) -> None:
         # A repeat takes the place of the first join: nobody waits for that one any more.
         _answer_join(member, Joined(Error.REBALANCE_IN_PROGRESS, member.member_id), out)
-        member.protocols = command.protocols
+        group.change_protocols(member, command.protocols)
         member.rebalance_timeout_ms = command.rebalance_timeout_ms
         member.session_timeout_ms = command.session_timeout_ms
         member.join_ticket = ticket
@@ -279,7 +279,7 @@ class ClassicProtocol:
         out.timers.append(CancelTimer(("session", group.group_id, old.member_id)))
         member = group.replace_static(old, command.new_member_id)
         self.extend_session(group, member, now_ms, out)
-        self._update(member, command, ticket, out)
+        self._update(group, member, command, ticket, out)
         if group.state is COMPLETING:
             reason = f"static member {member.instance_id} is back during a rebalance"
             self._prepare_rebalance(group, _because(command, reason), now_ms, out)

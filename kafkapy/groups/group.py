@@ -7,6 +7,7 @@ Invariants
  4. `restored(snapshot())` is the same group, but for who waits and for the protocols that were not chosen.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from enum import Enum
 
@@ -98,8 +99,9 @@ class Member:
                 return metadata
         raise ValueError(f"member {self.member_id} does not support protocol {protocol_name!r}")
 
-    def supports(self, protocol_name: str) -> bool:
-        return any(name == protocol_name for name, _ in self.protocols)
+    @property
+    def protocol_names(self) -> set[str]:
+        return {name for name, _ in self.protocols}
 
 
 class Group:
@@ -108,6 +110,7 @@ class Group:
     """
 
     __slots__ = (
+        "_supporters",
         "generation",
         "group_id",
         "latest",
@@ -137,6 +140,7 @@ class Group:
         self.leader_id: str | None = None
         self.members: dict[str, Member] = {}
         self.static_members: dict[str, str] = {}
+        self._supporters: Counter[str] = Counter()  # how many members support a protocol
         self.pending_joins: set[str] = set()
         self.pending_syncs: set[str] = set()
         self.new_member_added = False
@@ -219,18 +223,27 @@ class Group:
         if self.leader_id is None:
             self.leader_id = member.member_id
         self.members[member.member_id] = member
+        self._supporters.update(member.protocol_names)
         self.pending_joins.discard(member.member_id)
 
     def remove(self, member_id: str) -> Member | None:
         """Drop a member, or the promise of one; a lost leader is followed by the oldest member."""
         member = self.members.pop(member_id, None)
-        if member is not None and member.instance_id is not None:
-            del self.static_members[member.instance_id]
+        if member is not None:
+            self._supporters -= Counter(member.protocol_names)
+            if member.instance_id is not None:
+                del self.static_members[member.instance_id]
         if self.leader_id == member_id:
             self.leader_id = next(iter(self.members), None)
         self.pending_joins.discard(member_id)
         self.pending_syncs.discard(member_id)
         return member
+
+    def change_protocols(self, member: Member, protocols: tuple[Protocol, ...]) -> None:
+        """The member now supports these."""
+        self._supporters -= Counter(member.protocol_names)
+        member.protocols = protocols
+        self._supporters.update(member.protocol_names)
 
     def replace_static(self, old: Member, new_member_id: str) -> Member:
         """The same member under a new id: place, assignment and leadership stay."""
@@ -285,7 +298,7 @@ class Group:
         return self.protocol_type == protocol_type and any(self._all_support(name) for name, _ in protocols)
 
     def _all_support(self, protocol_name: str) -> bool:
-        return all(member.supports(protocol_name) for member in self.members.values())
+        return self._supporters[protocol_name] == len(self.members)
 
     def select_protocol(self) -> str:
         """The protocol with most votes: a member votes for the first it names among those that all support.
