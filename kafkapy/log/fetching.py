@@ -1,23 +1,23 @@
 """Reads what a consumer asks for, waiting for more where it may.
 
 One store call reads all partitions in the request's order within the byte budget. If that is less than `min_bytes`,
-the answer is delayed: a watch of its logs (a set entry per log, nothing that runs) tells when they grow, and each time,
-and when the time is over, it reads once more. Called by the Fetch handler.
+the answer is delayed: a watch of its logs (a set entry per log, nothing that runs) tells which of them grew, and how
+many bytes that adds follows from where its end lies. Once that is enough, or the time is over, all are read once more.
+Called by the Fetch handler.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final, NamedTuple
 
 from kafkapy.clock import Clock
 from kafkapy.delayed import Delayed
-from kafkapy.errors import Error
+from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
-from kafkapy.storage.base import Bounds, EpochEnd, Logs, Read, Slice, Watch
+from kafkapy.storage.base import Bounds, EpochEnd, Logs, Reach, Read, Slice, Watch
 
 
-class Target(NamedTuple):
-    """One partition to read, with its epoch, and what the client believes about its epochs."""
+class LogToRead(NamedTuple):
+    """What is wanted of one log: its epoch, from where and how much, and what the client believes about its epochs."""
 
     log: LogId
     leader_epoch: int
@@ -34,13 +34,13 @@ class Diverged(NamedTuple):
     bounds: Bounds
 
 
-Result = Slice | Diverged
-"""What was read of one partition. A slice with an error has no offsets: as in Kafka, clients look them up."""
+Found = Slice | Diverged
+"""What was read of one log. A slice with an error has no offsets: as in Kafka, clients look them up."""
 
 _UNDEFINED: Final = EpochEnd(-1, -1)
 
 
-def refused(error: Error, *, is_there: bool = True) -> Result:
+def refused(error: Error, *, is_there: bool = True) -> Found:
     """What stands for a partition that is not read. Of one that is not there, no transactions were aborted."""
     return Slice(error=error, aborted=None if is_there else [])
 
@@ -55,32 +55,53 @@ def leader_epoch_error(asked: int, present: int) -> Error:
 async def fetch(
     logs: Logs,
     clock: Clock,
-    targets: Sequence[Target],
+    wanted: Sequence[LogToRead],
     *,
     isolation: IsolationLevel,
     max_bytes: int,
     min_bytes: int,
     max_wait_ms: int,
-) -> list[Result] | Delayed[list[Result]]:
-    """Read the targets; `results[i]` answers `targets[i]`."""
-    results = await _read(logs, targets, isolation, max_bytes)
-    if max_wait_ms <= 0 or _is_enough(results, min_bytes):
-        return results
+) -> list[Found] | Delayed[list[Found]]:
+    """Read each of these logs, which are different ones; `found[i]` answers `wanted[i]`."""
+    found = await _read(logs, wanted, isolation, max_bytes)
+    if max_wait_ms <= 0 or _is_enough(found, min_bytes):
+        return found
     deadline = clock.monotonic() + max_wait_ms / 1000
-    return _Waiting(logs, clock, targets, results, isolation, max_bytes, min_bytes, deadline)
+    waiting = _Waiting(logs, clock, wanted, isolation, max_bytes, min_bytes, deadline)
+    # Nothing is awaited from the count until the watch is open, so that no growth falls in between.
+    has_grown = waiting.count(found)
+    if waiting.missing_bytes > 0:
+        waiting.watch()
+    elif not has_grown:
+        return found  # which is all that another read would bring
+    return waiting
 
 
-class _Waiting(Delayed[list[Result]]):
-    """A fetch that waits for more."""
+class _Waiting(Delayed[list[Found]]):
+    """A fetch that waits for more, and counts what comes from where its logs end.
 
-    __slots__ = ("_clock", "_isolation", "_logs", "_max_bytes", "_min_bytes", "_results", "_targets", "_watch")
+    What is counted is what a reader could have of a log, at most what was asked of it: the limit of the whole request
+    does not matter, and part of a batch counts, as in Kafka.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_counted",
+        "_isolation",
+        "_logs",
+        "_max_bytes",
+        "_starts",
+        "_wake",
+        "_wanted",
+        "_watch",
+        "missing_bytes",
+    )
 
     def __init__(
         self,
         logs: Logs,
         clock: Clock,
-        targets: Sequence[Target],
-        results: Sequence[Result],
+        wanted: Sequence[LogToRead],
         isolation: IsolationLevel,
         max_bytes: int,
         min_bytes: int,
@@ -89,80 +110,126 @@ class _Waiting(Delayed[list[Result]]):
         super().__init__(deadline)
         self._logs = logs
         self._clock = clock
-        self._targets = targets
-        self._results = results  # of the first try, which are too little
+        self._wanted = wanted
         self._isolation = isolation
         self._max_bytes = max_bytes
-        self._min_bytes = min_bytes
+        self.missing_bytes = min_bytes  # none: it is time to read
+        self._starts: dict[LogId, _Start] = {}
+        self._counted: dict[LogId, int] = {}
         self._watch: Watch | None = None
+        self._wake: Callable[[], None] | None = None
+
+    def count(self, found: Sequence[Found]) -> bool:
+        """Begin with where the first read found its offsets; whether any of the logs has grown since."""
+        committed = self._isolation is IsolationLevel.READ_COMMITTED
+        has_grown = False
+        for one, piece in zip(self._wanted, found, strict=True):
+            assert isinstance(piece, Slice)  # all others do not wait
+            self._starts[one.log] = _Start(one.fetch_offset, piece.segment, piece.position, one.max_bytes)
+            end_offset = self._count(one.log)
+            has_grown |= end_offset != (piece.last_stable_offset if committed else piece.high_watermark)
+        return has_grown
+
+    def watch(self) -> None:
+        self._watch = self._logs.watch(list(self._starts), self._moved)
 
     def begin(self, wake: Callable[[], None]) -> None:
-        self._watch = self._logs.watch([target.log for target in self._targets], lambda log: wake())
-        if any(map(partial(_has_moved, self._logs), self._targets, self._results)):
+        self._wake = wake
+        if self.missing_bytes <= 0:
             wake()
 
-    async def attempt(self) -> list[Result] | None:
-        results = await _read(self._logs, self._targets, self._isolation, self._max_bytes)
-        if _is_enough(results, self._min_bytes) or self._clock.monotonic() >= self.deadline:
-            return results
-        return None
+    def _moved(self, log: LogId) -> None:
+        if self.missing_bytes > 0:
+            self._count(log)
+            if self.missing_bytes <= 0 and self._wake is not None:
+                self._wake()
+
+    def _count(self, log: LogId) -> int:
+        """Take into account how far this log can be read now; the offset where that ends, -1 if it cannot."""
+        reach = self._logs.reach(log, self._isolation)
+        size, end_offset = _AT_ONCE, -1
+        if not isinstance(reach, Error):
+            size, end_offset = self._starts[log].size_until(reach), reach.end_offset
+        self.missing_bytes -= size - self._counted.get(log, 0)
+        self._counted[log] = size
+        return end_offset
+
+    async def attempt(self) -> list[Found] | None:
+        if self.missing_bytes > 0 and self._clock.monotonic() < self.deadline:
+            return None
+        return await _read(self._logs, self._wanted, self._isolation, self._max_bytes)
 
     def close(self) -> None:
         if self._watch is not None:
             self._watch.close()
 
 
-def _has_moved(logs: Logs, target: Target, result: Result) -> bool:
-    """Whether the log is another now than when it was read."""
-    bounds = logs.bounds(target.log)
-    return (
-        isinstance(bounds, Error)
-        or isinstance(result, Diverged)
-        or bounds.high_watermark != result.high_watermark
-        or bounds.last_stable_offset != result.last_stable_offset
-    )
+_AT_ONCE: Final = 1 << 40
+"""Counts for what must not wait: more than a fetch may ask for."""
 
 
-async def _read(logs: Logs, targets: Sequence[Target], isolation: IsolationLevel, max_bytes: int) -> list[Result]:
-    results: list[Result | None] = []
+class _Start(NamedTuple):
+    """Where a fetch begins in a log, and how much it takes of it at most."""
+
+    offset: int
+    segment: int
+    position: int
+    max_bytes: int
+
+    def size_until(self, reach: Reach) -> int:
+        """How many bytes the fetch could have now."""
+        log_start_offset, end_offset, segment, position = reach
+        if self.offset < log_start_offset:
+            return _AT_ONCE
+        if self.offset >= end_offset:
+            return 0
+        # A read ends with its segment: once there is another one, waiting adds nothing to it.
+        return min(position - self.position, self.max_bytes) if segment == self.segment else _AT_ONCE
+
+
+async def _read(logs: Logs, wanted: Sequence[LogToRead], isolation: IsolationLevel, max_bytes: int) -> list[Found]:
+    found: list[Found | None] = []
     reads: list[Read] = []
-    for target in targets:
-        log, leader_epoch, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = target
-        result: Result | None = None
+    for one in wanted:
+        log, leader_epoch, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = one
+        answer: Found | None = None
         if current_leader_epoch not in (NO_LEADER_EPOCH, leader_epoch):
-            result = refused(leader_epoch_error(current_leader_epoch, leader_epoch))
+            answer = refused(leader_epoch_error(current_leader_epoch, leader_epoch))
         elif last_fetched_epoch >= 0:
-            result = await _divergence(logs, target)
-        if result is None:
+            answer = await _divergence(logs, one)
+        if answer is None:
             reads.append(Read(log, fetch_offset, partition_max_bytes, isolation, True))
-        results.append(result)
+        found.append(answer)
     pieces = [piece if not piece.error else refused(piece.error) for piece in await logs.read(reads, max_bytes)]
-    if len(pieces) == len(results):
+    if len(pieces) == len(found):
         return [*pieces]
     following = iter(pieces)
-    return [next(following) if result is None else result for result in results]
+    return [next(following) if answer is None else answer for answer in found]
 
 
-async def _divergence(logs: Logs, target: Target) -> Result | None:
+async def _divergence(logs: Logs, one: LogToRead) -> Found | None:
     """The answer to a client whose log may have another history than ours; None when the histories agree."""
-    bounds = logs.bounds(target.log)
+    end = _UNDEFINED
+    try:
+        if one.last_fetched_epoch <= one.leader_epoch:
+            end = await logs.epoch_end(one.log, one.last_fetched_epoch) or _UNDEFINED
+    except KafkaError as refusal:
+        return refused(refusal.error)
+    bounds = logs.bounds(one.log)
     if isinstance(bounds, Error):
         return refused(bounds)
-    end = _UNDEFINED
-    if target.last_fetched_epoch <= target.leader_epoch:
-        end = await logs.epoch_end(target.log, target.last_fetched_epoch) or _UNDEFINED
     if end == _UNDEFINED:
         return refused(Error.OFFSET_OUT_OF_RANGE)
-    if end.leader_epoch < target.last_fetched_epoch or end.end_offset < target.fetch_offset:
+    if end.leader_epoch < one.last_fetched_epoch or end.end_offset < one.fetch_offset:
         return Diverged(end, bounds)
     return None
 
 
-def _is_enough(results: Sequence[Result], min_bytes: int) -> bool:
+def _is_enough(found: Sequence[Found], min_bytes: int) -> bool:
     """Whether to answer now: enough bytes, or news that must not wait."""
     size = 0
-    for result in results:
-        if isinstance(result, Diverged) or result.error or result.in_older_segment:
+    for piece in found:
+        if isinstance(piece, Diverged) or piece.error:
             return True
-        size += result.size_bytes + result.part_size  # as if it were sent, which it is by Kafka
+        size += piece.size_bytes
     return size >= min_bytes

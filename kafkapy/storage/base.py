@@ -164,11 +164,11 @@ class Slice(NamedTuple):
     """What one read brought.
 
     `records` (or `region`, if the read allows it) starts with the whole batch that contains the asked offset and may
-    end in part of a batch; `part_size` bytes would have fitted, too, but are left out, being little more than that. At
-    the end of the log it is empty. Past the end or before the start: OFFSET_OUT_OF_RANGE, with the bounds filled in; a
-    log that does not exist: UNKNOWN_TOPIC_OR_PARTITION. `aborted` is sorted by first offset, and None unless the read
-    asked for committed records. `in_older_segment`: a read does not go beyond a segment, and this one's takes no more
-    batches, so waiting would add nothing to it.
+    end in part of a batch, or before one that would have fitted in part. At the end of the log it is empty. Past the
+    end or before the start: OFFSET_OUT_OF_RANGE, with the bounds filled in; a log that does not exist:
+    UNKNOWN_TOPIC_OR_PARTITION. `aborted` is sorted by first offset, and None unless the read asked for committed
+    records. `segment` and `position`: where the asked offset lies, for a comparison with a `Reach`; -1 where that is
+    beyond what the reader may see.
     """
 
     records: Buffer = b""
@@ -178,8 +178,8 @@ class Slice(NamedTuple):
     aborted: list[AbortedTransaction] | None = None
     error: Error = Error.NONE
     region: Region | None = None
-    part_size: int = 0
-    in_older_segment: bool = False
+    segment: int = -1
+    position: int = -1
 
     @property
     def size_bytes(self) -> int:
@@ -193,6 +193,19 @@ class Bounds(NamedTuple):
     high_watermark: int
     last_stable_offset: int
     end_offset: int
+
+
+class Reach(NamedTuple):
+    """How far a reader gets: the first offset kept, the end of what it may see, and where in the log's bytes that lies.
+
+    Positions count bytes within a segment, which is named by its first offset; a read does not go beyond one. A store
+    without segments has one that never ends.
+    """
+
+    log_start_offset: int
+    end_offset: int
+    segment: int
+    position: int
 
 
 class FoundTime(NamedTuple):
@@ -282,6 +295,12 @@ class Logs(Protocol):
         it could not be made.
         """
 
+    def reach(self, log: LogId, isolation: IsolationLevel) -> Reach | Error:
+        """How far such a reader gets now, or an error as of `bounds`; KAFKA_STORAGE_ERROR, too, for a disk that fails.
+
+        Asked at every growth, for everybody who waits: it costs next to nothing, and needs no batch.
+        """
+
     async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
         """The first record whose timestamp is at least `timestamp`, record by record, also in compressed batches."""
 
@@ -289,7 +308,10 @@ class Logs(Protocol):
         """The record with the largest timestamp, the first of them when several share it."""
 
     async def epoch_end(self, log: LogId, leader_epoch: int) -> EpochEnd | None:
-        """Where `leader_epoch` ended; None when the log knows no epoch at or below it."""
+        """Where `leader_epoch` ended; None when the log knows no epoch at or below it.
+
+        Raises KafkaError with an error as of `bounds`.
+        """
 
     async def trim(self, log: LogId, offset: int) -> int:
         """Drop what lies before `offset`, at most to the high watermark, and return the new log start offset.
@@ -316,9 +338,10 @@ class Logs(Protocol):
         """What was kept beside the log; None without it, or when it is damaged."""
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
-        """Call `wake` with any of these logs that grew, was deleted, or moved its stable offset, until closed.
+        """Call `wake` with any of these logs that grew, was deleted, or moved its start or stable offset, until closed.
 
-        What comes before the watch is opened is not told: look once more after that. `wake` only takes note.
+        What comes before the watch is opened is not told: look once more after that. `wake` takes note, and may ask for
+        `bounds` and `reach`.
         """
 
 

@@ -6,10 +6,10 @@ The reference for the other stores, and what `kafkapy start --memory` and most t
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kafkapy.clock import Clock
-from kafkapy.errors import Error
+from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import STAMP_SIZE, BatchHeader, stamp
 from kafkapy.storage.aborted import AbortedRow, overlapping
@@ -23,6 +23,7 @@ from kafkapy.storage.base import (
     LogDir,
     Outcome,
     Pending,
+    Reach,
     Read,
     Slice,
     Watch,
@@ -32,6 +33,8 @@ from kafkapy.storage.sequencing import Accepted, Head, Refused, Repeated
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
 from kafkapy.storage.watching import Watchers
+
+_ONLY_SEGMENT: Final = 0
 
 
 class _Stored(NamedTuple):
@@ -47,6 +50,8 @@ class _Log:
         self.start = 0
         self.batches: list[_Stored] = []
         self.bases: list[int] = []
+        self.positions: list[int] = []
+        self.end_position = 0
         self.aborted: list[AbortedRow] = []
 
     def append(self, write: Write, accepted: Accepted) -> None:
@@ -56,6 +61,8 @@ class _Log:
             stamped = header._replace(base_offset=offset, leader_epoch=write.leader_epoch)
             self.batches.append(_Stored(stamped, stamp(offset, header.batch_length, write.leader_epoch) + bytes(body)))
             self.bases.append(offset)
+            self.positions.append(self.end_position)
+            self.end_position += header.size_bytes
             offset += header.last_offset_delta + 1
             position += header.size_bytes
         self.head.take(accepted)
@@ -67,6 +74,11 @@ class _Log:
         if index < len(self.batches) and self.batches[index].header.last_offset < offset:
             index += 1
         return index
+
+    def position_of(self, offset: int) -> int:
+        """Where the batch begins that holds `offset`, among all bytes that the log ever had."""
+        index = self.index_of(offset)
+        return self.positions[index] if index < len(self.positions) else self.end_position
 
     def bounds(self) -> Bounds:
         end = self.head.end_offset
@@ -146,6 +158,8 @@ class MemoryLogs:
         if not bounds.log_start_offset <= read.offset <= bounds.end_offset:
             return around._replace(error=Error.OFFSET_OUT_OF_RANGE)
         limit = bounds.last_stable_offset if committed else bounds.high_watermark
+        if read.offset <= limit:
+            around = around._replace(segment=_ONLY_SEGMENT, position=log.position_of(read.offset))
         budget = min(read.max_bytes, left)
         pieces: list[bytes] = []
         size, reached = 0, read.offset
@@ -169,6 +183,14 @@ class MemoryLogs:
         found = self._logs.get(log)
         return found.bounds() if found else Error.UNKNOWN_TOPIC_OR_PARTITION
 
+    def reach(self, log: LogId, isolation: IsolationLevel) -> Reach | Error:
+        found = self._logs.get(log)
+        if found is None:
+            return Error.UNKNOWN_TOPIC_OR_PARTITION
+        start, high_watermark, stable, _ = found.bounds()
+        limit = stable if isolation is IsolationLevel.READ_COMMITTED else high_watermark
+        return Reach(start, limit, _ONLY_SEGMENT, found.position_of(limit))
+
     async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
         found = self._logs[log]
         for header, data in found.batches[found.index_of(found.start) :]:
@@ -187,7 +209,9 @@ class MemoryLogs:
         return first_with_max_timestamp(data, header)
 
     async def epoch_end(self, log: LogId, leader_epoch: int) -> EpochEnd | None:
-        found = self._logs[log]
+        found = self._logs.get(log)
+        if found is None:
+            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
         epoch = -1
         for header, _ in found.batches:
             if header.leader_epoch > leader_epoch:
@@ -199,7 +223,8 @@ class MemoryLogs:
         found = self._logs[log]
         found.start = max(found.start, min(offset, found.head.end_offset))
         keep = found.index_of(found.start)
-        del found.batches[:keep], found.bases[:keep]
+        del found.batches[:keep], found.bases[:keep], found.positions[:keep]
+        self._watchers.notify(log)
         return found.start
 
     def size_bytes(self, log: LogId) -> int:

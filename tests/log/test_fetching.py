@@ -7,15 +7,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 
-from batches import LOG, append, batch, sent
-from catalogues import create
+from batches import LOG, OTHER, append, batch, end, sent
+from catalogues import create, delete
 from disks import opened
 
-from kafkapy.clock import SystemClock
+from kafkapy.clock import ManualClock, SystemClock
 from kafkapy.delayed import Delayed
-from kafkapy.log.fetching import Diverged, Target, fetch
-from kafkapy.model import IsolationLevel
-from kafkapy.storage.base import LogSettings
+from kafkapy.errors import Error
+from kafkapy.log.fetching import Diverged, Found, LogToRead, fetch
+from kafkapy.model import IsolationLevel, LogId
+from kafkapy.storage.base import Logs, LogSettings
 
 BATCH = batch(bytes(10_000))
 
@@ -30,7 +31,7 @@ async def test_whole_batches_are_enough_where_part_of_one_more_would_be(tmp_path
         found = await fetch(
             logs,
             SystemClock(),
-            [Target(LOG, 0, 0, 3 * len(BATCH) + 500)],
+            [LogToRead(LOG, 0, 0, 3 * len(BATCH) + 500)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
             min_bytes=min_bytes,
@@ -54,7 +55,7 @@ async def test_a_fetch_from_an_older_segment_does_not_wait_for_what_it_cannot_br
         found = await fetch(
             logs,
             SystemClock(),
-            [Target(LOG, 0, offset, 1 << 20)],
+            [LogToRead(LOG, 0, offset, 1 << 20)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
             min_bytes=1 << 20,
@@ -74,10 +75,180 @@ async def test_a_segment_whose_rest_is_not_stable_yet_may_bring_more(tmp_path: P
         found = await fetch(
             logs,
             SystemClock(),
-            [Target(LOG, 0, 0, 1 << 20)],
+            [LogToRead(LOG, 0, 0, 1 << 20)],
             isolation=IsolationLevel.READ_COMMITTED,
             max_bytes=1 << 20,
             min_bytes=1 << 20,
             max_wait_ms=500,
         )
         assert isinstance(found, Delayed)
+
+
+class Poll:
+    """A fetch that has begun to wait, from offset 0 of the logs unless another is given."""
+
+    def __init__(self, waiting: Delayed[list[Found]]) -> None:
+        self.waiting = waiting
+        self.woken = 0
+        waiting.begin(self.wake)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    async def answer(self) -> list[Found] | None:
+        return await self.waiting.attempt()
+
+    @classmethod
+    async def begin(
+        cls,
+        logs: Logs,
+        *wanted: LogToRead,
+        min_bytes: int,
+        clock: ManualClock | None = None,
+        committed: bool = False,
+    ) -> "Poll":
+        found = await fetch(
+            logs,
+            clock or ManualClock(),
+            wanted,
+            isolation=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
+            max_bytes=1 << 20,
+            min_bytes=min_bytes,
+            max_wait_ms=500,
+        )
+        assert isinstance(found, Delayed)
+        return cls(found)
+
+
+def wanted(log: LogId, offset: int = 0, **options: int) -> LogToRead:
+    return LogToRead(log, 0, offset, **{"max_bytes": 1 << 20, **options})
+
+
+def sizes(found: list[Found] | None) -> list[int]:
+    assert found is not None
+    return [piece.size_bytes for piece in found if not isinstance(piece, Diverged)]
+
+
+def errors(found: list[Found] | None) -> list[Error]:
+    assert found is not None
+    return [piece.error for piece in found if not isinstance(piece, Diverged)]
+
+
+async def test_who_waits_is_woken_once_there_is_enough(tmp_path: Path) -> None:
+    """What was there is counted with what came, over all logs; nobody is woken, and nothing is read, before."""
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG)
+        await create(logs, OTHER)
+        await append(logs, LOG, BATCH)
+        poll = await Poll.begin(logs, wanted(LOG), wanted(OTHER), min_bytes=4 * len(BATCH))
+        await append(logs, LOG, BATCH)
+        await append(logs, OTHER, BATCH)
+        assert not poll.woken
+        assert await poll.answer() is None
+        await append(logs, OTHER, BATCH)
+        assert poll.woken == 1
+        await append(logs, LOG, BATCH)
+        assert poll.woken == 1
+        assert sizes(await poll.answer()) == [3 * len(BATCH), 2 * len(BATCH)]
+        poll.waiting.close()
+
+
+async def test_a_log_counts_for_no_more_than_is_taken_of_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG)
+        await create(logs, OTHER)
+        some = len(BATCH) + 100
+        poll = await Poll.begin(logs, wanted(LOG, max_bytes=some), wanted(OTHER), min_bytes=2 * len(BATCH) + 100)
+        for _ in range(5):
+            await append(logs, LOG, BATCH)
+        assert not poll.woken
+        await append(logs, OTHER, BATCH)
+        assert poll.woken
+        poll.waiting.close()
+
+
+async def test_a_poll_that_waits_at_the_end_of_a_segment_goes_on_in_the_next(tmp_path: Path) -> None:
+    """It is over with the first batch there: what it counted from lies in another segment."""
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, LogSettings(segment_bytes=3 * len(BATCH)))
+        for _ in range(3):
+            await append(logs, LOG, BATCH)
+        early = await Poll.begin(logs, wanted(LOG, 1), min_bytes=1 << 20)
+        late = await Poll.begin(logs, wanted(LOG, 3), min_bytes=1 << 20)
+        assert not early.woken
+        await append(logs, LOG, BATCH)
+        assert (early.woken, late.woken) == (1, 1)
+        assert sizes(await early.answer()) == [2 * len(BATCH)]
+        assert sizes(await late.answer()) == [len(BATCH)]
+        early.waiting.close()
+        late.waiting.close()
+
+
+async def test_what_a_reader_may_not_see_does_not_count(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG)
+        first, plain = sent(0, b"1", transactional=True), batch(bytes(1000))
+        poll = await Poll.begin(logs, wanted(LOG), min_bytes=len(plain) + len(first), committed=True)
+        await append(logs, LOG, first)
+        await append(logs, LOG, plain)
+        await append(logs, LOG, sent(0, b"2", producer=8, transactional=True))
+        assert not poll.woken
+        await end(logs, LOG, 7, committed=False)
+        assert poll.woken  # it sees what lies before the other transaction
+        assert sizes(await poll.answer()) == [len(first) + len(plain)]
+        poll.waiting.close()
+
+
+async def test_who_waits_beyond_the_stable_end_waits_until_that_has_come_by(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG)
+        await append(logs, LOG, sent(0, b"1", transactional=True))
+        await append(logs, LOG, BATCH)
+        poll = await Poll.begin(logs, wanted(LOG, 1), min_bytes=1, committed=True)
+        await append(logs, LOG, BATCH)
+        assert not poll.woken
+        await end(logs, LOG, 7, committed=True)
+        assert poll.woken
+        poll.waiting.close()
+
+
+async def test_a_log_that_is_cut_short_or_deleted_ends_the_wait_with_its_error(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG)
+        await create(logs, OTHER)
+        for log in (LOG, LOG, OTHER):
+            await append(logs, log, BATCH)
+        trimmed = await Poll.begin(logs, wanted(LOG, 1), wanted(OTHER), min_bytes=1 << 20)
+        deleted = await Poll.begin(logs, wanted(LOG, 2), wanted(OTHER, 1, last_fetched_epoch=0), min_bytes=1 << 20)
+        await logs.trim(LOG, 1)
+        assert not trimmed.woken
+        await logs.trim(LOG, 2)
+        assert (trimmed.woken, deleted.woken) == (1, 0)
+        assert errors(await trimmed.answer()) == [Error.OFFSET_OUT_OF_RANGE, Error.NONE]
+        await delete(logs, OTHER)
+        assert deleted.woken
+        assert errors(await deleted.answer()) == [Error.NONE, Error.UNKNOWN_TOPIC_OR_PARTITION]
+        trimmed.waiting.close()
+        deleted.waiting.close()
+
+
+async def test_who_waits_no_longer_is_not_woken(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG)
+        poll = await Poll.begin(logs, wanted(LOG), min_bytes=1)
+        poll.waiting.close()
+        await append(logs, LOG, BATCH)
+        assert not poll.woken
+
+
+async def test_at_the_deadline_it_is_what_there_is(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG)
+        poll = await Poll.begin(logs, wanted(LOG), min_bytes=1 << 20, clock=clock)
+        await append(logs, LOG, BATCH)
+        clock.advance_ms(499)
+        assert await poll.answer() is None
+        clock.advance_ms(1)
+        assert sizes(await poll.answer()) == [len(BATCH)]
+        poll.waiting.close()

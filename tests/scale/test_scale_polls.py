@@ -65,6 +65,42 @@ async def test_a_produce_answers_all_who_wait_for_it(start_broker: StartBroker) 
     assert disk.read_bytes <= 2 * POLLS * len(batch)
 
 
+async def test_polls_that_want_much_more_cost_a_produce_a_sum_each(start_broker: StartBroker) -> None:
+    """Not a look at any of their partitions, of which there are many."""
+    pollers, width = 5, 500 * SCALE
+    async with start_broker() as broker, AsyncExitStack() as stack:
+        [producer, *polls] = await connect(stack, broker.port, 1 + pollers)
+        await make_topic(producer, "t", width)
+        alone = await costs(producer)
+        for poll in polls:
+            wanted = fetch("t", dict.fromkeys(range(width), 0), max_wait_ms=FOR_LONG_MS, min_bytes=10 << 20)
+            await poll.send(wanted, FETCH)
+        await wait_all_tasks_blocked()
+        beside = await costs(producer)
+    assert not [name for name in beside if name.endswith(".read")]
+    assert (beside - alone).total() <= 15 * pollers * PRODUCES, beside - alone
+
+
+async def test_a_poll_reads_twice_whatever_comes_meanwhile(start_broker: StartBroker) -> None:
+    """What there is when it comes, and all at the end."""
+    width, batch = 20, batch_of(100)
+    async with start_broker() as broker, AsyncExitStack() as stack:
+        [producer, consumer] = await connect(stack, broker.port, 2)
+        await make_topic(producer, "t", width)
+        with counted_calls() as calls:
+            wanted = fetch(
+                "t", dict.fromkeys(range(width), 0), max_wait_ms=FOR_LONG_MS, min_bytes=PRODUCES * len(batch)
+            )
+            await consumer.send(wanted, FETCH)
+            await wait_all_tasks_blocked()
+            for number in range(PRODUCES):
+                await producer.ask(produce("t", [number % width], batch), PRODUCE)
+            with trio.fail_after(60):
+                answer = await consumer.receive()
+    assert sum(found(answer).values()) == PRODUCES * len(batch)
+    assert calls["EmbeddedLogs.read"] == 2
+
+
 async def test_an_incremental_poll_of_thousands_brings_what_came(start_broker: StartBroker) -> None:
     """A session over thousands of partitions (KIP-227): later fetches name what has moved, and are told what came."""
     width = 2000 * SCALE

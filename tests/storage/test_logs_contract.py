@@ -11,10 +11,10 @@ from batches import LOG, OTHER, SMALL, append, batch, end, sent, values, write
 from catalogues import create, delete
 
 from kafkapy.clock import ManualClock
-from kafkapy.errors import Error
+from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import Compression, read_header
-from kafkapy.storage.base import Bounds, EpochEnd, FoundTime, Logs, LogSettings, Read, Slice
+from kafkapy.storage.base import Bounds, EpochEnd, FoundTime, Logs, LogSettings, Reach, Read, Slice
 
 COMMITTED = IsolationLevel.READ_COMMITTED
 
@@ -256,6 +256,74 @@ async def test_a_watch_wakes_for_its_logs_only(logs: Logs) -> None:
     watch.close()
     await append(logs, LOG, batch(b"d"))
     assert len(woken) == 3
+
+
+async def test_trimming_wakes_those_who_wait(logs: Logs) -> None:
+    await append(logs, LOG, batch(b"a"))
+    woken: list[LogId] = []
+    logs.watch([LOG], woken.append)
+    await logs.trim(LOG, 1)
+    assert woken == [LOG]
+
+
+def reach_of(logs: Logs, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED) -> Reach:
+    reach = logs.reach(LOG, isolation)
+    assert isinstance(reach, Reach)
+    return reach
+
+
+@pytest.mark.parametrize("settings", [SMALL, LogSettings()])
+async def test_how_much_there_is_to_read_follows_from_positions(logs: Logs, settings: LogSettings) -> None:
+    """From where a read found its offset to where the reader's end lies now; unless a segment ends in between."""
+    await create(logs, LOG, settings)
+    sizes = [len(batch(bytes(300 * n))) for n in range(12)]
+    starts = [await read(logs, 0)]
+    for number in range(12):
+        await append(logs, LOG, batch(bytes(300 * number)))
+        starts.append(await read(logs, number + 1))
+    reach = reach_of(logs)
+    assert (reach.log_start_offset, reach.end_offset) == (0, 12)
+    anew = [await read(logs, offset) for offset in range(12)]
+    for offset in range(12):
+        found = {reach.position - piece.position for piece in (starts[offset], anew[offset]) if same(piece, reach)}
+        assert found <= {sum(sizes[offset:])}
+    assert same(anew[11], reach)
+    if settings is not SMALL:
+        assert all(same(piece, reach) for piece in starts + anew)
+    await logs.trim(LOG, 5)
+    assert reach_of(logs) == reach._replace(log_start_offset=5)
+
+
+def same(piece: Slice, reach: Reach) -> bool:
+    return piece.segment == reach.segment
+
+
+async def test_a_reader_of_what_is_committed_reaches_as_far_as_that(logs: Logs) -> None:
+    await create(logs, LOG, LogSettings())
+    plain, opening = batch(b"plain"), sent(0, b"first", transactional=True)
+    await append(logs, LOG, plain)
+    before = await read(logs, 0, committed=True)
+    await append(logs, LOG, opening)
+    await append(logs, LOG, plain)
+    await append(logs, LOG, sent(0, b"second", producer=8, transactional=True))
+    reach = reach_of(logs, COMMITTED)
+    assert (reach.end_offset, reach.position - before.position) == (1, len(plain))
+    assert reach_of(logs).end_offset == 4
+    beyond = await read(logs, 2, committed=True)
+    assert (beyond.segment, beyond.position) == (-1, -1)
+    await end(logs, LOG, 7, committed=True)
+    reach = reach_of(logs, COMMITTED)
+    assert (reach.end_offset, reach.position - before.position) == (3, len(plain + opening + plain))
+    await end(logs, LOG, 8, committed=True)
+    assert reach_of(logs, COMMITTED) == reach_of(logs)
+
+
+async def test_what_is_not_there_cannot_be_reached(logs: Logs) -> None:
+    unknown = LogId("x", 0, b"x" * 16)
+    assert logs.reach(unknown, COMMITTED) is Error.UNKNOWN_TOPIC_OR_PARTITION
+    with pytest.raises(KafkaError) as refusal:
+        await logs.epoch_end(unknown, 0)
+    assert refusal.value.error is Error.UNKNOWN_TOPIC_OR_PARTITION
 
 
 async def test_deleting_wakes_those_who_wait(logs: Logs) -> None:

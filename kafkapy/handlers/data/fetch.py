@@ -15,7 +15,7 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.log.fetch_session import NO_SESSION, FetchContext, News, PartitionKey, Wanted
-from kafkapy.log.fetching import Diverged, Result, Target, fetch, refused
+from kafkapy.log.fetching import Diverged, Found, LogToRead, fetch, refused
 from kafkapy.model import IsolationLevel
 from kafkapy.protocol.messages.fetch import FetchRequest, FetchResponse
 
@@ -45,46 +45,46 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
         )
     except KafkaError as refusal:
         return FetchResponse(error_code=refusal.error, session_id=NO_SESSION)
-    results: list[Result | None] = []  # None where the log is to be read
-    targets: list[Target] = []
+    answers: list[Found | None] = []  # None where the log is to be read
+    to_read: list[LogToRead] = []
     is_replica = _replica_id(request, ctx.api_version) >= 0
     for one in context.wanted:
-        target = _target(one, ctx, is_replica=is_replica)
-        if isinstance(target, Target):
-            targets.append(target)
-            results.append(None)
+        log = _log_to_read(one, ctx, is_replica=is_replica)
+        if isinstance(log, LogToRead):
+            to_read.append(log)
+            answers.append(None)
         else:
             # Only what is not there at all is answered with a list of aborted transactions, an empty one.
-            results.append(refused(target, is_there=target is Error.NOT_LEADER_OR_FOLLOWER))
+            answers.append(refused(log, is_there=log is Error.NOT_LEADER_OR_FOLLOWER))
 
-    def packed(found: Sequence[Result]) -> FetchResponse:
+    def packed(found: Sequence[Found]) -> FetchResponse:
         following = iter(found)
-        return _response(context, [next(following) if result is None else result for result in results])
+        return _response(context, [next(following) if answer is None else answer for answer in answers])
 
-    if not targets:
+    if not to_read:
         return packed(())
     max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
     found = await fetch(
         ctx.rooms.logs,
         ctx.rooms.clock,
-        targets,
+        to_read,
         isolation=IsolationLevel.READ_COMMITTED if request.isolation_level == 1 else IsolationLevel.READ_UNCOMMITTED,
         max_bytes=max_bytes,
         min_bytes=min(request.min_bytes, max_bytes),
         # An error of any partition is news that must not wait.
-        max_wait_ms=request.max_wait_ms if len(targets) == len(results) else 0,
+        max_wait_ms=request.max_wait_ms if len(to_read) == len(answers) else 0,
     )
     return found.then(packed) if isinstance(found, Delayed) else packed(found)
 
 
-def _response(context: FetchContext, results: Sequence[Result]) -> FetchResponse:
-    """What the session lets be told of the results for its partitions."""
+def _response(context: FetchContext, found: Sequence[Found]) -> FetchResponse:
+    """What the session lets be told of what was found in its partitions."""
     wanted = context.wanted
-    told = context.select((one.key, _news(result)) for one, result in zip(wanted, results, strict=True))
+    told = context.select((one.key, _news(piece)) for one, piece in zip(wanted, found, strict=True))
     response = FetchResponse(session_id=context.session_id)
     last_name, last_id = None, None
     partitions: list[PartitionData] = []
-    for one, result in zip(wanted, results, strict=True):
+    for one, piece in zip(wanted, found, strict=True):
         key = one.key
         if told is not None and key not in told:
             continue
@@ -94,26 +94,28 @@ def _response(context: FetchContext, results: Sequence[Result]) -> FetchResponse
             topic = TopicResponse(topic=name, topic_id=topic_id)
             partitions = topic.partitions
             response.responses.append(topic)
-        partitions.append(_packed(index, result))
+        partitions.append(_packed(index, piece))
     return response
 
 
 def _wanted(request: FetchRequest) -> list[Wanted]:
-    return [
-        Wanted(
-            PartitionKey(topic.topic, topic.topic_id, partition.partition),
-            partition.fetch_offset,
-            partition.partition_max_bytes,
-            partition.current_leader_epoch,
-            partition.last_fetched_epoch,
-            partition.log_start_offset,
-        )
-        for topic in request.topics
-        for partition in topic.partitions
-    ]
+    """Each partition once, with what was said of it last."""
+    wanted: dict[PartitionKey, Wanted] = {}
+    for topic in request.topics:
+        for partition in topic.partitions:
+            key = PartitionKey(topic.topic, topic.topic_id, partition.partition)
+            wanted[key] = Wanted(
+                key,
+                partition.fetch_offset,
+                partition.partition_max_bytes,
+                partition.current_leader_epoch,
+                partition.last_fetched_epoch,
+                partition.log_start_offset,
+            )
+    return list(wanted.values())
 
 
-def _target(wanted: Wanted, ctx: Context, *, is_replica: bool) -> Target | Error:
+def _log_to_read(wanted: Wanted, ctx: Context, *, is_replica: bool) -> LogToRead | Error:
     (name, topic_id, index), fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch, _ = wanted
     image = ctx.rooms.cluster.image
     topic: TopicInfo | None
@@ -137,7 +139,7 @@ def _target(wanted: Wanted, ctx: Context, *, is_replica: bool) -> Target | Error
     leader_epoch = ctx.rooms.cluster.leadership.epoch(log)
     if leader_epoch is None:
         return Error.NOT_LEADER_OR_FOLLOWER
-    return Target(log, leader_epoch, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch)
+    return LogToRead(log, leader_epoch, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch)
 
 
 def _replica_id(request: FetchRequest, api_version: int) -> int:
@@ -146,16 +148,16 @@ def _replica_id(request: FetchRequest, api_version: int) -> int:
     return request.replica_state.replica_id if request.replica_state is not None else -1
 
 
-def _news(result: Result) -> News:
-    if isinstance(result, Diverged):
-        return News(False, result.bounds.high_watermark, result.bounds.log_start_offset, diverges=True)
-    return News(result.size_bytes > 0, result.high_watermark, result.log_start_offset, result.error)
+def _news(found: Found) -> News:
+    if isinstance(found, Diverged):
+        return News(False, found.bounds.high_watermark, found.bounds.log_start_offset, diverges=True)
+    return News(found.size_bytes > 0, found.high_watermark, found.log_start_offset, found.error)
 
 
-def _packed(index: int, result: Result) -> PartitionData:
-    if isinstance(result, Diverged):
-        return _packed_divergence(index, result)
-    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region, _, _ = result
+def _packed(index: int, found: Found) -> PartitionData:
+    if isinstance(found, Diverged):
+        return _packed_divergence(index, found)
+    records, high_watermark, last_stable_offset, log_start_offset, aborted, error, region, _, _ = found
     return PartitionData(
         partition_index=index,
         error_code=error,
@@ -172,8 +174,8 @@ def _packed(index: int, result: Result) -> PartitionData:
     )
 
 
-def _packed_divergence(index: int, result: Diverged) -> PartitionData:
-    end, bounds = result
+def _packed_divergence(index: int, found: Diverged) -> PartitionData:
+    end, bounds = found
     return PartitionData(
         partition_index=index,
         high_watermark=bounds.high_watermark,

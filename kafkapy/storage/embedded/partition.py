@@ -29,6 +29,7 @@ from kafkapy.storage.base import (
     EpochEnd,
     FoundTime,
     LogSettings,
+    Reach,
     Read,
     Slice,
     Write,
@@ -84,6 +85,7 @@ class Partition:
         self._bases: list[int] = []
         self._roll_jitter_ms = 0
         self._last_batch: tuple[int, Segment, int, int] | None = None  # its offset and its place
+        self._limit: tuple[int, Segment, int] | None = None  # of a reader: its offset, and where it lay when last asked
 
     @property
     def active(self) -> Segment:
@@ -238,6 +240,15 @@ class Partition:
 
     # -- reading
 
+    def reach(self, isolation: IsolationLevel) -> Reach:
+        """How far a reader gets. Raises CorruptBatch, OSError."""
+        start, high_watermark, stable, end = self.bounds()
+        limit = stable if isolation is _READ_COMMITTED else high_watermark
+        if not self.segments:
+            return Reach(start, limit, end, 0)  # where the first segment will begin
+        segment, position = self._end(limit)
+        return Reach(start, limit, segment.base_offset, position)
+
     async def read(self, read: Read, left: int, *, whole_first: bool) -> Slice:
         """Bytes from the batch that holds the offset; see `Logs.read`."""
         _, offset, max_bytes, isolation, to_send = read
@@ -248,20 +259,23 @@ class Partition:
             return Slice(b"", high_watermark, stable, start, aborted, Error.OFFSET_OUT_OF_RANGE)
         limit = stable if committed else high_watermark
         place = self._find(offset) if offset < limit else None
-        size = min(max_bytes, left)
-        if place is None or (size < place.size and not whole_first):
-            return Slice(b"", high_watermark, stable, start, aborted)
+        if place is None:
+            end_segment, end_position = -1, -1
+            if offset == limit:
+                _, _, end_segment, end_position = self.reach(isolation)
+            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, end_segment, end_position)
         segment, position, first_size = place
-        size, available, part_size = max(size, first_size), self._end_position(segment, limit) - position, 0
+        base, size = segment.base_offset, min(max_bytes, left)
+        if size < first_size and not whole_first:
+            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, base, position)
+        end_in, end_position = self._end(limit)
+        available = (end_position if end_in is segment else segment.size) - position
+        size = max(size, first_size)
         if size >= available:
             size = available
         elif size >= self.settings.index_interval_bytes * _INDEX_ROWS_A_READ:
             # Part of a batch is no use to a reader, but who cuts where a row of the index says may lose whole ones.
-            whole_size = segment.offset_index.boundary(position, position + size) - position
-            size, part_size = whole_size, size - whole_size
-        is_older = (
-            segment is not self.segments[-1] and limit >= self._bases[bisect_right(self._bases, segment.base_offset)]
-        )
+            size = segment.offset_index.boundary(position, position + size) - position
         if committed and self.aborted:
             rows = overlapping(self.aborted, offset, limit)
             aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
@@ -269,11 +283,11 @@ class Partition:
             region = self._disk.region(segment.path, position, size)
             if not self._disk.is_cached(region):
                 await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
-            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, region, part_size, is_older)
+            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, region, base, position)
         records: Buffer | None = self._disk.read_cached(segment.path, position, size)
         if records is None:
             records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
-        return Slice(records, high_watermark, stable, start, aborted, Error.NONE, None, part_size, is_older)
+        return Slice(records, high_watermark, stable, start, aborted, Error.NONE, None, base, position)
 
     def _find(self, offset: int) -> _Place | None:
         """The batch that holds `offset`, or the first one after it."""
@@ -285,12 +299,16 @@ class Partition:
                 return _Place(segment, found[0], found[1].size_bytes)
         return None
 
-    def _end_position(self, segment: Segment, limit: int) -> int:
-        """Where in this segment the readable part ends."""
+    def _end(self, limit: int) -> tuple[Segment, int]:
+        """The segment, and where in it the readable part ends; there are batches. Raises CorruptBatch, OSError."""
         if limit >= self.head.end_offset:
-            return segment.size
-        found = segment.find(limit)
-        return segment.size if found is None else found[0]
+            segment = self.segments[-1]
+            return segment, segment.size
+        if self._limit is None or self._limit[0] != limit:
+            place = self._find(limit)
+            assert place is not None  # something lies behind it
+            self._limit = limit, place.segment, place.position
+        return self._limit[1:]
 
     def find_time(self, timestamp: int) -> FoundTime | None:
         for segment in self.segments:

@@ -18,7 +18,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import LogId, TopicPartition
+from kafkapy.model import IsolationLevel, LogId, TopicPartition
 from kafkapy.records.batch import CorruptBatch
 from kafkapy.storage.base import (
     Bounds,
@@ -30,6 +30,7 @@ from kafkapy.storage.base import (
     LogSettings,
     Outcome,
     Pending,
+    Reach,
     Read,
     Slice,
     Watch,
@@ -199,6 +200,16 @@ class EmbeddedLogs:
         partition = self._partitions.get(log) or self._find(log)
         return partition.bounds() if isinstance(partition, Partition) else partition
 
+    def reach(self, log: LogId, isolation: IsolationLevel) -> Reach | Error:
+        partition = self._partitions.get(log) or self._find(log)
+        if not isinstance(partition, Partition):
+            return partition
+        try:
+            return partition.reach(isolation)
+        except (CorruptBatch, OSError) as failure:
+            _log.error("%s: the end of what is readable could not be found: %s", log, failure)
+            return Error.KAFKA_STORAGE_ERROR
+
     # -- appending
 
     def append(self, writes: Sequence[Write]) -> Pending:
@@ -327,6 +338,7 @@ class EmbeddedLogs:
             raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
         finally:
             self._checkpoints_are_due.set()
+            self._watchers.notify(log)
         return partition.start_offset
 
     def _there(self, log: LogId) -> Partition:
