@@ -45,8 +45,11 @@ _log = logging.getLogger(__name__)
 GRACE_SECONDS: Final = 2.0
 """How long requests under way may take once the broker is told to stop."""
 
-_RESERVED_DESCRIPTORS: Final = 640
-"""What connections must leave of the descriptors: 512 for open logs (see storage), the rest for all else."""
+_OTHER_DESCRIPTORS: Final = 128
+"""What log files and connections leave of the descriptors: for worker threads (40 at most, a file each), listeners, the
+event loop, and what a process opens now and then."""
+
+_ANY_NUMBER: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,9 @@ async def _embedded(
     data_dir: Path, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
 ) -> AsyncIterator[tuple["EmbeddedLogs", str]]:
     from kafkapy.storage.embedded.directory import open_embedded  # a broker in memory does without
+    from kafkapy.storage.embedded.files import Disk
 
+    disk = disk or Disk(_descriptors_each())
     async with open_embedded(data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id, disk=disk) as logs:
         yield logs, logs.cluster_id
 
@@ -164,18 +169,22 @@ def _limits(config: BrokerConfig) -> Limits:
             overrides[str(socket.getaddrinfo(host, None)[0][4][0])] = int(count)
         except (ValueError, OSError) as problem:
             raise ConfigError(f"max.connections.per.ip.overrides: {entry!r} is not host:count: {problem}") from None
-    # More connections than descriptors would leave none for the logs. Those beyond wait until others end.
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 4)
     return Limits(
         socket_request_max_bytes=config["socket.request.max.bytes"],
         connections_max_idle_ms=config["connections.max.idle.ms"],
-        max_connections=config["max.connections"] if room < 0 else min(config["max.connections"], room),
+        # Those beyond wait until others end.
+        max_connections=min(config["max.connections"], _descriptors_each()),
         max_connections_per_ip=config["max.connections.per.ip"],
         max_connections_per_ip_overrides=overrides,
         socket_send_buffer_bytes=config["socket.send.buffer.bytes"],
         socket_listen_backlog_size=config["socket.listen.backlog.size"],
     )
+
+
+def _descriptors_each() -> int:
+    """How many descriptors log files may have, and connections as many: together no more than there are."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _ANY_NUMBER if limit == resource.RLIM_INFINITY else max(limit - _OTHER_DESCRIPTORS, limit // 2) // 2
 
 
 def _open_session(peer: Peer) -> Session:

@@ -40,6 +40,10 @@ class Wire:
         """Send any bytes as a frame."""
         await self.stream.send_all(struct.pack(">i", len(body)) + body)
 
+    async def begin_to_receive(self) -> None:
+        """Wait for the first byte of an answer, and take no more of it."""
+        self._buffer += await self.stream.receive_some(1)
+
     async def receive(self) -> Any:
         """The answer to the oldest request that has none yet."""
         key, version = self._sent.pop(0)

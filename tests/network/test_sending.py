@@ -93,6 +93,7 @@ class Taking:
 
 @pytest.fixture
 def region(tmp_path: Path) -> Callable[[int], Source]:
+    (tmp_path / "0.log").touch()
     return lambda size: Disk().region(str(tmp_path / "0.log"), 0, size)
 
 

@@ -86,10 +86,10 @@ class LyingDisk(Disk):
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write_file(path, data)
 
-    def read_cached(self, path: str, position: int, size: int) -> memoryview | None:
+    def read_cached(self, path: str, position: int, size: int, buffer: bytearray | None = None) -> memoryview | None:
         if self.reads_fail:
             raise OSError(errno.EIO, "Input/output error")
-        return super().read_cached(path, position, size)
+        return super().read_cached(path, position, size, buffer)
 
     def sync(self, paths: Sequence[str]) -> None:
         if self.syncs_fail:

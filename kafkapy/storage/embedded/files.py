@@ -1,8 +1,7 @@
 """The only door to the disk.
 
 Everything that the embedded store does to files goes through a `Disk`, so that tests can hand it one that tears writes,
-loses what was not synced, or is full. Open files are kept in a pool of bounded size: ten thousand partitions do not
-need ten thousand descriptors.
+loses what was not synced, or is full. Open log files are kept in a pool of bounded size (`open_files`).
 
 Work that may block for long (syncing, cold reads) opens its file by itself, in a worker thread: then nothing that the
 event loop closes can be pulled from under it. A sync through another descriptor of the same file covers all its data.
@@ -13,24 +12,29 @@ import ctypes
 import errno
 import os
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
+
+from kafkapy.storage.embedded.open_files import FileRegion, LogFile, OpenFiles, Spares
+from kafkapy.storage.embedded.waiting import WaitingBytes
 
 Buffer = bytes | bytearray | memoryview
 
 _LOAD_STEP_BYTES: Final = 1 << 20
 
-MAX_OPEN_FILES: Final = 512
-"""Leaves room for connections under the usual limit of 1,024 descriptors."""
+MAX_OPEN_FILES: Final = 448
+"""What leaves room for as many connections under the usual limit of 1,024 descriptors."""
+
+_SPARE_DESCRIPTORS: Final = 8
+"""One for each thread that syncs."""
 
 _ONE_BYTE: Final = bytearray(1)
 
 _ALLOCATED_PART: Final = 4
 _MIN_ALLOCATED_BYTES: Final = 64 << 10
 _MAX_ALLOCATED_BYTES: Final = 4 << 20
-"""Blocks are allocated ahead for a quarter of what a file holds, within these limits."""
+"""Blocks are allocated ahead for a quarter of what a file holds, if that is so much at least, and at most."""
 
 _KEEP_SIZE: Final = 1
 """FALLOC_FL_KEEP_SIZE: the blocks lie beyond the file's end. Python's posix_fallocate would move the end."""
@@ -51,66 +55,13 @@ def _allocator() -> Callable[[int, int, int, int], int]:
 allocate: Final = _allocator()
 
 
-class _OpenFile:
-    """A descriptor that is closed once nobody holds it: neither the pool, nor a region that is yet to be sent.
-
-    For what lies before `allocated_end` blocks were asked for through this descriptor; 0 when it asked for none.
-    """
-
-    __slots__ = ("allocated_end", "descriptor")
-
-    def __init__(self, path: str) -> None:
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self.allocated_end = 0
-
-    def cut(self, size: int) -> None:
-        """Cut the file at `size`; blocks beyond it are given back, even where the size stays."""
-        os.ftruncate(self.descriptor, size)
-        self.allocated_end = 0
-
-    def leave(self) -> None:
-        """Give back the blocks that nothing was written to."""
-        if self.allocated_end:
-            with contextlib.suppress(OSError):  # then they stay; the data is not touched
-                self.cut(os.fstat(self.descriptor).st_size)
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-
-
-class FileRegion:
-    """A part of a file that is sent from where it lies, even if the file is removed before."""
-
-    __slots__ = ("file", "position", "size")
-
-    def __init__(self, file: _OpenFile, position: int, size: int) -> None:
-        self.file = file
-        self.position = position
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def fileno(self) -> int:
-        return self.file.descriptor
-
-    def read(self, size: int) -> bytes:
-        """See `storage.base.Region`."""
-        return os.pread(self.file.descriptor, min(size, self.size), self.position)
-
-    def advance(self, count: int) -> None:
-        self.position += count
-        self.size -= count
-
-
 class Disk:
     """The machine's file system."""
 
     def __init__(self, max_open_files: int = MAX_OPEN_FILES) -> None:
-        self._max_open_files = max_open_files
-        self._open: OrderedDict[str, _OpenFile] = OrderedDict()
+        self.open_files = OpenFiles(max_open_files)
+        self.waiting = WaitingBytes()
+        self._spares = Spares(_SPARE_DESCRIPTORS)
         self._reads_without_waiting = hasattr(os, "RWF_NOWAIT")
 
     # -- log files: appended to and read at positions
@@ -118,13 +69,13 @@ class Disk:
     def append(self, path: str, buffers: Sequence[Buffer], size: int, position: int) -> None:
         """Write the buffers, `size` bytes in all, at `position`, the file's end; OSError when not all could be written.
 
-        Blocks are asked for ahead of what is written, up to a quarter of the file: that costs the file system less than
-        to find them write by write. `truncate` gives back what is left, and so does closing.
+        Blocks are asked for ahead of what is written, a quarter of the file: that costs the file system less than to
+        find them write by write, for a file that goes on growing. `truncate` gives back what is left, and `close`.
         """
-        file = self._file(path)
+        file = self.open_files.get(path, make=True)
         if position + size > file.allocated_end:
-            ahead = max(size, min(position // _ALLOCATED_PART, _MAX_ALLOCATED_BYTES))
-            if ahead >= _MIN_ALLOCATED_BYTES:
+            ahead = min(position // _ALLOCATED_PART, _MAX_ALLOCATED_BYTES)
+            if ahead >= _MIN_ALLOCATED_BYTES and ahead >= size:
                 # What cannot be had is not missed: the write says itself whether the disk is full.
                 allocate(file.descriptor, _KEEP_SIZE, position, ahead)
                 file.allocated_end = position + ahead
@@ -134,21 +85,25 @@ class Disk:
 
     def allocate(self, path: str, size: int) -> None:
         """Have blocks for the file's first `size` bytes, where the file system can do that. OSError without room."""
-        file = self._file(path)
+        file = self.open_files.get(path, make=True)
         file.allocated_end = size
         if allocate(file.descriptor, _KEEP_SIZE, 0, size) and (failure := ctypes.get_errno()) not in _CANNOT_ALLOCATE:
             raise OSError(failure, os.strerror(failure), path)
 
     def read(self, path: str, position: int, size: int) -> bytes:
         """Up to `size` bytes at `position`; waits for the disk if it must."""
-        return os.pread(self._file(path).descriptor, size, position)
+        return os.pread(self.open_files.get(path).descriptor, size, position)
 
-    def read_cached(self, path: str, position: int, size: int) -> memoryview | None:
-        """The same if the bytes are in memory already; None when the disk would have to be waited for."""
-        buffer = bytearray(size)
-        return memoryview(buffer) if self._read_now(self._file(path), buffer, position) else None
+    def read_cached(self, path: str, position: int, size: int, buffer: bytearray | None = None) -> memoryview | None:
+        """The same if the bytes are in memory already; None when the disk would have to be waited for.
 
-    def _read_now(self, file: _OpenFile, buffer: bytearray, position: int) -> bool:
+        They come in the buffer, if there is one: it must be as large.
+        """
+        if buffer is None:
+            buffer = bytearray(size)
+        return memoryview(buffer) if self._read_now(self.open_files.get(path), buffer, position) else None
+
+    def _read_now(self, file: LogFile, buffer: bytearray, position: int) -> bool:
         """Fill the buffer from what is in memory; false when it is not all there."""
         if not self._reads_without_waiting:
             return False
@@ -162,18 +117,15 @@ class Disk:
 
     def read_waiting(self, path: str, position: int, size: int) -> bytes:
         """The same through a descriptor of its own: for worker threads."""
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
+        with self._spares.open(path, os.O_RDONLY) as descriptor:
             return os.pread(descriptor, size, position)
-        finally:
-            os.close(descriptor)
 
     def region(self, path: str, position: int, size: int) -> FileRegion:
         """The same bytes, left in the file until they are sent."""
-        return FileRegion(self._file(path), position, size)
+        return FileRegion(self.open_files, self.open_files.get(path), position, size)
 
     def is_cached(self, region: FileRegion) -> bool:
-        """Whether the bytes, of which the first were just read or written, seem to be in memory: the last one is."""
+        """Whether a new region's bytes, of which the first were just read, seem to be in memory: the last one is."""
         return self._read_now(region.file, _ONE_BYTE, region.position + region.size - 1)
 
     def load(self, path: str, position: int, size: int) -> None:
@@ -182,8 +134,10 @@ class Disk:
             self.read_waiting(path, begin, min(_LOAD_STEP_BYTES, position + size - begin))
 
     def truncate(self, path: str, size: int) -> None:
-        """Cut the file at `size`, and give back the blocks beyond it."""
-        self._file(path).cut(size)
+        """Cut the file at `size`; blocks beyond it are given back, even where the size stays."""
+        file = self.open_files.get(path)
+        os.ftruncate(file.descriptor, size)
+        file.allocated_end = 0
 
     def size(self, path: str) -> int:
         """The file's size; 0 when there is none."""
@@ -195,12 +149,11 @@ class Disk:
     def sync(self, paths: Sequence[str]) -> None:
         """Have the files' data on the medium before returning; for worker threads. OSError when that fails."""
         for path in paths:
-            with contextlib.suppress(FileNotFoundError):  # deleted in the meantime: nothing left to keep
-                descriptor = os.open(path, os.O_RDWR)
-                try:
-                    os.fdatasync(descriptor)
-                finally:
-                    os.close(descriptor)
+            with (
+                contextlib.suppress(FileNotFoundError),  # deleted in the meantime: nothing left to keep
+                self._spares.open(path, os.O_RDWR) as descriptor,
+            ):
+                os.fdatasync(descriptor)
 
     # -- small files: read and replaced as a whole
 
@@ -232,12 +185,13 @@ class Disk:
         return system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a folder, of which no file is open, another name."""
+        """Give a folder another name: who waits to be sent from its files finds them there."""
         os.rename(source, target)
+        self.open_files.move(str(source), str(target))
 
     def remove(self, path: str) -> None:
         """Remove a file if it is there."""
-        self.forget(path)
+        self.open_files.forget(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -245,25 +199,6 @@ class Disk:
         """Remove a folder with all it holds; for worker threads."""
         shutil.rmtree(path, ignore_errors=True)
 
-    # -- descriptors
-
-    def forget(self, path: str) -> None:
-        """Close this file if it is open, as soon as what is being sent from it is sent."""
-        self._open.pop(path, None)
-
     def close(self) -> None:
-        """Close everything."""
-        for file in self._open.values():
-            file.leave()
-        self._open.clear()
-
-    def _file(self, path: str) -> _OpenFile:
-        file = self._open.get(path)
-        if file is not None:
-            self._open.move_to_end(path)
-            return file
-        if len(self._open) >= self._max_open_files:
-            _, oldest = self._open.popitem(last=False)
-            oldest.leave()
-        file = self._open[path] = _OpenFile(path)
-        return file
+        """Close everything, and give back what was allocated ahead."""
+        self.open_files.give_back()

@@ -51,6 +51,11 @@ _INDEX_ROWS_A_READ = 16
 _REGION_FROM_BYTES = 128 * 1024
 """From here on sending from the file beats reading first; and what waits to be sent costs no memory."""
 
+_UNCOUNTED_BYTES = 64 * 1024
+_ANSWER_BYTES = 1 << 20
+"""What an answer may hold in memory: so much without being counted, as little as its connection's own buffers; and in
+all, if the store's budget allows it. The rest is sent from the files, too, however small its pieces."""
+
 
 class _Place(NamedTuple):
     """Where a batch lies."""
@@ -148,11 +153,20 @@ class Partition:
         self.sealed_unsynced = [segment for segment in self.sealed_unsynced if segment in self.segments[:-1]]
         try:
             if self.segments:
-                self.active.cut(size, self.settings.index_interval_bytes)
+                self._cut_active(size)
             for segment in undone:
                 segment.remove()
         except OSError:
             self.failed = True
+
+    def _cut_active(self, size: int) -> None:
+        active = self.active
+        try:
+            active.cut(size, self.settings.index_interval_bytes)
+        except OSError:
+            # Where nothing was written, as when the file could not be opened, there is nothing to cut.
+            if active.size != size or self._disk.size(active.path) != size:
+                raise
 
     def _is_full(self, segment: Segment, size: int, last_offset: int, max_timestamp: int) -> bool:
         """Whether a batch must not join this segment."""
@@ -233,11 +247,6 @@ class Partition:
             self.segments.pop(0).remove()
         self.aborted = [row for row in self.aborted if row.last_offset >= self.start_offset]
 
-    def close(self) -> None:
-        """Let go of its files."""
-        for segment in self.segments:
-            self._disk.forget(segment.path)
-
     # -- reading
 
     def reach(self, isolation: IsolationLevel) -> Reach:
@@ -249,8 +258,11 @@ class Partition:
         segment, position = self._end(limit)
         return Reach(start, limit, segment.base_offset, position)
 
-    async def read(self, read: Read, left: int, *, whole_first: bool) -> Slice:
-        """Bytes from the batch that holds the offset; see `Logs.read`."""
+    async def read(self, read: Read, left: int, *, whole_first: bool, in_memory: int) -> Slice:
+        """Bytes from the batch that holds the offset; see `Logs.read`.
+
+        Of the bytes that the answer may yet have, `left`; of those that it has in memory so far, `in_memory`.
+        """
         _, offset, max_bytes, isolation, to_send = read
         start, high_watermark, stable, end = self.bounds()
         committed = isolation is _READ_COMMITTED
@@ -279,14 +291,20 @@ class Partition:
         if committed and self.aborted:
             rows = overlapping(self.aborted, offset, limit)
             aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
-        if to_send and size >= _REGION_FROM_BYTES:
-            region = self._disk.region(segment.path, position, size)
-            if not self._disk.is_cached(region):
-                await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
-            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, region, base, position)
-        records: Buffer | None = self._disk.read_cached(segment.path, position, size)
-        if records is None:
-            records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
+        records: Buffer | None
+        if to_send and (in_memory := in_memory + size) > _UNCOUNTED_BYTES:
+            may_stay = size < _REGION_FROM_BYTES and in_memory <= _ANSWER_BYTES
+            buffer = self._disk.waiting.buffer(size) if may_stay else None
+            records = self._disk.read_cached(segment.path, position, size, buffer) if buffer is not None else None
+            if records is None:
+                region = self._disk.region(segment.path, position, size)
+                if not self._disk.is_cached(region):
+                    await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
+                return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, region, base, position)
+        else:
+            records = self._disk.read_cached(segment.path, position, size)
+            if records is None:
+                records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
         return Slice(records, high_watermark, stable, start, aborted, Error.NONE, None, base, position)
 
     def _find(self, offset: int) -> _Place | None:

@@ -179,7 +179,6 @@ class EmbeddedLogs:
         """The log is no more, whatever becomes of its files."""
         del self._partitions[partition.log]
         self._syncer.forget(partition)
-        partition.close()
         self._checkpoints_are_due.set()
         self._watchers.notify(partition.log)
 
@@ -300,14 +299,14 @@ class EmbeddedLogs:
 
     async def read(self, reads: Sequence[Read], max_bytes: int) -> list[Slice]:
         slices = []
-        left, found = max_bytes, False
+        left, found, in_memory = max_bytes, False, 0
         for read in reads:
             partition = self._partitions.get(read.log) or self._find(read.log)
             if not isinstance(partition, Partition):
                 slices.append(Slice(error=partition))
                 continue
             try:
-                piece = await partition.read(read, left, whole_first=not found)
+                piece = await partition.read(read, left, whole_first=not found, in_memory=in_memory)
             except OSError as failure:
                 _log.error("%s: a read failed: %s", read.log, failure)
                 piece = Slice(error=Error.KAFKA_STORAGE_ERROR)
@@ -317,6 +316,8 @@ class EmbeddedLogs:
             if size := piece.size_bytes:
                 found = True
                 left = max(left - size, 0)
+                if piece.region is None:
+                    in_memory += size
             slices.append(piece)
         return slices
 
