@@ -4,7 +4,7 @@ import fcntl
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import trio
@@ -35,7 +35,7 @@ async def open_embedded(
     """
     disk = disk or Disk()
     disk.make_folder(directory)
-    with locked(directory):
+    with locked(directory), closing(disk):
         _refuse_metadata_snapshots(directory)
         cluster_id = _identify(disk, directory, node_id, cluster_id)
         clean_mark = directory / checkpoints.CLEAN_SHUTDOWN
