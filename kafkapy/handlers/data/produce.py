@@ -1,10 +1,10 @@
 """Produce (key 0), versions 3 to 13.
 
 Topics come by name, by id in version 13. Versions 0 to 2 are advertised and refused (`old_produce.py`). Each partition
-is answered by itself; of one that is named twice the last batch counts, alone. With acks=0 there is no answer; an error
-then closes the connection, as in Kafka, so that the producer notices. Transactional batches are refused until there are
-transactions: without a transactional id as in Kafka, with one by INVALID_TXN_STATE. A single node has nobody to wait
-for, so acks=1 and acks=all are the same, and the timeout never passes.
+is answered by itself. With acks=0 there is no answer; an error then closes the connection, as in Kafka, so that the
+producer notices. Transactional batches are refused until there are transactions: without a transactional id as in
+Kafka, with one by INVALID_TXN_STATE. A single node has nobody to wait for, so acks=1 and acks=all are the same, and the
+timeout never passes.
 """
 
 from kafkapy.cluster.image import TopicInfo
@@ -15,7 +15,6 @@ from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 TopicResponse = ProduceResponse.TopicProduceResponse
-TopicData = ProduceRequest.TopicProduceData
 
 _IDS_FROM_VERSION = 13
 _NONE, _WRITE, _TOPIC = Error.NONE, Operation.WRITE, ResourceType.TOPIC  # looked up here, not with every request
@@ -27,7 +26,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
     waiting: list[tuple[list[PartitionResponse], int]] = []
     whole_error = _whole_error(request)
     leadership = ctx.rooms.cluster.leadership
-    for topic_data in _each_once(request.topic_data):
+    for topic_data in request.topic_data:
         topic, topic_error = _resolve(topic_data, ctx)
         partition_responses: list[PartitionResponse] = []
         responses.append(
@@ -69,21 +68,6 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
     return ProduceResponse(responses=responses)
 
 
-def _each_once(topics: list[TopicData]) -> list[TopicData]:
-    """The same with each partition once; of one that is named again, what was said last."""
-    if len(topics) == 1 and len(topics[0].partition_data) == 1:
-        return topics
-    found: dict[tuple[str, bytes], dict[int, ProduceRequest.PartitionProduceData]] = {}
-    for topic in topics:
-        partitions = found.setdefault((topic.name, topic.topic_id), {})
-        for partition in topic.partition_data:
-            partitions[partition.index] = partition
-    return [
-        TopicData(name=name, topic_id=topic_id, partition_data=list(partitions.values()))
-        for (name, topic_id), partitions in found.items()
-    ]
-
-
 def _whole_error(request: ProduceRequest) -> Error:
     """What is wrong with the request as a whole, and so with each of its partitions."""
     if request.acks not in (-1, 0, 1):
@@ -97,7 +81,7 @@ def _whole_error(request: ProduceRequest) -> Error:
     return _NONE
 
 
-def _resolve(topic_data: TopicData, ctx: Context) -> tuple[TopicInfo | None, Error]:
+def _resolve(topic_data: ProduceRequest.TopicProduceData, ctx: Context) -> tuple[TopicInfo | None, Error]:
     """The topic, or none and the error that all its partitions get; neither when each is unknown by itself."""
     image = ctx.rooms.cluster.image
     if ctx.api_version >= _IDS_FROM_VERSION:
