@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from threading import Semaphore
 
+import pytest
 import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
@@ -17,6 +18,7 @@ from tests.broker.conftest import StartBroker
 from tests.broker.wire import Wire
 from tests.scale.asking import FETCH, PRODUCE, fetch, make_topic, produce
 
+KAFKA_STORAGE_ERROR = 56
 NOW_MS = 1_700_000_000_000
 LATER_MS = NOW_MS + 20_000
 """Late enough to begin a segment, where `segment.ms` is 10,000."""
@@ -113,6 +115,21 @@ async def test_nobody_sees_what_is_not_synced_yet(start_broker: StartBroker) -> 
         with trio.fail_after(20):
             assert (await second.receive()).responses[0].partition_responses[0].base_offset == 1
         assert await offsets(reader) == [0, 1]
+
+
+@pytest.mark.parametrize("acks", [1, -1])
+async def test_what_could_not_be_synced_is_neither_acknowledged_nor_shown(start_broker: StartBroker, acks: int) -> None:
+    """And nothing is taken any more: what the kernel dropped, another sync would not bring back."""
+    disk = LyingDisk()
+    async with start_broker(disk=disk) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "t", 1, flush_messages="1")
+        assert await appended(wire, 0) == 0
+        disk.syncs_fail = True
+        for sequence in (1, 2):
+            answer = await wire.ask(produce("t", [0], record(sequence, NOW_MS), acks=acks), PRODUCE)
+            disk.syncs_fail = False
+            assert answer.responses[0].partition_responses[0].error_code == KAFKA_STORAGE_ERROR
+            assert await offsets(wire) == [0]
 
 
 async def test_what_came_while_a_sync_ran_is_not_taken_for_synced(start_broker: StartBroker, tmp_path: Path) -> None:

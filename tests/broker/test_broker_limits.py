@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.protocol.messages.fetch import FetchResponse
-from kafkapy.records.batch import read_header
+from kafkapy.records.batch import read_header, walk
 from tests.broker.conftest import StartBroker
 from tests.broker.wire import Wire
 from tests.scale.asking import FETCH, PRODUCE, batch_of, fetch, fill, make_topic, produce
@@ -70,6 +71,39 @@ async def test_a_batch_may_be_as_large_as_allowed(
         await make_topic(wire, "t", 1, **config)
         answer = await wire.ask(produce("t", [0], BATCH), PRODUCE)
         assert answer.responses[0].partition_responses[0].error_code == error
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("of_topic", [True, False])
+@pytest.mark.parametrize(
+    ("setting", "value", "time_ms", "error"),
+    [
+        ("message.timestamp.before.max.ms", HOUR_MS, NOW_MS - HOUR_MS, Error.NONE),
+        ("message.timestamp.before.max.ms", HOUR_MS, NOW_MS - HOUR_MS - 1, Error.INVALID_TIMESTAMP),
+        ("message.timestamp.after.max.ms", HOUR_MS, NOW_MS + HOUR_MS, Error.NONE),
+        ("message.timestamp.after.max.ms", HOUR_MS, NOW_MS + HOUR_MS + 1, Error.INVALID_TIMESTAMP),
+        ("message.timestamp.type", "LogAppendTime", NOW_MS + 100 * HOUR_MS, Error.NONE),
+    ],
+)
+async def test_times_may_differ_as_much_as_allowed(
+    start_broker: StartBroker, of_topic: bool, setting: str, value: object, time_ms: int, error: Error
+) -> None:
+    """By default an hour ahead and any time back, as in Kafka; nothing else matters where the log's time counts."""
+    settings = {} if of_topic else {f"log.{setting}": str(value)}
+    config = {setting.replace(".", "_"): str(value)} if of_topic else {}
+    options = {"memory": True, "settings": settings, "clock": ManualClock(NOW_MS)}
+    async with start_broker(**options) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "t", 1, **config)
+        answer = await wire.ask(produce("t", [0], batch_of(100, at=time_ms)), PRODUCE)
+        [told] = answer.responses[0].partition_responses
+        assert told.error_code == error
+        assert told.log_append_time_ms == (NOW_MS if value == "LogAppendTime" else -1)
+        assert [e.batch_index for e in told.record_errors] == ([0] if error else [])
+        found = (await wire.ask(fetch("t", {0: 0}), FETCH)).responses[0].partitions[0].records
+        stored = [header.max_timestamp for _, header in walk(bytes(found or b""))]
+        assert stored == ([] if error else [NOW_MS if value == "LogAppendTime" else time_ms])
 
 
 def segments(directory: Path, topic: str, partition: int) -> list[int]:

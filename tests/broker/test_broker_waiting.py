@@ -15,6 +15,7 @@ from batches import append, end, sent
 from kafkapy.broker import Broker
 from kafkapy.clock import ManualClock
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest
+from kafkapy.protocol.messages.delete_records import DeleteRecordsRequest
 from kafkapy.protocol.messages.fetch import FetchResponse
 from kafkapy.records.batch import read_header, walk
 from kafkapy.storage.embedded.files import Disk
@@ -132,18 +133,83 @@ async def test_a_fetch_waits_as_long_as_it_says(start_broker: StartBroker) -> No
         assert offsets(await receive(reader)) == [0, 1]
 
 
-async def test_the_end_of_a_topic_ends_the_waiting_for_it(start_broker: StartBroker) -> None:
+UNKNOWN_TOPIC_OR_PARTITION = 3
+
+
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("by_id", [True, False])
+@pytest.mark.parametrize("made_again", [True, False])
+async def test_the_end_of_a_topic_ends_the_waiting_for_it(
+    start_broker: StartBroker, caplog: pytest.LogCaptureFixture, memory: bool, by_id: bool, made_again: bool
+) -> None:
+    """As with Kafka, which says so of the partition, however the topic was named; also to who tells of his epoch."""
+    async with (
+        start_broker(memory=memory) as broker,
+        await Wire.connect(broker.port) as reader,
+        await Wire.connect(broker.port) as writer,
+    ):
+        await make_topic(writer, "t", 1)
+        await writer.ask(produce("t", [0], BATCH), PRODUCE)
+        request = fetch("t", {0: 1}, max_wait_ms=LONG_MS)
+        request.topics[0].partitions[0].last_fetched_epoch = 0
+        request.topics[0].topic_id = broker.rooms.cluster.image.topic("t").topic_id
+        await reader.send(request, FETCH + by_id)
+        await taken_up(broker)
+        await delete_topic(writer, "t")
+        if made_again:
+            await make_topic(writer, "t", 1)
+        answer = await receive(reader)
+        assert answer.responses[0].partitions[0].error_code == UNKNOWN_TOPIC_OR_PARTITION
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_session_waits_for_all_that_it_fetches(start_broker: StartBroker) -> None:
+    """What an incremental request names is a part of it; what the answer brings was counted over all."""
     async with (
         start_broker(memory=True) as broker,
         await Wire.connect(broker.port) as reader,
         await Wire.connect(broker.port) as writer,
     ):
-        await make_topic(writer, "t", 1)
-        await reader.send(fetch("t", {0: 0}, max_wait_ms=LONG_MS), FETCH)
+        await make_topic(writer, "t", 5)
+        first = fetch("t", dict.fromkeys(range(5), 0))
+        first.session_epoch = 0
+        session_id = (await reader.ask(first, FETCH)).session_id
+        later = fetch("t", {}, max_wait_ms=LONG_MS, min_bytes=3 * len(BATCH))
+        later.topics, later.session_id, later.session_epoch = [], session_id, 1
+        await reader.send(later, FETCH)
+        for partition in (3, 1):
+            await writer.ask(produce("t", [partition], BATCH), PRODUCE)
         await taken_up(broker)
-        await delete_topic(writer, "t")
+        assert not is_answered(reader)
+        await writer.ask(produce("t", [3], BATCH), PRODUCE)
         answer = await receive(reader)
-        assert answer.responses[0].partitions[0].error_code == 3
+        assert {p.partition_index for p in answer.responses[0].partitions} == {1, 3}
+        assert (offsets(answer, 1), offsets(answer, 3)) == ([0], [0, 1])
+
+
+async def test_who_waits_for_records_that_are_deleted_is_told(start_broker: StartBroker) -> None:
+    async with start_broker() as broker, await Wire.connect(broker.port) as reader:
+        await make_topic(reader, "t", 1)
+        for _ in range(2):
+            await reader.ask(produce("t", [0], BATCH), PRODUCE)
+        await reader.send(fetch("t", {0: 1}, max_wait_ms=LONG_MS, min_bytes=1 << 20), FETCH)
+        await taken_up(broker)
+        async with await Wire.connect(broker.port) as other:
+            await other.ask(deleting("t", 1), 2)
+            await taken_up(broker)
+            assert not is_answered(reader)
+            await other.ask(deleting("t", 2), 2)
+        answer = await receive(reader)
+        assert answer.responses[0].partitions[0].error_code == OFFSET_OUT_OF_RANGE
+
+
+OFFSET_OUT_OF_RANGE = 1
+
+
+def deleting(topic: str, offset: int) -> DeleteRecordsRequest:
+    partition = DeleteRecordsRequest.DeleteRecordsPartition(partition_index=0, offset=offset)
+    topics = [DeleteRecordsRequest.DeleteRecordsTopic(name=topic, partitions=[partition])]
+    return DeleteRecordsRequest(topics=topics, timeout_ms=1000)
 
 
 @pytest.mark.parametrize("committed", [True, False])

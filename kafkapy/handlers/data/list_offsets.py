@@ -5,14 +5,13 @@ with the largest timestamp (-3, version 7 on), the start on local disk (-4, 8 on
 the first one still to be tiered (-6, 11 on). Nothing is ever tiered here, so the last two find nothing.
 """
 
-from collections import Counter
-
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.log.offsets import Target, find_offset, is_supported
 from kafkapy.model import IsolationLevel
 from kafkapy.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 
+Question = ListOffsetsRequest.ListOffsetsPartition
 TopicResponse = ListOffsetsResponse.ListOffsetsTopicResponse
 PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
 
@@ -21,27 +20,34 @@ _EPOCH_FROM_VERSION = 4
 
 
 async def handle(request: ListOffsetsRequest, ctx: Context) -> ListOffsetsResponse:
-    counts = Counter((topic.name, p.partition_index) for topic in request.topics for p in topic.partitions)
     isolation = None
     if request.replica_id == _CONSUMER_REPLICA_ID:
         isolation = IsolationLevel.READ_COMMITTED if request.isolation_level == 1 else IsolationLevel.READ_UNCOMMITTED
     response = ListOffsetsResponse()
-    for topic in request.topics:
+    for name, partitions in _asked(request).items():
         answers = []
-        for asked in {partition.partition_index: partition for partition in topic.partitions}.values():
+        for index, questions in partitions.items():
             try:
-                if counts[topic.name, asked.partition_index] > 1:
+                if len(questions) > 1:
                     raise KafkaError(Error.INVALID_REQUEST)
-                answers.append(await _find(topic.name, asked, isolation, ctx))
+                answers.append(await _find(name, questions[0], isolation, ctx))
             except KafkaError as refusal:
-                answers.append(PartitionResponse(partition_index=asked.partition_index, error_code=refusal.error))
-        response.topics.append(TopicResponse(name=topic.name, partitions=answers))
+                answers.append(PartitionResponse(partition_index=index, error_code=refusal.error))
+        response.topics.append(TopicResponse(name=name, partitions=answers))
     return response
 
 
-async def _find(
-    name: str, asked: ListOffsetsRequest.ListOffsetsPartition, isolation: IsolationLevel | None, ctx: Context
-) -> PartitionResponse:
+def _asked(request: ListOffsetsRequest) -> dict[str, dict[int, list[Question]]]:
+    """What is asked of each partition of each topic; more than once is an error, as in Kafka."""
+    asked: dict[str, dict[int, list[Question]]] = {}
+    for topic in request.topics:
+        partitions = asked.setdefault(topic.name, {})
+        for partition in topic.partitions:
+            partitions.setdefault(partition.partition_index, []).append(partition)
+    return asked
+
+
+async def _find(name: str, asked: Question, isolation: IsolationLevel | None, ctx: Context) -> PartitionResponse:
     ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, name)
     if not is_supported(asked.timestamp, ctx.api_version):
         raise KafkaError(Error.UNSUPPORTED_VERSION)
@@ -64,12 +70,9 @@ def refuse(request: ListOffsetsRequest, refusal: KafkaError, ctx: Context) -> Li
     return ListOffsetsResponse(
         topics=[
             TopicResponse(
-                name=topic.name,
-                partitions=[
-                    PartitionResponse(partition_index=asked.partition_index, error_code=refusal.error)
-                    for asked in topic.partitions
-                ],
+                name=name,
+                partitions=[PartitionResponse(partition_index=index, error_code=refusal.error) for index in partitions],
             )
-            for topic in request.topics
+            for name, partitions in _asked(request).items()
         ]
     )

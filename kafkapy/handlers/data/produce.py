@@ -1,10 +1,10 @@
 """Produce (key 0), versions 3 to 13.
 
 Topics come by name, by id in version 13. Versions 0 to 2 are advertised and refused (`old_produce.py`). Each partition
-is answered by itself. With acks=0 there is no answer; an error then closes the connection, as in Kafka, so that the
-producer notices. Transactional batches are refused until there are transactions: without a transactional id as in
-Kafka, with one by INVALID_TXN_STATE. A single node has nobody to wait for, so acks=1 and acks=all are the same, and the
-timeout never passes.
+is answered by itself, and once: where it is named twice, the last batch counts. With acks=0 there is no answer; an
+error then closes the connection, as in Kafka, so that the producer notices. Transactional batches are refused until
+there are transactions: without a transactional id as in Kafka, with one by INVALID_TXN_STATE. A single node has nobody
+to wait for, so acks=1 and acks=all are the same, and the timeout never passes.
 """
 
 from kafkapy.cluster.image import TopicInfo
@@ -13,6 +13,7 @@ from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.log.appending import Result, Target, append, is_transactional
 from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 
+TopicData = ProduceRequest.TopicProduceData
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 TopicResponse = ProduceResponse.TopicProduceResponse
 
@@ -26,7 +27,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
     waiting: list[tuple[list[PartitionResponse], int]] = []
     whole_error = _whole_error(request)
     leadership = ctx.rooms.cluster.leadership
-    for topic_data in request.topic_data:
+    for topic_data in _merged(request.topic_data):
         topic, topic_error = _resolve(topic_data, ctx)
         partition_responses: list[PartitionResponse] = []
         responses.append(
@@ -68,6 +69,21 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
     return ProduceResponse(responses=responses)
 
 
+def _merged(topics: list[TopicData]) -> list[TopicData]:
+    """Each topic once, and each of its partitions once, with what came for it last, as in Kafka."""
+    if len(topics) == 1 and len(topics[0].partition_data) == 1:
+        return topics
+    merged: dict[tuple[str, bytes], dict[int, ProduceRequest.PartitionProduceData]] = {}
+    for topic in topics:
+        partitions = merged.setdefault((topic.name, topic.topic_id), {})
+        for partition in topic.partition_data:
+            partitions[partition.index] = partition
+    return [
+        TopicData(name=name, topic_id=topic_id, partition_data=list(partitions.values()))
+        for (name, topic_id), partitions in merged.items()
+    ]
+
+
 def _whole_error(request: ProduceRequest) -> Error:
     """What is wrong with the request as a whole, and so with each of its partitions."""
     if request.acks not in (-1, 0, 1):
@@ -81,7 +97,7 @@ def _whole_error(request: ProduceRequest) -> Error:
     return _NONE
 
 
-def _resolve(topic_data: ProduceRequest.TopicProduceData, ctx: Context) -> tuple[TopicInfo | None, Error]:
+def _resolve(topic_data: TopicData, ctx: Context) -> tuple[TopicInfo | None, Error]:
     """The topic, or none and the error that all its partitions get; neither when each is unknown by itself."""
     image = ctx.rooms.cluster.image
     if ctx.api_version >= _IDS_FROM_VERSION:

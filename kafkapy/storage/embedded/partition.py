@@ -251,12 +251,11 @@ class Partition:
 
     def reach(self, isolation: IsolationLevel) -> Reach:
         """How far a reader gets. Raises CorruptBatch, OSError."""
-        start, high_watermark, stable, end = self.bounds()
-        limit = stable if isolation is _READ_COMMITTED else high_watermark
+        limit = self.high_watermark if isolation is not _READ_COMMITTED else self.bounds().last_stable_offset
         if not self.segments:
-            return Reach(start, limit, end, 0)  # where the first segment will begin
+            return Reach(self.start_offset, limit, self.head.end_offset, 0)  # where the first segment will begin
         segment, position = self._end(limit)
-        return Reach(start, limit, segment.base_offset, position)
+        return Reach(self.start_offset, limit, segment.base_offset, position)
 
     async def read(self, read: Read, left: int, *, whole_first: bool, in_memory: int) -> Slice:
         """Bytes from the batch that holds the offset; see `Logs.read`.
