@@ -1,6 +1,7 @@
 """Data directories for the tests of the embedded store, and a disk that lies."""
 
 import errno
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -47,6 +48,7 @@ class LyingDisk(Disk):
     def __init__(self) -> None:
         super().__init__()
         self.synced: dict[str, bytes] = {}
+        self.entries: dict[str, set[str]] = {}  # by folder, those that were synced
         self.appends_left: int | None = None
         self.small_files_fail = False
         self.cuts_fail = False
@@ -81,10 +83,17 @@ class LyingDisk(Disk):
             raise OSError(errno.EIO, "Input/output error")
         super().rename(source, target)
 
-    def write_file(self, path: Path, data: bytes) -> None:
+    def write_file(self, path: Path, data: bytes, *, sync: bool = False) -> None:
         if self.small_files_fail:
             raise OSError(errno.ENOSPC, "No space left on device")
-        super().write_file(path, data)
+        super().write_file(path, data, sync=sync)
+        if sync:
+            self.synced[str(path)] = data
+
+    def sync_folder(self, folder: str) -> None:
+        names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        super().sync_folder(folder)
+        self.entries[folder] = names
 
     def read_cached(self, path: str, position: int, size: int, buffer: bytearray | None = None) -> memoryview | None:
         if self.reads_fail:
@@ -104,17 +113,31 @@ class LyingDisk(Disk):
         """Make a copy of the directory as the next start finds it; the disk that holds the copy.
 
         `kept` is asked once a file how much (0 to 1) of what was not synced reached the medium all the same: of a log
-        that much of its unsynced end, of a file that is replaced as a whole the new content or the last synced one.
+        that much of its unsynced end, of a file that is replaced as a whole the new content or the last synced one. It
+        is asked once an entry of a folder, too, that was made or removed since the folder was synced.
         """
         shutil.copytree(directory, copy)
-        for path in directory.glob("*/*"):
-            if path.name != "partition.metadata" and path.is_file():
-                now, synced, part = path.read_bytes(), self.synced.get(str(path), b""), kept()
-                if path.suffix == ".log":
-                    content = now[: len(synced) + int(part * (len(now) - len(synced)))]
-                else:
-                    content = now if part >= 0.5 else synced
-                (copy / path.relative_to(directory)).write_bytes(content)
+        for folder in (directory, *(path for path in directory.glob("*") if path.is_dir())):
+            synced_names = self.entries.get(str(folder), set())
+            there = {path.name for path in folder.iterdir() if not path.name.endswith(".tmp")}
+            for name in sorted(there | synced_names):
+                path, target = folder / name, copy / folder.relative_to(directory) / name
+                if not target.parent.exists() or name == ".lock":
+                    continue
+                is_kept = kept() >= 0.5
+                if name not in (synced_names if not is_kept else there):
+                    shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+                elif not path.is_dir():
+                    self._leave_content(path, target, kept())
         disk = LyingDisk()
-        disk.synced = {str(path): path.read_bytes() for path in copy.glob("*/*") if path.is_file()}
+        disk.synced = {str(path): path.read_bytes() for path in copy.glob("**/*") if path.is_file()}
+        disk.entries = {str(path): set(os.listdir(path)) for path in (copy, *copy.glob("*/"))}
         return disk
+
+    def _leave_content(self, path: Path, target: Path, part: float) -> None:
+        synced = self.synced.get(str(path), b"")
+        now = path.read_bytes() if path.exists() else synced
+        if path.suffix == ".log":
+            target.write_bytes(now[: len(synced) + int(part * (len(now) - len(synced)))])
+        else:
+            target.write_bytes(now if part >= 0.5 else synced)

@@ -224,6 +224,7 @@ async def test_what_is_sealed_while_a_sync_runs_waits_for_the_next(tmp_path: Pat
         copy = tmp_path.with_name(f"{tmp_path.name}-after")
         disk.after_crash(tmp_path, copy, lambda: 0.0)
     async with opened(copy) as logs:
+        await create(logs, LOG, SYNCED)
         assert [offset for offset, _ in await everything(logs)] == [0, 1, 2]
 
 
@@ -335,3 +336,41 @@ async def test_what_was_acknowledged_outlives_every_end(
         if step != "stop":
             directory = following
     assert list(check(directory)) == []
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_power_cut_does_not_make_another_cluster_of_this_one(tmp_path: Path, stopped: bool) -> None:
+    """Whenever it comes: `kept` is 0, so that nothing is left but what was synced."""
+    disk, copy = LyingDisk(), tmp_path.with_name(f"{tmp_path.name}-after")
+    async with opened(tmp_path, disk) as logs:
+        cluster_id = logs.cluster_id
+        if not stopped:
+            disk = disk.after_crash(tmp_path, copy, lambda: 0.0)
+    if stopped:
+        disk = disk.after_crash(tmp_path, copy, lambda: 0.0)
+    async with opened(copy, disk) as logs:
+        assert logs.cluster_id == cluster_id
+
+
+async def test_a_power_cut_does_not_bring_back_the_mark_of_a_clean_stop(tmp_path: Path) -> None:
+    disk, copy = LyingDisk(), tmp_path.with_name(f"{tmp_path.name}-after")
+    async with opened(tmp_path, disk):
+        pass
+    assert (tmp_path / ".kafka_cleanshutdown").exists()
+    async with opened(tmp_path, disk):
+        disk.after_crash(tmp_path, copy, lambda: 0.0)
+    assert not (copy / ".kafka_cleanshutdown").exists()
+
+
+async def test_checkpoints_outlast_a_power_cut(tmp_path: Path) -> None:
+    """Else the start of a log would be forgotten, and its deleted records would be back."""
+    disk, copy = LyingDisk(), tmp_path.with_name(f"{tmp_path.name}-after")
+    async with opened(tmp_path, disk) as logs:
+        await create(logs, LOG, SYNCED)
+        for number in range(10):
+            await append(logs, LOG, sent(number, b"v"))
+        await logs.trim(LOG, 5)
+    disk = disk.after_crash(tmp_path, copy, lambda: 0.0)
+    async with opened(copy, disk) as logs:
+        await create(logs, LOG, SYNCED)
+        assert logs.bounds(LOG) == Bounds(5, 10, 10, 10)

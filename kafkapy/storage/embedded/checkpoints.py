@@ -40,9 +40,9 @@ def read_offsets(disk: Disk, path: Path) -> dict[TopicPartition, int]:
 
 
 def write_offsets(disk: Disk, path: Path, offsets: Mapping[TopicPartition, int]) -> None:
-    """Write an offset checkpoint."""
+    """Write an offset checkpoint, which is on the medium then: it tells of all logs."""
     lines = [f"{key.topic} {key.partition} {offset}" for key, offset in offsets.items()]
-    disk.write_file(path, "\n".join(["0", str(len(lines)), *lines, ""]).encode())
+    disk.write_file(path, "\n".join(["0", str(len(lines)), *lines, ""]).encode(), sync=True)
 
 
 def read_epochs(disk: Disk, folder: Path) -> list[tuple[int, int]]:
@@ -97,7 +97,7 @@ def write_coordinator(disk: Disk, folder: Path, checkpoint: Checkpoint) -> None:
     """Write what a coordinator made of a log's beginning."""
     content = bytearray(_COORDINATOR_HEAD.pack(_COORDINATOR_VERSION, 0, checkpoint.offset)) + checkpoint.data
     _COORDINATOR_HEAD.pack_into(content, 0, _COORDINATOR_VERSION, checksum(memoryview(content)[6:]), checkpoint.offset)
-    disk.write_file(folder / COORDINATOR, bytes(content))
+    disk.write_file(folder / COORDINATOR, bytes(content), sync=True)
 
 
 def parse_folder_name(name: str) -> TopicPartition | None:

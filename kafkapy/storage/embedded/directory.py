@@ -40,7 +40,9 @@ async def open_embedded(
         cluster_id = _identify(disk, directory, node_id, cluster_id)
         clean_mark = directory / checkpoints.CLEAN_SHUTDOWN
         clean = disk.read_file(clean_mark) is not None
-        disk.remove(str(clean_mark))
+        if clean:
+            disk.remove(str(clean_mark))
+            disk.sync_folder(str(directory))  # a mark that came back after a power cut would be believed
         logs = EmbeddedLogs(directory, disk, clock, node_id, cluster_id)
         logs.load(clean=clean)
         stopped = False
@@ -101,5 +103,6 @@ def _identify(disk: Disk, directory: Path, node_id: int, cluster_id: str | None)
     cluster_id = cluster_id or format_uuid(uuid.uuid4().bytes)
     directory_id = format_uuid(uuid.uuid4().bytes)
     lines = ["version=1", f"cluster.id={cluster_id}", f"node.id={node_id}", f"directory.id={directory_id}", ""]
-    disk.write_file(path, "\n".join(lines).encode())
+    disk.write_file(path, "\n".join(lines).encode(), sync=True)
+    disk.sync_folder(str(directory.absolute().parent))  # or all of it could be gone, and another cluster begin
     return cluster_id

@@ -10,6 +10,7 @@ event loop closes can be pulled from under it. A sync through another descriptor
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -62,6 +63,9 @@ class Disk:
         self.open_files = OpenFiles(max_open_files)
         self.waiting = WaitingBytes()
         self._spares = Spares(_SPARE_DESCRIPTORS)
+        self._ticks = itertools.count(1)
+        self._changed: dict[str, int] = {}  # by folder, when an entry of it came or went, in ticks
+        self._folders_synced: dict[str, int] = {}  # up to which change
         self._reads_without_waiting = hasattr(os, "RWF_NOWAIT")
 
     # -- log files: appended to and read at positions
@@ -73,6 +77,8 @@ class Disk:
         find them write by write, for a file that goes on growing. `truncate` gives back what is left, and `close`.
         """
         file = self.open_files.get(path, make=True)
+        if not position:
+            self._note_change(os.path.dirname(path))
         if position + size > file.allocated_end:
             ahead = min(position // _ALLOCATED_PART, _MAX_ALLOCATED_BYTES)
             if ahead >= _MIN_ALLOCATED_BYTES and ahead >= size:
@@ -147,13 +153,36 @@ class Disk:
             return 0
 
     def sync(self, paths: Sequence[str]) -> None:
-        """Have the files' data on the medium before returning; for worker threads. OSError when that fails."""
+        """Have the files' data on the medium before returning, and the entries by which they are found, if any has
+        changed; for worker threads. OSError when that fails.
+        """
+        folders: dict[str, None] = {}
         for path in paths:
             with (
                 contextlib.suppress(FileNotFoundError),  # deleted in the meantime: nothing left to keep
                 self._spares.open(path, os.O_RDWR) as descriptor,
             ):
                 os.fdatasync(descriptor)
+            folder = os.path.dirname(path)
+            folders[folder] = folders[os.path.dirname(folder)] = None
+        for folder in folders:
+            change = self._changed.get(folder)
+            if change != self._folders_synced.get(folder):
+                self.sync_folder(folder)
+                assert change is not None
+                self._folders_synced[folder] = change
+
+    def sync_folder(self, folder: str) -> None:
+        """Have the folder's entries on the medium, not what they stand for. OSError when that fails."""
+        with (
+            contextlib.suppress(FileNotFoundError),
+            self._spares.open(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor,
+        ):
+            os.fsync(descriptor)
+
+    def _note_change(self, folder: str) -> None:
+        """An entry of the folder came or went: the next sync of a file at or below it takes the folder along."""
+        self._changed[folder] = next(self._ticks)
 
     # -- small files: read and replaced as a whole
 
@@ -164,16 +193,31 @@ class Disk:
         except FileNotFoundError:
             return None
 
-    def write_file(self, path: Path, data: bytes) -> None:
-        """Replace the file in one step: a reader, or a crash, finds the old content or the new one."""
+    def write_file(self, path: Path, data: bytes, *, sync: bool = False) -> None:
+        """Replace the file in one step: a reader, or a crash, finds the old content or the new one.
+
+        After a power cut that is so with `sync` only, and then the new content is on the medium on return. Without it a
+        file may be empty, until a sync of its log has taken it along.
+        """
         part = path.with_name(path.name + ".tmp")
-        part.write_bytes(data)
+        with part.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, path)
+        if sync:
+            self.sync_folder(str(path.parent))
+        else:
+            self._note_change(str(path.parent))
 
     # -- folders
 
     def make_folder(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        """Make the folder, and those it is in, unless it is there."""
+        if not path.exists():
+            path.mkdir(parents=True, exist_ok=True)
+            self._note_change(str(path.parent))
 
     def names(self, folder: Path) -> list[str]:
         """What the folder holds."""
@@ -188,6 +232,9 @@ class Disk:
         """Give a folder another name: who waits to be sent from its files finds them there."""
         os.rename(source, target)
         self.open_files.move(str(source), str(target))
+        self._changed.pop(str(source), None)
+        self._folders_synced.pop(str(source), None)
+        self._note_change(str(target.parent))
 
     def remove(self, path: str) -> None:
         """Remove a file if it is there."""

@@ -12,6 +12,7 @@ Invariants
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import trio
@@ -74,6 +75,8 @@ class EmbeddedLogs:
         self._removal = Removal(disk, clock)
         self._checkpointed: set[TopicPartition] = set()  # whom the checkpoints on disk tell of
         self._checkpoints_are_due = trio.Event()
+        self._checkpoint_count = self._checkpoints_written = 0
+        self._checkpoint_lock = Lock()
 
     async def run(self) -> None:
         """Do what is to be done in the background, until cancelled."""
@@ -420,7 +423,8 @@ class EmbeddedLogs:
             watermarks = {_key(partition): partition.high_watermark for partition in self._partitions.values()}
             checkpoints.write_offsets(self._disk, self.directory / checkpoints.HIGH_WATERMARKS, watermarks)
             if not any(partition.failed for partition in everything):
-                self._disk.write_file(self.directory / checkpoints.CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
+                mark = self.directory / checkpoints.CLEAN_SHUTDOWN
+                self._disk.write_file(mark, b'{"version":0,"brokerEpoch":-1}', sync=True)
         except OSError as failure:
             _log.error("the stop is not a clean one, the next start reads the logs again: %s", failure)
 
@@ -428,18 +432,31 @@ class EmbeddedLogs:
         while True:
             await self._checkpoints_are_due.wait()
             await self._clock.sleep(_CHECKPOINT_AFTER_SECONDS)
+            offsets = self._offsets_to_keep()
             try:
-                self._write_checkpoints()
+                await trio.to_thread.run_sync(self._write_offsets, *offsets)
             except OSError as failure:
                 _log.error("the checkpoints could not be written, the old ones stay: %s", failure)
 
     def _write_checkpoints(self) -> None:
+        self._write_offsets(*self._offsets_to_keep())
+
+    def _offsets_to_keep(self) -> tuple[int, dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Recovery points and starts as they are now, after how many others."""
         self._checkpoints_are_due = trio.Event()
+        self._checkpoint_count += 1
         points = {_key(p): p.recovery_point for p in self._partitions.values() if p.recovery_point > 0}
         starts = {_key(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}
-        checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, points)
-        checkpoints.write_offsets(self._disk, self.directory / checkpoints.LOG_STARTS, starts)
-        self._checkpointed = {*points, *starts}
+        return self._checkpoint_count, points, starts
+
+    def _write_offsets(self, number: int, points: dict[TopicPartition, int], starts: dict[TopicPartition, int]) -> None:
+        """Write these checkpoints unless younger ones have been written; for any thread."""
+        with self._checkpoint_lock:
+            if number > self._checkpoints_written:
+                checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, points)
+                checkpoints.write_offsets(self._disk, self.directory / checkpoints.LOG_STARTS, starts)
+                self._checkpoints_written = number
+                self._checkpointed = {*points, *starts}
 
 
 def _key(partition: Partition) -> TopicPartition:
