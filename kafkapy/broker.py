@@ -87,7 +87,7 @@ async def open_broker(
     try:
         async with _open_store(data_dir, clock, node_id, cluster_id, disk) as (logs, cluster_id):
             cluster = ClusterService(cluster_id, config, logs, logs.leases, us, clock)
-            groups = GroupService(cluster, logs, clock, config)
+            groups = GroupService(cluster, logs, logs.leases, clock, config)
             cluster.on_topic_deleted(groups.on_topic_deleted)
             rooms = Rooms(
                 config=config,

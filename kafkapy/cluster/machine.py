@@ -9,8 +9,9 @@ Invariants
  3. Producer ids are handed out in blocks that are never handed out again, also after a restart.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kafkapy.cluster.image import METADATA_TOPIC, ClusterImage, PartitionInfo, TopicInfo
@@ -297,10 +298,7 @@ class ClusterMachine:
     def apply(self, fact: MetadataFact) -> None:
         match fact:
             case TopicRecord():
-                self._topics[fact.name] = _Topic(fact.name, fact.topic_id)
-                self._names[fact.topic_id] = fact.name
-                self._collisions.setdefault(collision_key(fact.name), set()).add(fact.name)
-                self._stale[fact.name] = None
+                self._add(_Topic(fact.name, fact.topic_id))
             case PartitionRecord():
                 topic = self._topics[self._names[fact.topic_id]]
                 log = LogId(topic.name, fact.partition_id, fact.topic_id)
@@ -314,16 +312,62 @@ class ClusterMachine:
                     overrides[fact.name] = fact.value
                 self._stale[name] = None
             case RemoveTopicRecord():
-                name = self._names.pop(fact.topic_id)
-                del self._topics[name]
-                key = collision_key(name)
-                self._collisions[key].discard(name)
-                if not self._collisions[key]:
-                    del self._collisions[key]
-                self._stale[name] = None
+                self._remove(fact.topic_id)
                 self.removed.add(fact.topic_id)
             case ProducerIdsRecord():
                 self._next_producer_id = fact.next_producer_id
+
+    def undo_of(self, fact: MetadataFact) -> Callable[[], object]:
+        """What has the fact never applied."""
+        match fact:
+            case TopicRecord():
+                return partial(self._remove, fact.topic_id)
+            case PartitionRecord():
+                name = self._names[fact.topic_id]
+                return partial(self._change, name, self._topics[name].partitions.pop)
+            case ConfigRecord(resource_type=kind, resource_name=name) if kind == _TOPIC_RESOURCE:
+                before = ConfigRecord(
+                    resource_type=kind,
+                    resource_name=name,
+                    name=fact.name,
+                    value=self._topics[name].overrides.get(fact.name),
+                )
+                return partial(self.apply, before)
+            case RemoveTopicRecord():
+                return partial(self._bring_back, self._topics[self._names[fact.topic_id]])
+            case _:
+                return partial(
+                    self.apply,
+                    ProducerIdsRecord(broker_id=self._node_id, next_producer_id=self._next_producer_id),
+                )
+
+    def revert(self, undos: Iterable[Callable[[], object]], error: KafkaError, moment: Moment) -> Decision:
+        for undo in undos:
+            undo()
+        return Decision()
+
+    def _add(self, topic: _Topic) -> None:
+        self._topics[topic.name] = topic
+        self._names[topic.topic_id] = topic.name
+        self._collisions.setdefault(collision_key(topic.name), set()).add(topic.name)
+        self._stale[topic.name] = None
+
+    def _remove(self, topic_id: bytes) -> None:
+        name = self._names.pop(topic_id)
+        del self._topics[name]
+        key = collision_key(name)
+        self._collisions[key].discard(name)
+        if not self._collisions[key]:
+            del self._collisions[key]
+        self._stale[name] = None
+
+    def _bring_back(self, topic: _Topic) -> None:
+        self._add(topic)
+        self.removed.discard(topic.topic_id)
+
+    def _change(self, name: str, change: Callable[[], object]) -> None:
+        change()
+        self._stale[name] = None
 
     def snapshot(self) -> Iterator[MetadataFact]:
         return _facts_of(self.image(), self._node_id, self._next_producer_id)

@@ -35,7 +35,8 @@ from kafkapy.cluster.machine import (
     internal_topic,
 )
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.runtime import Shard, ShardLog, ShardType
+from kafkapy.coordination.runtime import Shard, ShardLog
+from kafkapy.coordination.shard import ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import format_uuid
 from kafkapy.storage.base import Brokers, Leases, Logs

@@ -1,6 +1,8 @@
 """Runs one shard: a machine, its journal, and the log that is its memory.
 
-Called by the rooms that coordinate (cluster, groups): each owns its shards and runs them in a nursery of its own.
+Called by the rooms that coordinate (cluster, groups): each owns its shards and runs them in a nursery of its own. A
+shard lasts for one tenure: from when its log is gained to when it is lost. How it is loaded stands in
+coordination/replaying.py, what it keeps beside its log in coordination/checkpointing.py.
 
 A command is decided at once, in its caller's task; its facts are applied and put into the next write, and its answers
 wait for that write. What is decided while a write is under way shares the following one. So a command that needs no
@@ -10,8 +12,10 @@ Invariants
  1. Commands take effect in the order of their `execute` calls, and an answer leaves only after every fact decided
     before it is in the log.
  2. The machine's memory may run ahead of the log by the unwritten facts, and by nothing else. `view` never does.
- 3. A refused write makes the shard forget everything, tell all who wait, and replay its log.
- 4. The log is written at its known end (compare-and-append): a shard that lost its log to another is refused.
+ 3. What the log refuses is taken back, with all that was decided after it, and nothing else is.
+ 4. The log is written at its known end (compare-and-append): a shard that lost its log to another is refused, which
+    ends its tenure.
+ 5. Whatever is written to the log in this tenure is written here: facts, transactions' facts, and their markers.
 """
 
 from collections.abc import Callable
@@ -20,22 +24,41 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from kafkapy.clock import Clock
-from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, Journal, Machine, Moment, SetTimer, Ticket
+from kafkapy.coordination.checkpointing import BatchMark, Checkpointing
+from kafkapy.coordination.replaying import Replay
+from kafkapy.coordination.shard import (
+    Answer,
+    CancelTimer,
+    Decision,
+    Moment,
+    ProducerEpoch,
+    SetTimer,
+    ShardType,
+    Ticket,
+)
+from kafkapy.coordination.transactions import Change, OpenTransactions
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
-from kafkapy.records.batch import BatchHeader, Compression, read_header, walk
+from kafkapy.records.batch import Compression, read_header
 from kafkapy.records.builder import build_batch
-from kafkapy.records.control import read_end_marker
-from kafkapy.records.record import Record, read_records
-from kafkapy.storage.base import Logs, Origin, Read, Write
+from kafkapy.records.control import EndMarker, build_end_marker
+from kafkapy.records.record import Record
+from kafkapy.storage.base import Logs, Origin, Write
 from kafkapy.timers import Timers
 
-# Replay is work on the event loop: small bites keep the other tasks alive.
-LOAD_SIZE_BYTES: Final = 128 * 1024
-
-_LOST = {Error.NOT_LEADER_OR_FOLLOWER, Error.KAFKA_STORAGE_ERROR}
 _TIMER_TICKET: Final = 0
 _PENDING: Final = object()
+
+_LOG_IS_LOST: Final = {Error.NOT_LEADER_OR_FOLLOWER, Error.UNKNOWN_TOPIC_OR_PARTITION}
+
+_TOLD: Final = {
+    Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
+    Error.KAFKA_STORAGE_ERROR: Error.NOT_COORDINATOR,
+    Error.UNKNOWN_TOPIC_OR_PARTITION: Error.COORDINATOR_NOT_AVAILABLE,
+    Error.NOT_ENOUGH_REPLICAS: Error.COORDINATOR_NOT_AVAILABLE,
+    Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE,
+}
+"""What a caller hears of a write that the log refused, as in Kafka; of any other error it hears itself."""
 
 
 class _Waiter:
@@ -48,20 +71,25 @@ class _Waiter:
         self.woken: trio.Event | None = None
 
 
-def _no_view(machine: Any) -> None:
-    return None
+class _Unwritten:
+    """What becomes one batch: facts outside of transactions, or of one producer's, or a marker.
+
+    With what takes it back, and the answers that wait for it.
+    """
+
+    __slots__ = ("answers", "changes", "marker", "producer", "records", "undos")
+
+    def __init__(self, producer: ProducerEpoch | None, marker: EndMarker | None = None) -> None:
+        self.producer = producer
+        self.marker = marker
+        self.records: list[Record] = []
+        self.undos: list[Any] = []
+        self.changes: list[Change] = []
+        self.answers: list[Answer] = []
 
 
 def _no_image() -> None:
     return None
-
-
-class ShardType(NamedTuple):
-    """What a room's shards have in common: how a machine is made, how facts are written, what others may see of it."""
-
-    machine_factory: Callable[[], Machine]
-    journal: Journal[Any]
-    view: Callable[[Any], Any] = _no_view
 
 
 class ShardLog(NamedTuple):
@@ -96,14 +124,16 @@ class Shard:
         self._log = shard_log
         self._clock = clock
         self._image = image
-        self._loaded = trio.Event()
+        self._checkpointing = Checkpointing(shard_log.logs, shard_log.log, shard_type.journal)
+        self._settled = trio.Event()
+        self._refusal: KafkaError | None = KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, f"{name} is loading")
         self._end_offset = 0
         self._waiting: dict[Ticket, _Waiter] = {}
         self._last_ticket = _TIMER_TICKET
         self._timers: Timers[Any, Any] = Timers()
-        self._unwritten: list[Record] = []
-        self._held: list[Answer] = []
-        self._writing = False
+        self._transactions = OpenTransactions()
+        self._unwritten: list[_Unwritten] = []
+        self._under_way: list[_Unwritten] = []
         self._failure: Exception | None = None
         self._wake = trio.Event()
         self._sleeping_until = float("-inf")
@@ -111,21 +141,21 @@ class Shard:
     @property
     def loaded(self) -> bool:
         """Whether the log is replayed and commands are taken."""
-        return self._loaded.is_set()
+        return self._refusal is None
 
     async def wait_loaded(self) -> None:
-        """Return once commands are taken. A shard that never gets there keeps its callers: bring a deadline."""
-        await self._loaded.wait()
+        """Return once commands are taken, or never will be. A long log keeps its callers: bring a deadline."""
+        await self._settled.wait()
 
     async def execute(self, command: Any) -> Any:
         """Have the machine decide `command`, and return its answer once that is safe to give away.
 
         Raises the `KafkaError` that the machine answers with; COORDINATOR_LOAD_IN_PROGRESS while the log is being
-        replayed; NOT_COORDINATOR or COORDINATOR_NOT_AVAILABLE when the log refused the facts. A caller that is
-        cancelled only stops waiting: what was decided stays decided.
+        replayed; NOT_COORDINATOR or COORDINATOR_NOT_AVAILABLE when the log refused the facts, or the tenure is over. A
+        caller that is cancelled only stops waiting: what was decided stays decided.
         """
-        if not self._loaded.is_set():
-            raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, f"{self.name} is loading")
+        if self._refusal is not None:
+            raise self._refusal
         self._last_ticket += 1
         ticket = self._last_ticket
         waiter = self._waiting[ticket] = _Waiter()
@@ -141,26 +171,36 @@ class Shard:
         return waiter.value
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Load, say so (`started`), and serve until cancelled.
+        """Load, say so (`started`), and serve until cancelled. Returns when the log turns out to be another's.
 
-        Raises what a machine or a journal raised when an invariant broke, in whichever task it happened.
+        Raises `KafkaError` or DamagedLog when the log cannot be loaded; what a machine or a journal raised when an
+        invariant broke, in whichever task it happened.
         """
+        error = KafkaError(Error.NOT_COORDINATOR, f"{self.name} has stopped")
         try:
             await self._load()
             task_status.started()
-            while True:
-                self.fire_due_timers()
-                if self._failure is not None:
-                    raise self._failure
-                if self._unwritten:
-                    await self._write()
-                elif self._held:
-                    self._release(self._take_held())
-                else:
-                    await self._sleep()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._checkpointing.run)
+                error = await self._serve()
+                nursery.cancel_scope.cancel()
         finally:
-            self._loaded = trio.Event()
-            self._fail_all(KafkaError(Error.COORDINATOR_NOT_AVAILABLE, f"{self.name} has stopped"))
+            self._refusal = error
+            self._settled.set()
+            self._release([Answer(ticket, error) for ticket in self._waiting])
+
+    async def _serve(self) -> KafkaError:
+        """Carry on until the log is lost; what those who wait are to be told."""
+        while True:
+            self.fire_due_timers()
+            if self._failure is not None:
+                raise self._failure
+            if self._unwritten:
+                refusal = await self._write()
+                if refusal in _LOG_IS_LOST:
+                    return self._told(refusal)
+            else:
+                await self._sleep()
 
     def fire_due_timers(self) -> None:
         """Hand the machine every timer that is due now; a clock that was moved by hand calls for it."""
@@ -187,10 +227,10 @@ class Shard:
 
     def _carry_out(self, decision: Decision, moment: Moment) -> None:
         now_ms = moment.now_ms
-        for fact in decision.facts:
-            for entry in self._type.journal.encode(fact):
-                self._unwritten.append(Record(len(self._unwritten), now_ms, entry.key, entry.value, []))
-            self.machine.apply(fact)
+        if decision.facts:
+            self._persist(decision, now_ms)
+        if decision.marker is not None:
+            self._end_transaction(decision)
         if decision.timers:
             monotonic = self._clock.monotonic()
             for timer in decision.timers:
@@ -199,13 +239,45 @@ class Shard:
                         self._timers.set(key, monotonic + (deadline_ms - now_ms) / 1000, command)
                     case CancelTimer(key):
                         self._timers.cancel(key)
-        if self._unwritten or self._writing:
-            self._held += decision.answers
+        if held := self._unwritten or self._under_way:
+            held[-1].answers += decision.answers
             self._wake.set()
         else:
             self._release(decision.answers)
             if self._timers.next < self._sleeping_until:
                 self._wake.set()
+
+    def _persist(self, decision: Decision, now_ms: int) -> None:
+        """Apply the facts, or keep them until their transaction is committed, and put them into the next write."""
+        producer, facts = decision.producer, decision.facts
+        batch = self._unwritten[-1] if self._unwritten else None
+        if batch is None or batch.producer != producer or batch.marker is not None:
+            batch = _Unwritten(producer)
+            self._unwritten.append(batch)
+        records, encode = batch.records, self._type.journal.encode
+        for fact in facts:
+            for entry in encode(fact):
+                records.append(Record(len(records), now_ms, entry.key, entry.value, []))
+            if producer is None:
+                self._apply(fact, batch)
+        if producer is not None:
+            batch.changes.append(self._transactions.add(producer.producer_id, facts))
+
+    def _end_transaction(self, decision: Decision) -> None:
+        producer, marker = decision.producer, decision.marker
+        assert producer is not None, "a marker belongs to a producer"
+        assert marker is not None
+        batch = _Unwritten(producer, marker)
+        self._unwritten.append(batch)
+        change = self._transactions.end(producer.producer_id)
+        batch.changes.append(change)
+        if marker.committed:
+            for fact in change.facts:
+                self._apply(fact, batch)
+
+    def _apply(self, fact: Any, batch: _Unwritten) -> None:
+        batch.undos.append(self.machine.undo_of(fact))
+        self.machine.apply(fact)
 
     async def _sleep(self) -> None:
         self._wake = trio.Event()
@@ -214,63 +286,101 @@ class Shard:
             await self._wake.wait()
         self._sleeping_until = float("-inf")
 
-    async def _write(self) -> None:
-        records, self._unwritten = self._unwritten, []
-        answers = self._take_held()
-        view, log = self._type.view(self.machine), self._log
-        batch = build_batch(records, leader_epoch=log.leader_epoch, compression=log.compression)
-        self._writing = True
-        try:
-            write = Write(self.log, batch, [read_header(batch)], log.leader_epoch, Origin.COORDINATOR, self._end_offset)
-            [outcome] = await log.logs.append([write]).wait()
-        finally:
-            self._writing = False
-        if outcome.error is not Error.NONE:
-            error = Error.NOT_COORDINATOR if outcome.error in _LOST else Error.COORDINATOR_NOT_AVAILABLE
-            await self._reload(KafkaError(error, f"{self.name} could not write its log: {outcome.error.name}"))
-            return
-        self._end_offset = outcome.end_offset
-        self.view = view
-        self._release(answers)
+    # Writing
 
-    async def _reload(self, error: KafkaError) -> None:
-        self._loaded = trio.Event()
-        self._timers.clear()
-        self._unwritten = []
-        self._fail_all(error)
-        self.machine = self._type.machine_factory()
-        await self._load()
+    async def _write(self) -> Error:
+        """Append all that is unwritten, a batch a producer, in the decided order; the error of what was refused."""
+        batches, self._unwritten = self._unwritten, []
+        self._under_way = batches
+        view = self._type.view(self.machine)
+        checkpointing = self._checkpointing
+        now_ms = self._clock.now_ms()
+        snapshot = None
+        if checkpointing.is_due(sum(len(batch.records) for batch in batches)):
+            snapshot = checkpointing.snapshot(self.machine, self._transactions, now_ms)
+        writes, end_offset = [], self._end_offset
+        for batch in batches:
+            data = self._encode(batch, now_ms)
+            header = read_header(data)
+            writes.append(
+                Write(self.log, data, [header], self._log.leader_epoch, Origin.COORDINATOR, expect_end=end_offset)
+            )
+            end_offset += header.last_offset_delta + 1
+        try:
+            outcomes = await self._log.logs.append(writes).wait()
+        finally:
+            self._under_way = []
+        for position, (batch, write, outcome) in enumerate(zip(batches, writes, outcomes, strict=True)):
+            if outcome.error is not Error.NONE:
+                # Those behind it were refused because it was.
+                self._take_back(batches[position:], outcome.error)
+                return outcome.error
+            self._end_offset = outcome.end_offset
+            checkpointing.wrote(write.headers[0].record_count)
+            self._release(batch.answers)
+        self.view = view
+        if snapshot is not None:
+            checkpointing.write(snapshot, BatchMark(outcome.base_offset, header.crc), self._end_offset)
+        return Error.NONE
+
+    def _encode(self, batch: _Unwritten, now_ms: int) -> bytes:
+        epoch, producer = self._log.leader_epoch, batch.producer
+        if producer is None:
+            return build_batch(batch.records, leader_epoch=epoch, compression=self._log.compression)
+        if batch.marker is not None:
+            return build_end_marker(
+                batch.marker,
+                producer_id=producer.producer_id,
+                producer_epoch=producer.epoch,
+                timestamp=now_ms,
+                leader_epoch=epoch,
+            )
+        return build_batch(
+            batch.records,
+            leader_epoch=epoch,
+            compression=self._log.compression,
+            producer_id=producer.producer_id,
+            producer_epoch=producer.epoch,
+            transactional=True,
+        )
+
+    def _take_back(self, refused: list[_Unwritten], cause: Error) -> None:
+        """The log refused the first of these, so nothing of them is true, nor of what was decided meanwhile."""
+        error = self._told(cause)
+        # What is wrong with one producer is nothing to those who came after it; they may try again.
+        others = error if cause in _TOLD else KafkaError(Error.COORDINATOR_NOT_AVAILABLE, error.message)
+        unwritten, self._unwritten = [*refused, *self._unwritten], []
+        undos: list[Any] = []
+        for batch in reversed(unwritten):
+            undos += reversed(batch.undos)
+            for change in reversed(batch.changes):
+                self._transactions.undo(change)
+        moment = self._moment()
+        decision = self.machine.revert(undos, others, moment)
+        self.view = self._type.view(self.machine)
+        for batch in unwritten:
+            told = error if batch is refused[0] else others
+            self._release([Answer(ticket, told) for ticket, _ in batch.answers])
+        self._carry_out(decision, moment)
+
+    def _told(self, cause: Error) -> KafkaError:
+        return KafkaError(_TOLD.get(cause, cause), f"{self.name} could not write its log: {cause.name}")
 
     async def _load(self) -> None:
-        logs = self._log.logs
-        bounds = logs.bounds(self.log)
-        if isinstance(bounds, Error):
-            raise KafkaError(bounds, f"{self.name} has no log {self.log}")
-        offset = bounds.log_start_offset
-        replay = _Replay(self._type.journal, self.machine)
-        while True:
-            [piece] = await logs.read([Read(self.log, offset, LOAD_SIZE_BYTES)], LOAD_SIZE_BYTES)
-            if piece.error is not Error.NONE:
-                raise KafkaError(piece.error, f"{self.name} could not read its log")
-            if not piece.records:
-                break
-            for position, header in walk(piece.records):
-                try:
-                    replay.take(memoryview(piece.records)[position : position + header.size_bytes], header)
-                except Exception as unreadable:
-                    unreadable.add_note(f"while replaying {self.log}, in the batch at offset {header.base_offset}")
-                    raise
-                offset = header.next_offset
-            await trio.lowlevel.checkpoint()
-        self._end_offset = offset
+        replay = Replay(self._log.logs, self.log, self._type)
+        await replay.load()
+        self.machine, self._transactions = replay.machine, replay.open
+        self._end_offset = replay.offset
         self.view = self._type.view(self.machine)
-        self._loaded.set()
         moment = self._moment()
+        checkpointing = self._checkpointing
+        checkpointing.loaded(replay.checkpoint_size, replay.record_count)
+        if checkpointing.is_due() and replay.last_batch is not None:
+            snapshot = checkpointing.snapshot(self.machine, self._transactions, moment.now_ms)
+            checkpointing.write(snapshot, replay.last_batch, self._end_offset)
+        self._refusal = None
+        self._settled.set()
         self._carry_out(self.machine.loaded(moment), moment)
-
-    def _take_held(self) -> list[Answer]:
-        held, self._held = self._held, []
-        return held
 
     def _release(self, answers: list[Answer]) -> None:
         for ticket, value in answers:
@@ -279,36 +389,3 @@ class Shard:
                 waiter.value = value
                 if waiter.woken is not None:
                     waiter.woken.set()
-
-    def _fail_all(self, error: KafkaError) -> None:
-        self._held = []
-        self._release([Answer(ticket, error) for ticket in self._waiting])
-
-
-class _Replay:
-    """Brings a log's records into a machine. What a transaction wrote counts from its marker on, or never."""
-
-    def __init__(self, journal: Journal[Any], machine: Machine) -> None:
-        self._journal = journal
-        self._machine = machine
-        self._open: dict[int, list[Record]] = {}
-
-    def take(self, batch: memoryview, header: BatchHeader) -> None:
-        if header.record_count == 0:
-            return  # what compaction left of a batch
-        if header.is_control:
-            marker = read_end_marker(batch)
-            if marker is not None:
-                decided = self._open.pop(header.producer_id, [])
-                if marker.committed:
-                    self._apply(decided)
-        elif header.is_transactional:
-            self._open.setdefault(header.producer_id, []).extend(read_records(batch))
-        else:
-            self._apply(read_records(batch))
-
-    def _apply(self, records: list[Record]) -> None:
-        for record in records:
-            fact = self._journal.decode(Entry(record.key, record.value))
-            if fact is not None:
-                self._machine.apply(fact)

@@ -1,13 +1,17 @@
 """What a coordinator is made of: a machine that decides, a journal that writes its facts down.
 
 A machine is pure. It sees commands, tickets and the moment; it returns a `Decision`. The runtime
-(coordination/runtime.py) applies the facts, appends them to the shard's log, and only then releases the answers.
-Loading a shard is applying its log from the start, so start-up is the same code as running.
+(coordination/runtime.py) applies the facts, appends them to the shard's log, and only then releases the answers; facts
+that the log refuses, it has the machine take back. Loading a shard is applying facts, so start-up is the same code as
+running.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
+
+from kafkapy.errors import KafkaError
+from kafkapy.records.control import EndMarker
 
 Ticket = int
 """Names one waiting caller. An answer may come in the decision about its own command, or in any later one."""
@@ -44,13 +48,26 @@ class Answer(NamedTuple):
     value: Any
 
 
+class ProducerEpoch(NamedTuple):
+    """A producer and its epoch: whose transaction something belongs to."""
+
+    producer_id: int
+    epoch: int
+
+
 @dataclass(slots=True)
 class Decision:
-    """Effects as data: facts to persist, answers to release once they are persisted, timers to set or cancel."""
+    """Effects as data: facts to persist, answers to release once they are persisted, timers to set or cancel.
+
+    With a `producer`, the facts belong to its transaction: they are written as its own, and applied once that is
+    committed. With a `marker` as well, its transaction ends here, after these facts.
+    """
 
     facts: list[Any] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     timers: list[SetTimer | CancelTimer] = field(default_factory=list)
+    producer: ProducerEpoch | None = None
+    marker: EndMarker | None = None
 
 
 class Machine(Protocol):
@@ -64,6 +81,15 @@ class Machine(Protocol):
 
     def apply(self, fact: Any) -> None:
         """Take one fact, just decided or read back from the log: the only way durable state changes."""
+
+    def undo_of(self, fact: Any) -> Any:
+        """What `revert` needs to take this fact back. Asked when the fact was decided, just before it is applied."""
+
+    def revert(self, undos: Iterable[Any], error: KafkaError, moment: Moment) -> Decision:
+        """Take back what the log refused, given the last applied first, so that the durable state is the log's again.
+
+        What was only waiting for these facts is answered with `error`; who has nothing to do with them goes on.
+        """
 
     def loaded(self, moment: Moment) -> Decision:
         """Called once the log is replayed: the timers (and facts) that the loaded state calls for."""
@@ -92,4 +118,19 @@ class Journal(Protocol[Fact]):
         """The record or records that carry the fact."""
 
     def decode(self, entry: Entry) -> Fact | None:
-        """The fact behind a record; None for a record type that this machine does not use."""
+        """The fact behind a record; None for a record type that this machine does not use.
+
+        Raises CorruptBatch, ProtocolError or ValueError for what is not to be read.
+        """
+
+
+def _no_view(machine: Any) -> None:
+    return None
+
+
+class ShardType(NamedTuple):
+    """What a room's shards have in common: how a machine is made, how facts are written, what others may see of it."""
+
+    machine_factory: Callable[[], Machine]
+    journal: Journal[Any]
+    view: Callable[[Any], Any] = _no_view

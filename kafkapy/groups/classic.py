@@ -192,6 +192,17 @@ class ClassicProtocol:
         if len(group.members) > self._settings.max_size:
             self._prepare_rebalance(group, "loaded with more members than group.max.size allows", now_ms, out)
 
+    def abandon(self, group: Group, error: KafkaError, out: Decision) -> None:
+        """The group's memory is given up: whoever waits in it is told, and nobody is woken for it."""
+        for member in group.members.values():
+            for ticket in (member.join_ticket, member.sync_ticket):
+                if ticket is not None:
+                    out.answers.append(Answer(ticket, error))
+        out.timers += [
+            CancelTimer(("session", group.group_id, member_id)) for member_id in (*group.members, *group.pending_joins)
+        ]
+        self.cancel_timers(group, out)
+
     def cancel_timers(self, group: Group, out: Decision) -> None:
         """An empty group is removed: nobody may be woken for it. Promised ids run out on their own."""
         out.timers += [CancelTimer(("join", group.group_id)), CancelTimer(("sync", group.group_id))]

@@ -9,7 +9,7 @@ Invariants
  3. A group is removed only while it is empty.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -112,6 +112,41 @@ class GroupMachine:
     def snapshot(self) -> Iterator[Fact]:
         groups = [group.stored for group in self.groups.values() if group.stored is not None]
         return chain(groups, self.offsets.snapshot())
+
+    def undo_of(self, fact: Fact) -> tuple[Fact, ...]:
+        """The facts that bring back what this one is about to replace."""
+        match fact:
+            case OffsetStored(group_id, topic, partition):
+                before = self.offsets.committed(group_id, topic, partition)
+                if before is not None:
+                    return (OffsetStored(group_id, topic, partition, before),)
+                removed = OffsetRemoved(group_id, topic, partition)
+                return (removed,) if group_id in self.groups else (removed, GroupRemoved(group_id))
+            case OffsetRemoved(group_id, topic, partition):
+                before = self.offsets.committed(group_id, topic, partition)
+                return () if before is None else (OffsetStored(group_id, topic, partition, before),)
+            case GroupStored() | GroupRemoved():
+                group = self.groups.get(fact.group_id)
+                if group is None or group.stored is None:
+                    return (GroupRemoved(fact.group_id),)
+                return (group.stored,)
+
+    def revert(self, undos: Iterable[tuple[Fact, ...]], error: KafkaError, moment: Moment) -> Decision:
+        """Groups of which a fact is taken back are what their last one that stands says, as after a load."""
+        out = Decision()
+        facts = [fact for undo in undos for fact in undo]
+        reverted = dict.fromkeys(fact.group_id for fact in facts if isinstance(fact, (GroupStored, GroupRemoved)))
+        for group_id in reverted:
+            group = self.groups.pop(group_id, None)
+            if group is not None:
+                self._classic.abandon(group, error, out)
+        for fact in facts:
+            self.apply(fact)
+        for group_id in reverted:
+            group = self.groups.get(group_id)
+            if group is not None:
+                self._classic.restore(group, moment.now_ms, out)
+        return out
 
     # Offsets
 

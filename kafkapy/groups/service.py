@@ -1,11 +1,17 @@
 """The group coordinator's door: one typed method an API, called by handlers.
 
-Finds the shard by Kafka's hash of the group id and runs one shard a partition of `__consumer_offsets`: those with
-something to remember from the start, the others when first asked. `broker.py` runs the service (`run`) in the nursery
-that outlives the connections.
+Finds the shard by Kafka's hash of the group id and runs one shard for each partition of `__consumer_offsets` that this
+broker leads, from when it is gained to when it is lost: those with something to remember at once, the others when first
+asked. `broker.py` runs the service (`run`) in the nursery that outlives the connections.
+
+Invariants
+ 1. A log has one shard at most; a shard writes under the leader epoch with which its log was gained.
+ 2. A partition that cannot be read is its groups' trouble alone: they hear NOT_COORDINATOR, as in Kafka, until the
+    broker is started again or the partition is lost.
 """
 
 import functools
+import logging
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -13,7 +19,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from kafkapy.clock import Clock
-from kafkapy.coordination.runtime import Shard, ShardLog, ShardType
+from kafkapy.coordination.replaying import DamagedLog
+from kafkapy.coordination.runtime import Shard, ShardLog
+from kafkapy.coordination.shard import ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import (
     CommitOffsets,
@@ -38,12 +46,14 @@ from kafkapy.groups.machine import GroupMachine
 from kafkapy.groups.settings import GroupSettings
 from kafkapy.model import LogId
 from kafkapy.records.batch import Compression
-from kafkapy.storage.base import Logs
+from kafkapy.storage.base import Leases, Logs
 
 if TYPE_CHECKING:
     from kafkapy.cluster.image import TopicInfo
     from kafkapy.cluster.service import ClusterService
     from kafkapy.config.layers import BrokerConfig
+
+_log = logging.getLogger(__name__)
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
 
@@ -55,36 +65,35 @@ LOAD_PATIENCE_SECONDS: Final = 2.0
 class GroupService:
     """All groups of this broker."""
 
-    def __init__(self, cluster: "ClusterService", logs: Logs, clock: Clock, config: "BrokerConfig") -> None:
+    def __init__(
+        self, cluster: "ClusterService", logs: Logs, leases: Leases, clock: Clock, config: "BrokerConfig"
+    ) -> None:
         self._cluster = cluster
         self._logs = logs
+        self._leases = leases
         self._clock = clock
         self._settings = GroupSettings.of(config)
         self._compression = Compression(config["offsets.topic.compression.codec"])
-        self._journal = GroupJournal()
+        self._shard_type = ShardType(functools.partial(GroupMachine, self._settings), GroupJournal())
         self._shards: dict[LogId, Shard] = {}
         self._scopes: dict[LogId, trio.CancelScope] = {}
+        self._unreadable: set[LogId] = set()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` once every shard with a past is on its way."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            topic = self._cluster.image.topic(OFFSETS_TOPIC)
-            for partition in topic.partitions if topic is not None else ():
-                bounds = self._logs.bounds(partition.log)
-                if not isinstance(bounds, Error) and bounds.end_offset > 0:
-                    self._start(partition.log)
-            task_status.started()
-            await trio.sleep_forever()
+            watch = self._leases.watch(self._gained, self._lost)
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                watch.close()
 
     def on_topic_deleted(self, topic: "TopicInfo") -> None:
-        """Forget what was committed for the topic; if it is the groups' own, forget the groups."""
-        if topic.name == OFFSETS_TOPIC:
-            for partition in topic.partitions:
-                if partition.log in self._scopes:
-                    self._scopes[partition.log].cancel()
-        elif self._nursery is not None:
+        """Forget what was committed for the topic."""
+        if topic.name != OFFSETS_TOPIC and self._nursery is not None:
             for shard in list(self._shards.values()):
                 self._nursery.start_soon(self._forget_topic, shard, ForgetTopic(topic.name, topic.topic_id))
 
@@ -169,7 +178,11 @@ class GroupService:
         listed: list[ListedGroup] = []
         for shard in list(self._shards.values()):
             await self._wait_loaded(shard)
-            listed += await shard.execute(command)
+            try:
+                listed += await shard.execute(command)
+            except KafkaError as refusal:
+                if refusal.error is not Error.NOT_COORDINATOR:  # its groups are another's by now
+                    raise
         return listed
 
     async def delete_groups(self, group_ids: Sequence[str]) -> dict[str, Error]:
@@ -185,6 +198,22 @@ class GroupService:
 
     # Shards
 
+    def _gained(self, logs: Sequence[LogId]) -> None:
+        for log in logs:
+            if log.topic == OFFSETS_TOPIC:
+                self._start_with_a_past(log)
+
+    def _lost(self, logs: Sequence[LogId]) -> None:
+        for log in logs:
+            self._unreadable.discard(log)
+            if log in self._scopes:
+                self._scopes[log].cancel()
+
+    def _start_with_a_past(self, log: LogId) -> None:
+        bounds = self._logs.bounds(log)
+        if not isinstance(bounds, Error) and bounds.end_offset > 0:
+            self._start(log)
+
     def _log_of(self, group_id: str) -> LogId:
         topic = self._cluster.image.topic(OFFSETS_TOPIC)
         if topic is None:
@@ -195,6 +224,8 @@ class GroupService:
         log = self._log_of(group_id)
         shard = self._shards.get(log)
         if shard is None:
+            if log in self._unreadable:
+                raise KafkaError(Error.NOT_COORDINATOR, f"{log} cannot be read")
             if isinstance(self._logs.bounds(log), Error):
                 raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)  # the topic is just coming into being
             shard = self._start(log)
@@ -207,28 +238,40 @@ class GroupService:
             await shard.wait_loaded()
 
     def _start(self, log: LogId) -> Shard:
+        epoch = self._leases.epoch(log)
+        if epoch is None:
+            raise KafkaError(Error.NOT_COORDINATOR)
         if self._nursery is None:
             raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
         shard = self._shards[log] = Shard(
             f"group coordinator {log.partition}",
-            ShardType(functools.partial(GroupMachine, self._settings), self._journal),
-            ShardLog(self._logs, log, compression=self._compression),
+            self._shard_type,
+            ShardLog(self._logs, log, epoch, self._compression),
             self._clock,
             lambda: self._cluster.image,
         )
-        self._nursery.start_soon(self._run_shard, log, shard)
+        scope = self._scopes[log] = trio.CancelScope()
+        self._nursery.start_soon(self._run_shard, log, shard, scope)
         return shard
 
-    async def _run_shard(self, log: LogId, shard: Shard) -> None:
+    async def _run_shard(self, log: LogId, shard: Shard, scope: trio.CancelScope) -> None:
+        ended_by_itself = False
         try:
-            with trio.CancelScope() as self._scopes[log]:
+            with scope:
                 await shard.run()
-        except KafkaError as end:
-            # The log may be deleted under its shard; without any other end the process must not go on.
-            if end.error is not Error.UNKNOWN_TOPIC_OR_PARTITION:
-                raise
+        except DamagedLog as damage:
+            _log.error("%s cannot coordinate: %s; `kafkapy check` says more", shard.name, damage)
+            self._unreadable.add(log)
+        except KafkaError as failure:
+            # The log may go while it is read, or its disk fail: whoever asks next has it tried again.
+            _log.error("%s cannot coordinate: %s", shard.name, failure)
+        else:
+            ended_by_itself = not scope.cancelled_caught
         finally:
-            del self._shards[log], self._scopes[log]
+            if self._shards.get(log) is shard:
+                del self._shards[log], self._scopes[log]
+        if ended_by_itself and self._leases.epoch(log) is not None:
+            self._start_with_a_past(log)  # somebody else wrote to it, but it is ours: read what
 
     async def _forget_topic(self, shard: Shard, command: ForgetTopic) -> None:
         try:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -30,6 +30,14 @@ from kafkapy.model import ZERO_UUID
 START_MS = 1_700_000_000_000
 
 
+class _UnderWay(NamedTuple):
+    """A write that is not in the log yet: what the log had before, what takes it back, whose answers wait for it."""
+
+    entries: list[Any]
+    undos: list[Any]
+    tickets: list[int]
+
+
 class Coordinator:
     """What the runtime does, without trio: decide, write, apply, answer, fire timers."""
 
@@ -45,6 +53,7 @@ class Coordinator:
         self._names = itertools.count(1)
         self._timers: dict[object, tuple[int, int, Any]] = {}
         self._sequence = itertools.count()
+        self._under_way: _UnderWay | None = None
         self._carry_out(self.machine.loaded(Moment(self.now_ms)))
 
     def send(self, command: Any) -> int:
@@ -87,6 +96,29 @@ class Coordinator:
             self._carry_out(self.machine.decide(command, 0, Moment(self.now_ms)))
         self.now_ms = end_ms
 
+    def begin_write(self) -> None:
+        """What is decided from now on is not in the log before `end_write` says that it is."""
+        assert self._under_way is None
+        self._under_way = _UnderWay(self.entries.copy(), [], [])
+
+    def end_write(self, refusal: Error | None = None) -> None:
+        """All that was decided since `begin_write` is in the log, or has been refused."""
+        assert self._under_way is not None
+        (entries, undos, tickets), self._under_way = self._under_way, None
+        if refusal is not None:
+            error = KafkaError(refusal)
+            self.entries = entries
+            self.answers.update(dict.fromkeys(tickets, error))
+            self._carry_out(self.machine.revert(reversed(undos), error, Moment(self.now_ms)))
+
+    @property
+    def timer_keys(self) -> set[object]:
+        return set(self._timers)
+
+    @property
+    def is_writing(self) -> bool:
+        return self._under_way is not None
+
     def restarted(self) -> "Coordinator":
         """Another coordinator that knows only what this one wrote down."""
         other = Coordinator.__new__(Coordinator)
@@ -105,10 +137,14 @@ class Coordinator:
     def _carry_out(self, decision: Decision) -> None:
         for fact in decision.facts:
             self.entries += self._journal.encode(fact)
+            if self._under_way is not None:
+                self._under_way.undos.append(self.machine.undo_of(fact))
             self.machine.apply(fact)
         for ticket, value in decision.answers:
             assert ticket not in self.answers, f"ticket {ticket} is answered twice"
             self.answers[ticket] = value
+            if self._under_way is not None:
+                self._under_way.tickets.append(ticket)
         for timer in decision.timers:
             match timer:
                 case SetTimer(key, deadline_ms, command):

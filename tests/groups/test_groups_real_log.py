@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kafkapy.clock import ManualClock
-from kafkapy.coordination.runtime import Shard, ShardLog, ShardType
+from kafkapy.coordination.runtime import Shard, ShardLog
+from kafkapy.coordination.shard import ShardType
 from kafkapy.errors import Error
 from kafkapy.groups.commands import DescribeGroup, FetchOffsets, ListGroups
 from kafkapy.groups.journal import GroupJournal

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from kafkapy.errors import Error
-from kafkapy.groups.commands import Joined, Leaver
+from kafkapy.groups.commands import DeleteGroups, Joined, Leaver
 from kafkapy.groups.group import Group, GroupState
+from kafkapy.groups.machine import GroupMachine
 
 PROTOCOLS = st.sampled_from(
     [
@@ -137,11 +138,41 @@ class GroupHistory(RuleBasedStateMachine):
     @rule(really=st.sampled_from([False, False, True]))
     def restart(self, really):
         """Those who wait lose their connection, and with it their answer."""
-        if not really:
+        if not really or self.coordinator.is_writing:
             return
+        facts = list(self.coordinator.machine.snapshot())
         self.coordinator = self.coordinator.restarted()
+        brought_back = GroupMachine(self.coordinator.settings)
+        for fact in facts:
+            brought_back.apply(fact)
+        assert set(brought_back.snapshot()) == set(self.coordinator.machine.snapshot())
         self.waiting.clear()
         self.generations.clear()
+
+    @precondition(lambda self: not self.coordinator.is_writing)
+    @rule()
+    def begin_write(self):
+        self.coordinator.begin_write()
+
+    @precondition(lambda self: self.coordinator.is_writing)
+    @rule()
+    def write_succeeds(self):
+        self.coordinator.end_write()
+
+    @precondition(lambda self: self.coordinator.is_writing)
+    @rule()
+    def write_is_refused(self):
+        self.coordinator.end_write(Error.NOT_COORDINATOR)
+        self.generations.clear()
+
+    @precondition(lambda self: self.group)
+    @rule(group=st.sampled_from(["g", "other"]))
+    def delete_a_group(self, group):
+        self.coordinator.ask(DeleteGroups([group]))
+
+    @rule(offset=st.integers(0, 100))
+    def commit_of_another_group(self, offset):
+        self.coordinator.commit(offset, group="other")
 
     @invariant()
     def whoever_waits_is_known_to_wait(self):
@@ -190,7 +221,9 @@ class GroupHistory(RuleBasedStateMachine):
 
     @invariant()
     def what_is_written_is_what_is_remembered(self):
-        """Replaying the log gives the same groups and offsets, but for rebalances under way."""
+        """Replaying the log gives the same groups and offsets, but for rebalances under way. So does the snapshot."""
+        if self.coordinator.is_writing:
+            return
         again = self.coordinator.restarted().machine
         assert set(again.groups) == set(self.coordinator.machine.groups)
         for group_id, group in self.coordinator.machine.groups.items():
@@ -200,6 +233,23 @@ class GroupHistory(RuleBasedStateMachine):
                 assert again.groups[group_id].generation == group.generation
                 assert not again.groups[group_id].members
         assert again.offsets._by_group == self.coordinator.machine.offsets._by_group
+        assert {g: group.stored for g, group in again.groups.items()} == {
+            g: group.stored for g, group in self.coordinator.machine.groups.items()
+        }
+        assert set(self.coordinator.machine.snapshot()) == set(again.snapshot())
+
+    @invariant()
+    def whoever_has_a_session_has_a_timer(self):
+        """After whatever was taken back, too: every member that waits for nothing can expire."""
+        timers = self.coordinator.timer_keys
+        for group_id, group in self.coordinator.machine.groups.items():
+            for member in group.members.values():
+                waits = member.join_ticket is not None or member.sync_ticket is not None
+                assert waits or ("session", group_id, member.member_id) in timers
+            if group.state is GroupState.PREPARING_REBALANCE:
+                assert ("join", group_id) in timers
+            if group.pending_syncs:
+                assert ("sync", group_id) in timers
 
 
 def _durable(group: Group) -> object:

@@ -38,7 +38,7 @@ class Broker:
         self.logs = logs
         us = SoleBroker(1, None, [Endpoint("PLAINTEXT", "broker.test", 9092, "PLAINTEXT")])
         self.cluster = ClusterService("c", config, logs, logs.leases, us, clock)
-        self.groups = GroupService(self.cluster, logs, clock, config)
+        self.groups = GroupService(self.cluster, logs, logs.leases, clock, config)
         self.cluster.on_topic_deleted(self.groups.on_topic_deleted)
         self.denied: dict[Any, Any] = {}
         self.rooms = SimpleNamespace(

@@ -1,0 +1,176 @@
+"""Brings a log's records into a machine: from a checkpoint, if there is one that fits, and from the log behind it.
+
+A shard is loaded by it, and whoever only follows a log (`load` once, `catch_up` whenever the log has grown).
+
+Invariants
+ 1. What a transaction wrote counts from its commit marker on, or never.
+ 2. Of the records of a key only the last of each piece is applied: coordinators' topics are compacted, so what a later
+    record supersedes says nothing. Records without a key all count.
+ 3. Nothing is applied that fails its CRC.
+"""
+
+import logging
+from typing import Any, Final, NamedTuple
+
+import trio
+
+from kafkapy.coordination.checkpointing import BatchMark, open_checkpoint
+from kafkapy.coordination.shard import Entry, ShardType
+from kafkapy.coordination.transactions import OpenTransactions
+from kafkapy.errors import Error, KafkaError
+from kafkapy.model import LogId
+from kafkapy.protocol.primitives import ProtocolError
+from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch, crc_matches, walk
+from kafkapy.records.control import read_end_marker
+from kafkapy.records.record import keys_and_values
+from kafkapy.storage.base import Checkpoint, Logs, Read
+
+_log = logging.getLogger(__name__)
+
+# Replay is work on the event loop: small bites keep the other tasks alive.
+LOAD_SIZE_BYTES: Final = 128 * 1024
+_FACTS_A_BITE: Final = 500
+
+_UNREADABLE: Final = (CorruptBatch, ProtocolError, ValueError, LookupError)
+"""What journals and machines raise at a record that makes no sense."""
+
+
+class DamagedLog(Exception):
+    """A log cannot be replayed: which, where, and why."""
+
+    def __init__(self, log: LogId, offset: int, reason: object) -> None:
+        super().__init__(f"{log}: the batch at offset {offset} is damaged: {reason}")
+        self.log = log
+        self.offset = offset
+
+
+class _Superseding(NamedTuple):
+    """The last record of a key, and the offset of its batch."""
+
+    value: bytes | None
+    offset: int
+
+
+class Replay:
+    """A machine, and how far its log has been brought into it."""
+
+    def __init__(self, logs: Logs, log: LogId, shard_type: ShardType) -> None:
+        self._logs = logs
+        self._log = log
+        self._type = shard_type
+        self._begin(0)
+
+    def _begin(self, offset: int) -> None:
+        self.machine: Any = self._type.machine_factory()
+        self.open = OpenTransactions()
+        self.offset = offset
+        """The next to be read."""
+        self.last_batch: BatchMark | None = None
+        """The last batch before `offset`."""
+        self.checkpoint_size = 0
+        """How many records the checkpoint had."""
+        self.record_count = 0
+        """How many records were read behind the checkpoint."""
+        self._latest: dict[bytes, _Superseding] = {}
+
+    async def load(self) -> None:
+        """Bring in all that is in the log. Raises `KafkaError` when there is no such log here, and DamagedLog."""
+        bounds = self._logs.bounds(self._log)
+        if isinstance(bounds, Error):
+            raise KafkaError(bounds, f"there is no log {self._log}")
+        self._begin(bounds.log_start_offset)
+        checkpoint = await self._logs.load_checkpoint(self._log)
+        if checkpoint is not None and checkpoint.data:
+            await self._load_checkpoint(checkpoint)
+        await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Bring in what has come to the log since. Raises `KafkaError` when the log is gone, and DamagedLog."""
+        while True:
+            [piece] = await self._logs.read([Read(self._log, self.offset, LOAD_SIZE_BYTES)], LOAD_SIZE_BYTES)
+            if piece.error is Error.CORRUPT_MESSAGE:
+                raise DamagedLog(self._log, self.offset, "its header makes no sense")
+            if piece.error is not Error.NONE:
+                raise KafkaError(piece.error, f"{self._log} could not be read")
+            if not piece.records:
+                return
+            before = self.offset
+            await self._take_batches(piece.records)
+            if self.offset == before:
+                raise DamagedLog(self._log, self.offset, "it is cut off")
+
+    async def _load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        start = self.offset
+        content = await open_checkpoint(self._logs, self._log, checkpoint)
+        if content is not None:
+            try:
+                await self._take_batches(content.batches)
+            except DamagedLog as damage:
+                _log.warning("the checkpoint of %s is not used, its log is read from the start: %s", self._log, damage)
+                self._begin(start)
+            else:
+                self.checkpoint_size, self.record_count = self.record_count, 0
+                self.offset, self.last_batch = checkpoint.offset, content.last_batch
+                return
+        # Nobody may come to believe it later, when the log has other records there.
+        await self._logs.save_checkpoint(self._log, Checkpoint(0, b""))
+
+    async def _take_batches(self, batches: Buffer) -> None:
+        """Apply whole batches, in bites."""
+        view, last = memoryview(batches), None
+        for position, header in walk(batches):
+            try:
+                if not crc_matches(batches, position, header):
+                    raise CorruptBatch("it fails its CRC")
+                self._take(view[position : position + header.size_bytes], header)
+            except _UNREADABLE as reason:
+                raise DamagedLog(self._log, header.base_offset, reason) from reason
+            self.offset = header.next_offset
+            last = header
+            if len(self._latest) >= _FACTS_A_BITE:
+                self._apply_latest()
+                await trio.lowlevel.checkpoint()
+        self._apply_latest()
+        if last is not None:
+            self.last_batch = BatchMark.of(last)
+        await trio.lowlevel.checkpoint()
+
+    def _take(self, batch: memoryview, header: BatchHeader) -> None:
+        if header.record_count == 0:
+            return  # what compaction left of a batch
+        self.record_count += header.record_count
+        if header.is_control:
+            marker = read_end_marker(batch)
+            if marker is not None:
+                facts = self.open.end(header.producer_id).facts
+                if marker.committed and facts:
+                    self._apply_latest()
+                    for fact in facts:
+                        self.machine.apply(fact)
+        elif header.is_transactional:
+            decoded = [self._decode(key, value) for key, value in keys_and_values(batch, header)]
+            self.open.add(header.producer_id, [fact for fact in decoded if fact is not None])
+        else:
+            latest, offset = self._latest, header.base_offset
+            for key, value in keys_and_values(batch, header):
+                if key is None:
+                    self._apply(key, value)
+                else:
+                    latest.pop(key, None)  # so that it comes after those that it followed
+                    latest[key] = _Superseding(value, offset)
+
+    def _apply_latest(self) -> None:
+        latest, self._latest = self._latest, {}
+        for key, (value, offset) in latest.items():
+            try:
+                self._apply(key, value)
+            except _UNREADABLE as reason:
+                raise DamagedLog(self._log, offset, reason) from reason
+
+    def _apply(self, key: bytes | None, value: bytes | None) -> None:
+        fact = self._decode(key, value)
+        if fact is not None:
+            self.machine.apply(fact)
+
+    def _decode(self, key: bytes | None, value: bytes | None) -> Any:
+        return self._type.journal.decode(Entry(key, value))
