@@ -6,11 +6,12 @@ from brokers import Trouble
 from client import Client, frame_of
 from given import Side
 
+from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from kafkapy.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
 
 Figures = dict[str, float]
-COMMIT, FETCH_OFFSETS = 8, 7
+COMMIT, FETCH_OFFSETS, FIND_COORDINATOR = 8, 7, 4
 GROUP, TOPIC = "g", "t"
 
 
@@ -61,11 +62,16 @@ def _committed(client: Client, offset: int) -> int:
     return answer.topics[0].partitions[0].error_code
 
 
+def _coordinator_error(client: Client) -> int:
+    """0 once the group has a coordinator; to ask makes the topic where groups are kept."""
+    return client.ask(FindCoordinatorRequest(coordinator_keys=[GROUP]), FIND_COORDINATOR).coordinators[0].error_code
+
+
 def _commit(port: int, count: int) -> float:
     """Commits a second; the last one commits offset `count - 1`."""
     with Client(port) as client:
         client.make_topic(TOPIC, 1)
-        while _committed(client, 0):
+        while _coordinator_error(client) or _committed(client, 0):
             time.sleep(0.05)
         frame, last = frame_of(_request(0), COMMIT), frame_of(_request(count - 1), COMMIT)
         begin = time.monotonic()
