@@ -9,7 +9,7 @@ import logging
 import random
 import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,8 +187,8 @@ def _descriptors_each() -> int:
     return _ANY_NUMBER if limit == resource.RLIM_INFINITY else max(limit - _OTHER_DESCRIPTORS, limit // 2) // 2
 
 
-def _open_session(peer: Peer) -> Session:
-    return Session(*peer)
+def _open_session(peer: Peer, mute: Callable[[float], None]) -> Session:
+    return Session(*peer, mute=mute)
 
 
 def _reachable(host: str) -> str:

@@ -3,6 +3,7 @@
 Authorization: there is no authorizer yet, and as in Kafka without one everything is allowed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -90,6 +91,8 @@ class Session:
     principal: Principal = ANONYMOUS
     software_name: str = "unknown"
     software_version: str = "unknown"
+    mute: Callable[[float], None] = field(default=lambda until: None, repr=False)
+    """Answers what is under way, and hears nothing more of this client before that moment of the clock (KIP-219)."""
 
 
 @dataclass(slots=True)

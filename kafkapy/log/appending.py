@@ -6,7 +6,7 @@ compression than the producer's. Called by the Produce handler with everything a
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.config.layers import TopicConfig
+from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import (
@@ -32,7 +33,7 @@ from kafkapy.records.batch import (
 )
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record, read_records
-from kafkapy.storage.base import Logs, Outcome, Write
+from kafkapy.storage.base import Logs, Outcome, Pending, Write
 
 _log = logging.getLogger(__name__)
 
@@ -132,8 +133,14 @@ def is_transactional(records: Buffer) -> bool:
     return len(records) >= HEADER_SIZE and bool(records[_ATTRIBUTES_LOW_BYTE_AT] & TRANSACTIONAL)
 
 
-async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: int, api_version: int) -> list[Result]:
-    """Append each target's batch; `results[i]` answers `targets[i]`. One store call for all that is acceptable."""
+async def append(
+    logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: int, api_version: int, timeout_ms: int
+) -> list[Result] | Delayed[list[Result]]:
+    """Append each target's batch; `results[i]` answers `targets[i]`. One store call for all that is acceptable.
+
+    Delayed, for `timeout_ms` at most, where the store has yet to make it durable. With acks=0 it is waited for: there
+    is no answer whose turn could come later.
+    """
     now_ms = clock.now_ms()
     results: list[Result] = []
     writes: list[Write] = []
@@ -160,9 +167,51 @@ async def append(logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: i
             results.append(_PENDING)
             writes.append(Write(log, data, (header,), leader_epoch))
     if writes:
-        for (place, append_time_ms), outcome in zip(accepted, await logs.append(writes).wait(), strict=True):
-            results[place] = _answer(outcome, append_time_ms)
+        pending = logs.append(writes)
+        outcomes = pending.outcomes
+        if outcomes is None and acks:
+            return _Waiting(pending, clock, results, accepted, clock.monotonic() + timeout_ms / 1000)
+        _fill(results, accepted, await pending.wait() if outcomes is None else outcomes)
     return results
+
+
+class _Waiting(Delayed[list[Result]]):
+    """An append that is yet to be durable. Kafka answers at the end of its time, too, and the batches stay."""
+
+    __slots__ = ("_accepted", "_clock", "_pending", "_results")
+
+    def __init__(
+        self,
+        pending: Pending,
+        clock: Clock,
+        results: list[Result],
+        accepted: Sequence[tuple[int, int]],
+        deadline: float,
+    ) -> None:
+        super().__init__(deadline, order_is_fixed=True)
+        self._pending = pending
+        self._clock = clock
+        self._results = results
+        self._accepted = accepted
+
+    def begin(self, wake: Callable[[], None]) -> None:
+        self._pending.when_done(wake)
+
+    async def attempt(self) -> list[Result] | None:
+        if self._pending.outcomes is not None:
+            _fill(self._results, self._accepted, self._pending.outcomes)
+        elif self._clock.monotonic() >= self.deadline:
+            for place, _ in self._accepted:
+                self._results[place] = Result(Error.REQUEST_TIMED_OUT)
+        else:
+            return None
+        return self._results
+
+
+def _fill(results: list[Result], accepted: Sequence[tuple[int, int]], outcomes: Sequence[Outcome]) -> None:
+    """Put what became of the accepted ones in its place."""
+    for (place, append_time_ms), outcome in zip(accepted, outcomes, strict=True):
+        results[place] = _answer(outcome, append_time_ms)
 
 
 def _judged(target: Target, rules: _Rules, acks: int, api_version: int, now_ms: int) -> tuple[Buffer, BatchHeader]:

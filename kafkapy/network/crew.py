@@ -100,18 +100,19 @@ class Crew:
         else:
             self._close(connection)
 
-    def stop(self, connection: Connection) -> None:
-        """End the connection once the request under way is answered."""
-        connection.stopping = True
-        if connection.scope is None and not connection.answer and connection.delayed is None:
-            self._close(connection)
+    def stop(self) -> None:
+        """End each connection once the request under way is answered."""
+        for connection in list(self.connections):
+            connection.stop()
+            if connection.scope is None and not connection.blocked and not connection.answer and not connection.waits:
+                self._close(connection)
 
     # -- delayed answers
 
     def _wake(self, connection: Connection) -> None:
-        """The delayed answer may be there."""
+        """The delayed answer may be there, or the connection may be read again."""
         connection.due = True
-        if connection.scope is None and not connection.queued:
+        if connection.scope is None and not connection.queued and not connection.blocked:
             connection.queued = True
             self._ready.append(connection)
             if not self._busy:
@@ -188,7 +189,7 @@ class Crew:
     def _take_what_came(self) -> bool:
         """Have those connections ready that have something to read; whether there are any."""
         for connection in self._poller.ready():
-            if connection.scope is not None or connection.delayed is not None:
+            if connection.scope is not None or (connection.held and not connection.blocked):
                 self._poller.remove(connection.transport)
                 connection.watched = False
             elif not connection.queued:
@@ -270,22 +271,25 @@ class Crew:
 
     def _settle(self, connection: Connection, more: bool) -> None:
         """See to what comes next for a connection that did what it could; `more`: it can go on at once."""
-        if connection.delayed is not None:
-            self._set_alarm(connection, connection.delayed.deadline)
+        if connection.stopping:
+            connection.stop()  # what it has come to wait for meanwhile
+        if connection.waits or connection.muted_until:
+            if (moment := connection.alarm()) < inf:
+                self._set_alarm(connection, moment)
         else:
             if connection.alarmed:
                 connection.alarmed = False
                 self._alarms.cancel(connection)
-            if (connection.ended or connection.stopping) and not connection.answer:
+            if (connection.ended or connection.stopping) and not connection.answer and not connection.blocked:
                 self._close(connection)
                 return
-            if not connection.watched:
-                connection.watched = True
-                connection.watched_for_room = False
-                self._poller.add(connection.transport, connection)
-            if connection.blocked is not connection.watched_for_room:
-                connection.watched_for_room = connection.blocked
-                self._poller.turn(connection.transport, for_room=connection.blocked)
+        if not connection.watched and (connection.blocked or not connection.held):
+            connection.watched = True
+            connection.watched_for_room = False
+            self._poller.add(connection.transport, connection)
+        if connection.blocked is not connection.watched_for_room and connection.watched:
+            connection.watched_for_room = connection.blocked
+            self._poller.turn(connection.transport, for_room=connection.blocked)
         if more and not connection.queued:
             connection.queued = True
             self._again.append(connection)
@@ -306,9 +310,7 @@ class Crew:
     def _close(self, connection: Connection) -> None:
         if connection.watched:
             self._poller.remove(connection.transport)
-        connection.end_wait()
         self._alarms.forget(connection)
-        connection.closed = True
-        connection.transport.close()
+        connection.close()
         self.connections.discard(connection)
         self._ended(connection)

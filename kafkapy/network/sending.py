@@ -29,6 +29,8 @@ def send_some(transport: Transport, answer: Answer) -> Answer:
     """Send what the transport takes, but not so much that others wait for long; what is left. Raises OSError."""
     done, left = 0, _AT_ONCE_BYTES
     try:
+        if transport.wants_room:
+            transport.send(())  # what it holds of earlier ones
         while done < len(answer) and left > 0:
             part = answer[done]
             if isinstance(part, BUFFERS):

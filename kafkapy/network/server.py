@@ -8,15 +8,15 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from kafkapy.clock import Clock
 from kafkapy.model import Endpoint
-from kafkapy.network.connection import Connection, Dispatch, Peer
+from kafkapy.network.connection import Connection, Dispatch, OpenSession, Peer
 from kafkapy.network.crew import Crew
 from kafkapy.network.listening import KERNEL_DEFAULT, listen
 from kafkapy.network.transport import PlainTransport
@@ -43,7 +43,7 @@ class Limits:
 class Server:
     """All listeners of a broker and their connections."""
 
-    def __init__(self, limits: Limits, open_session: Callable[[Peer], Any], dispatch: Dispatch, clock: Clock) -> None:
+    def __init__(self, limits: Limits, open_session: OpenSession, dispatch: Dispatch, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
         self._open_session = open_session
@@ -76,8 +76,7 @@ class Server:
     async def drain(self, grace_seconds: float) -> None:
         """Take no more connections and requests; return when those under way are answered, or the grace is over."""
         self._accepting.cancel()
-        for connection in list(self._crew.connections):
-            self._crew.stop(connection)
+        self._crew.stop()
         with self._clock.until(self._clock.monotonic() + grace_seconds):
             while self._crew.connections:
                 await self._waiting_for_an_end.park()
@@ -132,9 +131,8 @@ class Server:
         peer = Peer(endpoint.listener, endpoint.security_protocol, _plain(local[0]), local[1], host, port)
         if peer.local_host == host:
             _leave_unpaced(sock)
-        session = self._open_session(peer)
         connection = Connection(
-            PlainTransport(sock), peer, session, self._dispatch, limits.socket_request_max_bytes, self._clock
+            PlainTransport(sock), peer, self._open_session, self._dispatch, limits.socket_request_max_bytes, self._clock
         )
         self._per_ip[host] += 1
         self._crew.add(connection)

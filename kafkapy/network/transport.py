@@ -50,7 +50,7 @@ class Transport(Protocol):
         """Fill the buffer with what has come; how many bytes. 0: the client sends no more."""
 
     def send(self, buffers: Sequence[Buffer]) -> int:
-        """Send what can be sent at once of these buffers, in order; how many bytes."""
+        """Send what is held of earlier ones, and then what can be sent at once of these buffers; how many bytes."""
 
     def send_from(self, source: Source, size: int) -> int:
         """Send what can be sent at once of the source's next `size` bytes, and advance it by that; how many."""

@@ -7,72 +7,23 @@ import itertools
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 
-from kafkapy.clock import SystemClock
+from kafkapy.clock import Clock, ManualClock, SystemClock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection
-from kafkapy.model import Endpoint
 from kafkapy.network.connection import Connection, Peer
 from kafkapy.network.listening import CannotListen, PortTaken, bind
 from kafkapy.network.server import Limits, Server
-
-Dispatch = Callable[[memoryview, Any], Awaitable[Any]]
-
-LOCALHOST = Endpoint("PLAINTEXT", "127.0.0.1", 0, "PLAINTEXT")
-
-
-def framed(body: bytes) -> bytes:
-    return struct.pack(">i", len(body)) + body
+from tests.network.serving import LOCALHOST, ends, framed, receive, serving
 
 
 async def echo(frame: memoryview, session: Any) -> list[Any]:
     return [framed(bytes(frame))]
-
-
-class Running:
-    """A server, and the ports it listens on."""
-
-    def __init__(self, server: Server, ports: list[int]) -> None:
-        self.server = server
-        self.ports = ports
-
-    async def connect(self, listener: int = 0) -> trio.SocketStream:
-        return await trio.open_tcp_stream("127.0.0.1", self.ports[listener])
-
-
-@asynccontextmanager
-async def serving(dispatch: Dispatch, limits: Limits | None = None, *, listeners: int = 1) -> AsyncIterator[Running]:
-    limits = limits or Limits()
-    server = Server(limits, lambda peer: peer, dispatch, SystemClock())
-    bound = bind([LOCALHOST._replace(listener=f"L{i}") for i in range(listeners)], -1)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve, bound)
-        with trio.fail_after(10):
-            yield Running(server, [endpoint.port for endpoint, _ in bound])
-        nursery.cancel_scope.cancel()
-
-
-async def receive(stream: trio.SocketStream, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        chunk = await stream.receive_some(size - len(data))
-        assert chunk, "the server closed the connection"
-        data += chunk
-    return bytes(data)
-
-
-async def ends(stream: trio.SocketStream) -> bool:
-    """Whether the server closes the connection without another byte."""
-    try:
-        return await stream.receive_some() == b""
-    except trio.BrokenResourceError:
-        return True
 
 
 async def test_a_session_knows_both_ends() -> None:
@@ -240,7 +191,8 @@ async def test_who_has_gone_leaves_nothing_behind(caplog: pytest.LogCaptureFixtu
 class Later:
     """Answers that are delayed until the test says so; their deadlines are two seconds away."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
         self.wakes: list[Callable[[], None]] = []
         self.closed = 0
         self.attempts = 0
@@ -250,14 +202,14 @@ class Later:
         said = bytes(frame)
         if said == b"bye":
             raise CloseConnection("as the client wants")
-        if said != b"later":
+        if said not in (b"later", b"done"):
             return [framed(said)]
-        return LaterAnswer(self)
+        return LaterAnswer(self, order_is_fixed=said == b"done")
 
 
 class LaterAnswer(Delayed[list[Any]]):
-    def __init__(self, later: Later) -> None:
-        super().__init__(trio.current_time() + 2)
+    def __init__(self, later: Later, *, order_is_fixed: bool) -> None:
+        super().__init__(later.clock.monotonic() + 2, order_is_fixed=order_is_fixed)
         self._later = later
 
     def begin(self, wake: Callable[[], None]) -> None:
@@ -268,7 +220,7 @@ class LaterAnswer(Delayed[list[Any]]):
         await trio.lowlevel.checkpoint()
         if self._later.there:
             return [framed(b"there")]
-        return [framed(b"over!")] if trio.current_time() >= self.deadline else None
+        return [framed(b"over!")] if self._later.clock.monotonic() >= self.deadline else None
 
     def close(self) -> None:
         self._later.closed += 1
@@ -322,18 +274,33 @@ async def test_a_delayed_answer_is_closed_once_whether_given_or_not() -> None:
     assert later.closed == 3
 
 
-async def test_a_stop_waits_for_delayed_answers() -> None:
-    later = Later()
-    async with serving(later.dispatch) as running, trio.open_nursery() as nursery:
+async def test_a_stop_does_not_wait_for_what_need_not_come() -> None:
+    """As with Apache Kafka: who polls is closed."""
+    clock = ManualClock()
+    later = Later(clock)
+    async with serving(later.dispatch, clock=clock) as running:
         stream = await running.connect()
         await stream.send_all(framed(b"later") + framed(b"next"))
+        await trio.testing.wait_all_tasks_blocked()
+        await running.server.drain(60)  # on a clock that stands
+        assert await ends(stream)
+        assert later.closed == 1
+
+
+async def test_a_stop_waits_for_the_answers_to_what_was_done() -> None:
+    clock = ManualClock()
+    later = Later(clock)
+    async with serving(later.dispatch, clock=clock) as running, trio.open_nursery() as nursery:
+        stream = await running.connect()
+        await stream.send_all(framed(b"done") * 2 + framed(b"later"))
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(running.server.drain, 60)
         await trio.testing.wait_all_tasks_blocked()
         later.there = True
         later.wakes[0]()
-        assert await receive(stream, 9) == framed(b"there")
+        assert await receive(stream, 18) == framed(b"there") * 2
         assert await ends(stream)
+        assert later.closed == 2
 
 
 @pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 5000])
@@ -501,7 +468,7 @@ async def test_what_accept_fails_with_does_not_end_the_server(caplog: pytest.Log
     codes = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EPERM, errno.ECONNABORTED]
     [(endpoint, listener)] = bind([LOCALHOST], -1)
     refusing: Any = Refusing(listener, [OSError(code, "no") for code in codes])
-    server = Server(Limits(), lambda peer: peer, echo, SystemClock())
+    server = Server(Limits(), lambda peer, mute: peer, echo, SystemClock())
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, [(endpoint, refusing)])
         with trio.fail_after(10):
@@ -518,7 +485,7 @@ async def test_what_accept_fails_with_does_not_end_the_server(caplog: pytest.Log
 async def test_other_addresses_and_names_can_be_bound() -> None:
     for host, client in (("", "127.0.0.1"), ("localhost", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1")):
         bound = bind([LOCALHOST._replace(host=host)], -1)
-        server = Server(Limits(), lambda peer: peer, echo, SystemClock())
+        server = Server(Limits(), lambda peer, mute: peer, echo, SystemClock())
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, bound)
             async with await trio.open_tcp_stream(client, bound[0][0].port) as stream:
@@ -532,7 +499,7 @@ async def test_an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address() -> None:
         return [f"{session.local_host} {session.peer_host}".encode()]
 
     bound = bind([LOCALHOST._replace(host="")], -1)
-    server = Server(Limits(), lambda peer: peer, who, SystemClock())
+    server = Server(Limits(), lambda peer, mute: peer, who, SystemClock())
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, bound)
         async with await trio.open_tcp_stream("127.0.0.1", bound[0][0].port) as stream:
@@ -571,7 +538,7 @@ async def test_of_two_that_bind_a_port_the_second_to_listen_is_refused() -> None
     [(endpoint, first)] = bind([LOCALHOST], -1)
     second = bind([endpoint], -1)
     first.listen()
-    server = Server(Limits(), lambda peer: peer, echo, SystemClock())
+    server = Server(Limits(), lambda peer, mute: peer, echo, SystemClock())
     with pytest.raises(BaseExceptionGroup) as refusal:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, second)

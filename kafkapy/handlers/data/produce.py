@@ -4,10 +4,14 @@ Topics come by name, by id in version 13. Versions 0 to 2 are advertised and ref
 is answered by itself, and once: where it is named twice, the last batch counts. With acks=0 there is no answer; an
 error then closes the connection, as in Kafka, so that the producer notices. Transactional batches are refused until
 there are transactions: without a transactional id as in Kafka, with one by INVALID_TXN_STATE. A single node has nobody
-to wait for, so acks=1 and acks=all are the same, and the timeout never passes.
+to wait for, so acks=1 and acks=all are the same. Where the store has yet to make a batch durable, the answer waits for
+that, for the request's timeout at most (REQUEST_TIMED_OUT), and the connection's next Produce requests begin meanwhile.
 """
 
+from collections.abc import Sequence
+
 from kafkapy.cluster.image import TopicInfo
+from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.log.appending import Result, Target, append, is_transactional
@@ -21,7 +25,7 @@ _IDS_FROM_VERSION = 13
 _NONE, _WRITE, _TOPIC = Error.NONE, Operation.WRITE, ResourceType.TOPIC  # looked up here, not with every request
 
 
-async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | None:
+async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Delayed[ProduceResponse] | None:
     responses: list[TopicResponse] = []
     targets: list[Target] = []
     waiting: list[tuple[list[PartitionResponse], int]] = []
@@ -57,16 +61,32 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Non
             else:
                 error = topic_error or _partition_error(topic, index, whole_error)
                 partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
-    if targets:
-        results = await append(ctx.rooms.logs, ctx.rooms.clock, targets, acks=request.acks, api_version=ctx.api_version)
+
+    def packed(results: Sequence[Result]) -> ProduceResponse:
         for (partition_responses, index), result in zip(waiting, results, strict=True):
             partition_responses.append(_packed(index, result))
+        return ProduceResponse(responses=responses)
+
+    if not targets:
+        response = packed(())
+    else:
+        results = await append(
+            ctx.rooms.logs,
+            ctx.rooms.clock,
+            targets,
+            acks=request.acks,
+            api_version=ctx.api_version,
+            timeout_ms=request.timeout_ms,
+        )
+        if isinstance(results, Delayed):
+            return results.then(packed)
+        response = packed(results)
     if request.acks == 0:
         failed = next((p for t in responses for p in t.partition_responses if p.error_code), None)
         if failed is not None:
             raise CloseConnection(f"produce with acks=0 failed with error {failed.error_code}")
         return None
-    return ProduceResponse(responses=responses)
+    return response
 
 
 def _merged(topics: list[TopicData]) -> list[TopicData]:
