@@ -46,7 +46,7 @@ async def serving(
     bound = bind([LOCALHOST._replace(listener=f"L{i}") for i in range(listeners)], -1)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, bound)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             yield Running(server, [endpoint.port for endpoint, _ in bound])
         nursery.cancel_scope.cancel()
 

@@ -330,7 +330,7 @@ async def test_an_answer_larger_than_every_buffer_arrives_whole() -> None:
 
 
 async def test_who_does_not_read_holds_no_task_and_gets_all_later() -> None:
-    big = bytes(range(256)) * 40_000
+    big = bytes(range(256)) * 8_000
 
     async def large(frame: memoryview, session: Any) -> list[Any]:
         return [big, bytes(frame)]
