@@ -6,8 +6,8 @@ Usage: scripts/mutants [--jobs N] [--again] [room or module …]
 A room is a package of `kafkapy/`, a module one file of it (`groups`, `groups/offsets.py`); without any, all rooms that
 `scripts/mutants.toml` names. That file says which tests are asked for which room, and which survivors are explained.
 The type checker is asked first, as it is part of what CI runs. Each room is worked on in a copy under `.mutants/`,
-where mutmut keeps a log and what it found. `--again` tries only what survived the last run, with the tests as they are
-now; the code must not have changed since.
+where mutmut keeps a log and what it found. `--again` tries only what survived the last run, or was not tried before it
+was stopped, with the tests as they are now; the code must not have changed since.
 """
 
 import argparse
@@ -130,6 +130,10 @@ class Room:
             for name, exit_code in json.loads(meta.read_text())["exit_code_by_key"].items():
                 yield path, name, status_by_exit_code[exit_code]
 
+    def untold(self) -> list[str]:
+        """What is to be tried again: what nothing noticed, and what a run that was stopped did not come to."""
+        return [name for _, name, status in self.statuses() if status in (*UNNOTICED, "not checked")]
+
     def survivors(self) -> Iterator[Survivor]:
         for path, name, status in self.statuses():
             if status in UNNOTICED and any(fnmatch.fnmatch(path, wanted) for wanted in self._wanted):
@@ -212,7 +216,7 @@ def main() -> None:
         os.chdir(room.tree)
         if not arguments.again:
             room.make_mutants(arguments.jobs)
-        room.run(arguments.jobs, [survivor.name for survivor in room.survivors()] if arguments.again else [])
+        room.run(arguments.jobs, room.untold() if arguments.again else [])
         _report(room, told.get("explained", []))
 
 

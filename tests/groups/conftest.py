@@ -119,6 +119,10 @@ class Coordinator:
     def is_writing(self) -> bool:
         return self._under_way is not None
 
+    def awaited(self) -> set[type]:
+        """What is still to happen by itself: the kinds of commands whose timers are set."""
+        return {type(command) for _, _, command in self._timers.values()}
+
     def restarted(self) -> "Coordinator":
         """Another coordinator that knows only what this one wrote down."""
         other = Coordinator.__new__(Coordinator)

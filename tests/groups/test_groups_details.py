@@ -11,10 +11,14 @@ from kafkapy.groups.commands import (
     InitialDelayOver,
     JoinExpired,
     MemberExpired,
+    RemoveExpired,
     SyncExpired,
     TopicQuery,
 )
+from kafkapy.groups.facts import GroupRemoved, OffsetRemoved
 from kafkapy.groups.group import GroupState
+from kafkapy.groups.journal import GroupJournal
+from kafkapy.groups.settings import GroupSettings
 from kafkapy.model import ZERO_UUID
 
 DAY_MS = 24 * 3_600_000
@@ -119,6 +123,22 @@ def test_a_sync_that_does_not_wait_extends_no_session(coordinator):
     coordinator.sync(leader, {})  # the follower has not been heard of
     coordinator.advance(1_000)
     assert coordinator.heartbeat(follower) is Error.UNKNOWN_MEMBER_ID
+
+
+def test_nothing_is_awaited_for_members_who_are_gone(coordinator):
+    tickets = [coordinator.join(instance="a", session_ms=20_000), coordinator.enter(), coordinator.enter()]
+    coordinator.advance(0)
+    members = [coordinator.joined(ticket) for ticket in tickets]
+    assert coordinator.awaited() == {MemberExpired, RemoveExpired, SyncExpired}
+    coordinator.settle(members[:1], instance="a")
+    coordinator.settle(members[1:])
+    assert coordinator.awaited() == {MemberExpired, RemoveExpired}
+    back = coordinator.joined(coordinator.join(instance="a"))
+    coordinator.join(members[1].member_id, protocols=(("range", b"new"),))
+    assert coordinator.awaited() == {JoinExpired, MemberExpired, RemoveExpired}
+    coordinator.leave(back.member_id, *[member.member_id for member in members[1:]])
+    assert coordinator.awaited() == {RemoveExpired}
+    assert state(coordinator) is GroupState.EMPTY
 
 
 # Answers
@@ -238,6 +258,63 @@ def test_when_a_group_became_empty_is_known_after_a_restart(coordinator):
     later = coordinator.restarted()
     later.advance(7 * DAY_MS - 1_200_000)
     assert later.committed() == {("t", 0): 1}
+
+
+def test_a_leader_who_was_not_the_first_to_come_is_the_leader_after_a_restart(coordinator):
+    tickets = [coordinator.join(instance=name, rebalance_ms=20_000, session_ms=100_000) for name in ("a", "b")]
+    coordinator.advance(0)
+    first, second = (coordinator.joined(ticket) for ticket in tickets)
+    coordinator.sync(first, {}, instance="a")
+    coordinator.sync(second, instance="b")
+    rejoin = coordinator.join(
+        second.member_id, instance="b", protocols=(("range", b"new"),), rebalance_ms=20_000, session_ms=100_000
+    )
+    coordinator.advance(20_000)  # the first, being static, keeps its place, but cannot lead
+    answer = coordinator.joined(rejoin)
+    coordinator.sync(answer, {}, instance="b")
+    later = coordinator.restarted()
+    again = later.joined(later.join(first.member_id, instance="a"))
+    assert (again.leader_id, again.members) == (second.member_id, ())
+    assert later.waits(later.join(second.member_id, instance="b", protocols=(("range", b"new"),)))
+
+
+def test_a_snapshot_tells_all_there_is_and_nothing_of_what_comes_after(coordinator):
+    members = coordinator.stable(2)
+    coordinator.commit(1, member=members[0])
+    coordinator.commit(2, group="other")
+    facts = coordinator.machine.snapshot()
+    coordinator.commit(3, member=members[0])
+    coordinator.commit(4, group="other", topic="u")
+    coordinator.commit(5, group="new")
+    coordinator.entries = [entry for fact in facts for entry in GroupJournal().encode(fact)]
+    later = coordinator.restarted()
+    assert [later.committed(group) for group in ("g", "other", "new")] == [{("t", 0): 1}, {("t", 0): 2}, {}]
+    assert [later.heartbeat(member) for member in members] == [Error.NONE, Error.NONE]
+
+
+def test_what_was_removed_need_not_have_been_there(coordinator):
+    """Of a compacted log a tombstone may be all that is left."""
+    coordinator.commit(1)
+    for group, topic, partition in ("g", "t", 1), ("g", "u", 0), ("nowhere", "t", 0):
+        coordinator.machine.apply(OffsetRemoved(group, topic, partition))
+    coordinator.machine.apply(GroupRemoved("nowhere"))
+    assert coordinator.committed() == {("t", 0): 1}
+
+
+# Settings
+
+
+def test_the_settings_of_a_broker_are_read_by_their_names():
+    config = {
+        "group.min.session.timeout.ms": 1,
+        "group.max.session.timeout.ms": 2,
+        "group.max.size": 3,
+        "group.initial.rebalance.delay.ms": 4,
+        "offset.metadata.max.bytes": 5,
+        "offsets.retention.minutes": 6,
+        "offsets.retention.check.interval.ms": 7,
+    }
+    assert GroupSettings.of(config) == GroupSettings(1, 2, 3, 4, 5, 6 * 60_000, 7)
 
 
 # Offsets

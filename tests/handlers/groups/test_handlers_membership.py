@@ -1,6 +1,7 @@
 """FindCoordinator, JoinGroup, SyncGroup, Heartbeat and LeaveGroup over all their versions."""
 
 import re
+from uuid import RFC_4122, UUID
 
 import pytest
 import trio
@@ -215,6 +216,23 @@ async def test_session_timeouts_have_bounds(broker, session_ms):
     await ready(broker)
     answer = await broker.ask(join_request("m", session_ms=session_ms), 9)
     assert (answer.error_code, answer.member_id) == (Error.INVALID_SESSION_TIMEOUT, "m")
+
+
+@pytest.mark.parametrize("session_ms", [6_000, 1_800_000])
+async def test_session_timeouts_may_be_at_their_bounds(broker, session_ms):
+    await ready(broker)
+    assert (await broker.ask(join_request(session_ms=session_ms), 9)).error_code == Error.MEMBER_ID_REQUIRED
+
+
+async def test_a_member_id_ends_with_a_random_uuid(broker):
+    """A real one, in every one of its digits."""
+    await ready(broker)
+    answers = [await broker.ask(join_request(), 9, client_id="app") for _ in range(400)]
+    found = [UUID(answer.member_id.removeprefix("app-")) for answer in answers]
+    assert {(uuid.version, uuid.variant) for uuid in found} == {(4, RFC_4122)}
+    digits = [len(set(column)) for column in zip(*(uuid.hex for uuid in found), strict=True)]
+    assert digits == [16] * 12 + [1] + [16] * 3 + [4] + [16] * 15
+    assert [answer.member_id for answer in answers] == [f"app-{uuid}" for uuid in found]
 
 
 async def test_a_group_needs_a_name(broker):

@@ -7,9 +7,12 @@ from kafkapy.errors import Error
 from kafkapy.handlers.context import Operation, ResourceType
 from kafkapy.model import ZERO_UUID
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
+from kafkapy.protocol.messages.list_groups import ListGroupsRequest
 from kafkapy.protocol.messages.offset_commit import OffsetCommitRequest
 from kafkapy.protocol.messages.offset_delete import OffsetDeleteRequest
 from kafkapy.protocol.messages.offset_fetch import OffsetFetchRequest
+from kafkapy.records.batch import Compression, walk
+from kafkapy.storage.base import Read
 
 NOWHERE = bytes(range(16))
 
@@ -212,6 +215,13 @@ async def test_offsets_survive_a_restart_of_the_broker(broker, topic_id, open_br
     assert (await fetch(again, 9, None))[1] == {"t": {0: (7, -1, "note", 0)}}
 
 
+async def test_a_group_of_which_there_is_one_record_is_listed_from_the_start(broker, topic_id, open_broker):
+    await broker.ask(commit_request({("t", topic_id): {0: 7}}), 9)
+    again = await open_broker()
+    found = await again.ask(ListGroupsRequest(), 4)
+    assert [group.group_id for group in found.groups] == ["g"]
+
+
 async def test_offsets_survive_in_a_compressed_log_too(open_broker):
     for _ in range(2):
         broker = await open_broker(offsets_topic_compression_codec="1")
@@ -220,6 +230,10 @@ async def test_offsets_survive_in_a_compressed_log_too(open_broker):
             await broker.create_topic("t")
             await broker.ask(commit_request({("t", ZERO_UUID): {0: 7}}), 9)
     assert (await fetch(broker, 9, None))[1] == {"t": {0: (7, -1, "note", 0)}}
+    used = [partition.log for partition in broker.cluster.image.topic("__consumer_offsets").partitions]
+    pieces = await broker.logs.read([Read(log, 0, 1000) for log in used], 1_000_000)
+    codecs = {header.compression for piece in pieces for _, header in walk(piece.records)}
+    assert codecs == {Compression.GZIP}
 
 
 @pytest.mark.parametrize("version", range(1, 11))
