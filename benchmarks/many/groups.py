@@ -34,7 +34,7 @@ def commits(side: Side, count: int) -> Figures:
     }
 
 
-def refused_commit(side: Side, count: int = 500_000) -> Figures:
+def refused_commit(side: Side, count: int) -> Figures:
     """So many commits, one that the full disk refuses, and room again: how long the group's commits are refused."""
     with side.running(full_path="__consumer_offsets") as running:
         _commit(running.port, count)
