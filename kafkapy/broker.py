@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from kafkapy.clock import Clock, SystemClock
+from kafkapy.cluster.image import Change
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners
@@ -88,9 +89,7 @@ async def open_broker(
         async with _open_store(data_dir, clock, node_id, cluster_id, disk) as (logs, cluster_id):
             cluster = ClusterService(cluster_id, config, logs, logs.leases, us, clock)
             groups = GroupService(cluster, logs, logs.leases, clock, config)
-            cluster.on_topic_deleted(groups.on_topic_deleted)
             rooms = Rooms(
-                config=config,
                 clock=clock,
                 logs=logs,
                 cluster=cluster,
@@ -99,11 +98,19 @@ async def open_broker(
                 fetch_sessions=_fetch_sessions(config),
             )
             server = Server(limits, _open_session, Registry(rooms).dispatch, clock)
+
+            def on_change(change: Change) -> None:
+                for topic in change.deleted:
+                    groups.on_topic_deleted(topic)
+                if change.new.config is not change.old.config:
+                    server.set_limits(_limits(change.new.config))
+
+            cluster.on_change(on_change)
             async with trio.open_nursery() as coordinators:
                 await coordinators.start(cluster.run)
                 await coordinators.start(groups.run)
                 async with trio.open_nursery() as housekeeping:
-                    housekeeping.start_soon(_keep_house, logs, clock, config)
+                    housekeeping.start_soon(_keep_house, logs, clock, cluster)
                     async with trio.open_nursery() as connections:
                         await connections.start(server.serve, listeners)
                         first = listeners[0][0]
@@ -146,12 +153,12 @@ async def _embedded(
         yield logs, logs.cluster_id
 
 
-async def _keep_house(logs: Logs, clock: Clock, config: BrokerConfig) -> None:
+async def _keep_house(logs: Logs, clock: Clock, cluster: ClusterService) -> None:
     await expire_producers(
         logs,
         clock,
-        expiration_ms=config["producer.id.expiration.ms"],
-        interval_ms=config["producer.id.expiration.check.interval.ms"],
+        expiration_ms=lambda: int(cluster.image.config["producer.id.expiration.ms"]),
+        interval_ms=cluster.image.config["producer.id.expiration.check.interval.ms"],
     )
 
 

@@ -53,6 +53,8 @@ PURE = (
     "log/fetch_session.py",
     "cluster/image.py",
     "cluster/machine.py",
+    "cluster/state.py",
+    "cluster/leadership.py",
     "groups/classic.py",
     "groups/offsets.py",
 )

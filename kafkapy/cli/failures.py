@@ -22,6 +22,7 @@ def complain(text: str) -> None:
 
 def explain(failure: BaseException, *, ready: bool) -> None:
     """Say why the broker could not start, or if it was `ready`, why it had to end."""
+    from kafkapy.coordination.replaying import DamagedLog
     from kafkapy.storage.embedded.directory import DirectoryInUse, DirectoryMismatch
 
     while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
@@ -39,7 +40,7 @@ def explain(failure: BaseException, *, ready: bool) -> None:
         complain(str(failure))
     elif isinstance(failure, OSError) and failure.filename and not ready:
         complain(f"cannot start: {failure.filename}: {failure.strerror}; name another directory with --data-dir")
-    elif isinstance(failure, OSError | KafkaError) and not ready:
+    elif isinstance(failure, OSError | KafkaError | DamagedLog) and not ready:
         complain(f"cannot start: {failure}")
     else:
         _log.critical("kafkapy ends because it cannot trust its own state", exc_info=failure)

@@ -5,12 +5,12 @@ hold an image for the length of a request and never see it change. `ClusterMachi
 untouched topics are shared between images.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from kafkapy.config.layers import TopicConfig
+from kafkapy.config.layers import BrokerConfig, TopicConfig
 from kafkapy.derived import Deriving
 from kafkapy.model import LogId
 
@@ -47,13 +47,34 @@ class TopicInfo(Deriving):
         return len(self.partitions[0].replicas)
 
 
+_NO_TOPICS: Final[Mapping[str, TopicInfo]] = MappingProxyType({})
+_NO_NAMES: Final[Mapping[bytes, str]] = MappingProxyType({})
+_NO_OVERRIDES: Final[Mapping[tuple[int, str], Mapping[str, str]]] = MappingProxyType({})
+_NO_FEATURES: Final[Mapping[str, int]] = MappingProxyType({})
+
+
 class ClusterImage:
-    """The cluster at one moment."""
+    """The cluster at one moment, as the facts up to then have it.
 
-    __slots__ = ("_names", "cluster_id", "topics")
+    `config` is this broker's settings, `features` the levels that are finalized. `overrides` holds the settings of what
+    is no topic, by kind (`ConfigResource`) and name.
+    """
 
-    def __init__(self, cluster_id: str, topics: Mapping[str, TopicInfo], names: Mapping[bytes, str]) -> None:
+    __slots__ = ("_names", "cluster_id", "config", "features", "overrides", "topics")
+
+    def __init__(
+        self,
+        cluster_id: str,
+        config: BrokerConfig,
+        topics: Mapping[str, TopicInfo] = _NO_TOPICS,
+        names: Mapping[bytes, str] = _NO_NAMES,
+        overrides: Mapping[tuple[int, str], Mapping[str, str]] = _NO_OVERRIDES,
+        features: Mapping[str, int] = _NO_FEATURES,
+    ) -> None:
         self.cluster_id = cluster_id
+        self.config = config
+        self.overrides = overrides
+        self.features = features
         self.topics: Mapping[str, TopicInfo] = MappingProxyType(topics) if isinstance(topics, dict) else topics
         self._names = names
 
@@ -72,3 +93,24 @@ class ClusterImage:
         if topic is None or not 0 <= partition < len(topic.partitions):
             return None
         return topic.partitions[partition]
+
+    def without(self, topics: Sequence[TopicInfo]) -> "ClusterImage":
+        """The image as it was before these topics went, without them."""
+        gone = {topic.name for topic in topics}
+        left = {name: topic for name, topic in self.topics.items() if name not in gone}
+        names = {topic.topic_id: name for name, topic in left.items()}
+        return ClusterImage(self.cluster_id, self.config, left, names, self.overrides, self.features)
+
+    def overrides_of(self, kind: int, name: str) -> Mapping[str, str]:
+        """The settings of a broker, a group or a client metrics subscription that were changed."""
+        return self.overrides.get((kind, name), {})
+
+
+class Change(NamedTuple):
+    """From one image to the next: which topics came, which are others now (be it by a setting), and which went."""
+
+    old: ClusterImage
+    new: ClusterImage
+    created: list[TopicInfo]
+    changed: list[TopicInfo]
+    deleted: list[TopicInfo]

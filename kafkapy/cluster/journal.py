@@ -10,6 +10,8 @@ from typing import Final
 from kafkapy.coordination.shard import Entry
 from kafkapy.protocol.journal.cluster_metadata import (
     ConfigRecord,
+    FeatureLevelRecord,
+    PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
     RemoveTopicRecord,
@@ -18,14 +20,24 @@ from kafkapy.protocol.journal.cluster_metadata import (
 from kafkapy.protocol.primitives import ProtocolError
 from kafkapy.records.batch import CorruptBatch
 
-MetadataFact = TopicRecord | PartitionRecord | ConfigRecord | RemoveTopicRecord | ProducerIdsRecord
+MetadataFact = (
+    TopicRecord
+    | PartitionRecord
+    | PartitionChangeRecord
+    | ConfigRecord
+    | RemoveTopicRecord
+    | FeatureLevelRecord
+    | ProducerIdsRecord
+)
 
 _FRAME_VERSION: Final = 1
 _WRITTEN_VERSIONS: Final[dict[type[MetadataFact], int]] = {
     TopicRecord: 0,
     PartitionRecord: 1,
+    PartitionChangeRecord: 1,
     ConfigRecord: 0,
     RemoveTopicRecord: 0,
+    FeatureLevelRecord: 0,
     ProducerIdsRecord: 0,
 }
 _BY_KEY: Final = {fact.API_KEY: fact for fact in _WRITTEN_VERSIONS}

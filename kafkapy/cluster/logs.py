@@ -1,13 +1,13 @@
 """The logs of the cluster's topics: which there are and with which settings, as the store asks for it.
 
-Follows an image that may be ahead of what the world is shown: a topic's logs are there before the topic is, and go
-after it. Called by the cluster's service, and by the store (`storage.base.Catalogue`).
+Goes by an image that may be ahead of what the world is shown: a topic's logs are there before the topic is, and go
+after it. Called by the follower, and by the store (`storage.base.Catalogue`).
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from kafkapy.cluster.image import METADATA_LOG, ClusterImage, TopicInfo
+from kafkapy.cluster.image import METADATA_LOG, Change, ClusterImage
 from kafkapy.config.layers import TopicConfig
 from kafkapy.model import LogId
 from kafkapy.storage.base import Logs, LogSettings
@@ -51,22 +51,22 @@ class TopicLogs:
         await self._logs.catalogue_changed([METADATA_LOG])
 
     async def follow_all(self, image: ClusterImage, removed: Iterable[bytes]) -> None:
-        """Bring the store in step with a cluster that was just loaded; topics with these ids were deleted."""
+        """Bring the store in step with a cluster that was just read; topics with these ids were deleted."""
         self._image, self._gone = image, set(removed)
         self.version += 1
         await self._logs.catalogue_changed(None)
         self._gone.clear()
 
-    async def follow(self, image: ClusterImage, changed: Iterable[TopicInfo], removed: Iterable[TopicInfo]) -> None:
-        """These topics have come, grown, or have other settings, or are gone."""
-        self._image = image
+    async def follow(self, change: Change) -> None:
+        """Bring the store in step with what has become of topics."""
+        topics = [*change.created, *change.changed, *change.deleted]
+        if not topics:
+            return
+        self._image = change.new
+        self._gone = {topic.topic_id for topic in change.deleted}
         self.version += 1
-        going = list(removed)
-        self._gone.update(topic.topic_id for topic in going)
-        await self._logs.catalogue_changed(
-            [partition.log for topic in [*changed, *going] for partition in topic.partitions]
-        )
-        self._gone.difference_update(topic.topic_id for topic in going)
+        await self._logs.catalogue_changed([partition.log for topic in topics for partition in topic.partitions])
+        self._gone.clear()
 
 
 def log_settings(config: TopicConfig) -> LogSettings:

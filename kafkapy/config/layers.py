@@ -80,7 +80,7 @@ class DescribedConfig(NamedTuple):
     documentation: str
 
 
-class BrokerConfig:
+class BrokerConfig(Deriving):
     """The broker's settings. Immutable; `config[name]` is the parsed value."""
 
     def __init__(
@@ -97,6 +97,7 @@ class BrokerConfig:
         self.dynamic_default.update(dynamic_default or {})
         self.warnings = list(warnings)
         self._values: dict[str, Any] = {}
+        self._derived = {}
 
     @classmethod
     def load(
@@ -135,8 +136,8 @@ class BrokerConfig:
         return config
 
     def with_dynamic(self, *, broker: Mapping[str, str], default: Mapping[str, str]) -> "BrokerConfig":
-        """The same static layers under other dynamic ones."""
-        return BrokerConfig(self.static, broker, default, self.warnings)
+        """The same static layers under other dynamic ones; what cannot be changed while a broker runs is left out."""
+        return BrokerConfig(self.static, _dynamic(broker), _dynamic(default), self.warnings)
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -207,6 +208,10 @@ class BrokerConfig:
             if name in layer:
                 return BROKER[name].parse(layer[name])
         return BROKER[name].default_value
+
+
+def _dynamic(overrides: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in overrides.items() if name not in BROKER or BROKER[name].dynamic}
 
 
 class TopicConfig(Deriving):

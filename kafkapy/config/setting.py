@@ -40,6 +40,16 @@ class Source(IntEnum):
     DYNAMIC_GROUP_CONFIG = 8
 
 
+class ConfigResource(IntEnum):
+    """What has settings; the value is the code on the wire and in metadata records."""
+
+    TOPIC = 2
+    BROKER = 4
+    BROKER_LOGGER = 8
+    CLIENT_METRICS = 16
+    GROUP = 32
+
+
 class ConfigError(KafkaError):
     """A setting's value is not valid; the message names the setting, the value and what is allowed."""
 

@@ -99,13 +99,17 @@ class Session:
 class Rooms:
     """The rooms that handlers may ask."""
 
-    config: "BrokerConfig"
     clock: "Clock"
     logs: "Logs"
     cluster: "ClusterService"
     groups: "GroupService"
     producer_ids: "ProducerIds"
     fetch_sessions: "FetchSessionCache"
+
+    @property
+    def config(self) -> "BrokerConfig":
+        """The broker's settings as they are now."""
+        return self.cluster.image.config
 
 
 @dataclass(slots=True)

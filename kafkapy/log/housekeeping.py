@@ -1,13 +1,14 @@
 """The log's periodic duties: forgetting idempotent producers that fell silent."""
 
+from collections.abc import Callable
 from typing import NoReturn
 
 from kafkapy.clock import Clock
 from kafkapy.storage.base import Logs
 
 
-async def expire_producers(logs: Logs, clock: Clock, *, expiration_ms: int, interval_ms: int) -> NoReturn:
-    """Every `interval_ms`, drop the state of producers that wrote nothing for `expiration_ms`."""
+async def expire_producers(logs: Logs, clock: Clock, *, expiration_ms: Callable[[], int], interval_ms: int) -> NoReturn:
+    """Every `interval_ms`, drop the state of producers that wrote nothing for as long as `expiration_ms` says then."""
     while True:
         await clock.sleep(interval_ms / 1000)
-        logs.expire_producers(clock.now_ms(), expiration_ms)
+        logs.expire_producers(clock.now_ms(), expiration_ms())

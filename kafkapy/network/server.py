@@ -53,6 +53,11 @@ class Server:
         self._waiting_for_an_end = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
 
+    def set_limits(self, limits: Limits) -> None:
+        """Keep within these from now on; connections that are open stay, and sockets as they are."""
+        self._limits = limits
+        self._waiting_for_an_end.unpark_all()
+
     async def serve(
         self,
         listeners: Sequence[tuple[Endpoint, socket.socket]],

@@ -18,7 +18,7 @@ from kafkapy.cluster.machine import (
 )
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.coordination.shard import Entry, Moment
-from kafkapy.errors import KafkaError
+from kafkapy.errors import Error, KafkaError
 
 NAMES = st.sampled_from(["a", "b", "c.d", "c_d", "not legal", ""])
 COUNTS = st.integers(-2, 4)
@@ -40,7 +40,7 @@ class Histories(RuleBasedStateMachine):
         self.producer_ids: set[int] = set()
 
     def fresh(self) -> ClusterMachine:
-        return ClusterMachine("cluster", 1, self.config)
+        return ClusterMachine("cluster", self.config)
 
     def new_id(self) -> bytes:
         self.ids_given += 1
@@ -85,6 +85,29 @@ class Histories(RuleBasedStateMachine):
         [result] = self.do(DeleteTopics([topic_id]))
         assert isinstance(result, KafkaError) == (topic_id == b"an unknown topic")
 
+    @rule(name=NAMES, count=st.integers(1, 3))
+    def have_it_refused_by_the_log(self, name: str, count: int) -> None:
+        """Facts that the log refused are taken back, the last one first, and nothing of them is left."""
+        topic = self.model.get(name)
+        commands = [
+            CreateTopics([NewTopic("d", overrides={"retention.ms": "1"})], [self.new_id()]),
+            CreatePartitions([NewPartitions(name, topic[1] + count)]) if topic else AllocateProducerIds(),
+            DeleteTopics([topic[0]]) if topic else AllocateProducerIds(),
+        ]
+        undos = []
+        for command in commands:
+            for fact in self.machine.decide(command, 1, Moment(0)).facts:
+                undos.append(self.machine.undo_of(fact))
+                self.machine.apply(fact)
+        self.machine.revert(reversed(undos), KafkaError(Error.NOT_COORDINATOR), Moment(0))
+
+    @rule()
+    def start_from_a_snapshot(self) -> None:
+        old, self.machine = self.machine, self.fresh()
+        for fact in old.snapshot():
+            [entry] = MetadataJournal().encode(fact)
+            self.machine.apply(MetadataJournal().decode(entry))
+
     @rule()
     def allocate(self) -> None:
         block = set(self.do(AllocateProducerIds()))
@@ -101,7 +124,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def the_image_is_what_was_answered(self) -> None:
-        image = self.machine.image()
+        image = self.machine.state.advance().new
         seen = {
             topic.name: (topic.topic_id, len(topic.partitions), dict(topic.overrides))
             for topic in image.topics.values()

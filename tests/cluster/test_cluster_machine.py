@@ -29,7 +29,7 @@ class Driver:
 
     @staticmethod
     def fresh() -> ClusterMachine:
-        return ClusterMachine("cluster", 1, BrokerConfig.load())
+        return ClusterMachine("cluster", BrokerConfig.load())
 
     def do(self, command: object) -> list[object]:
         decision = self.machine.decide(command, 7, Moment(0))
@@ -65,19 +65,19 @@ def error_of(result: object) -> Error:
 
 def test_a_topic_is_created_with_the_defaults(driver: Driver) -> None:
     create(driver, "t", overrides={"retention.ms": "1000"})
-    topic = driver.machine.image().topic("t")
+    topic = driver.machine.state.advance().new.topic("t")
     assert topic is not None
     assert (topic.topic_id, len(topic.partitions), topic.replication_factor) == (ID, 1, 1)
     assert topic.config["retention.ms"] == 1000
-    assert driver.machine.image().topic_by_id(ID) is topic
+    assert driver.machine.state.advance().new.topic_by_id(ID) is topic
 
 
 def test_an_image_does_not_change(driver: Driver) -> None:
     create(driver, "t")
-    before = driver.machine.image()
+    before = driver.machine.state.advance().new
     driver.do(CreatePartitions([NewPartitions("t", 3)]))
     create(driver, "u", b"x" * 16)
-    after = driver.machine.image()
+    after = driver.machine.state.advance().new
     assert len(before.topics) == 1
     assert len(before.topics["t"].partitions) == 1
     assert len(after.topics["t"].partitions) == 3
@@ -85,24 +85,24 @@ def test_an_image_does_not_change(driver: Driver) -> None:
 
 def test_images_share_what_no_fact_has_touched(driver: Driver) -> None:
     create(driver, "t")
-    before = driver.machine.image()
+    before = driver.machine.state.advance().new
     create(driver, "u", b"x" * 16)
-    after = driver.machine.image()
+    after = driver.machine.state.advance().new
     assert after.topics["t"] is before.topics["t"]
     driver.do(AllocateProducerIds())
-    assert driver.machine.image() is after
+    assert driver.machine.state.advance().new is after
 
 
 def test_an_image_lists_topics_in_the_order_they_were_made(driver: Driver) -> None:
     names = [f"t{number}" for number in range(20)]
     driver.do(CreateTopics([NewTopic(name) for name in names], [bytes([number]) * 16 for number in range(1, 21)]))
-    assert list(driver.machine.image().topics) == names
-    assert list(driver.replayed().image().topics) == names
+    assert list(driver.machine.state.advance().new.topics) == names
+    assert list(driver.replayed().state.advance().new.topics) == names
 
 
 def test_validating_leaves_nothing(driver: Driver) -> None:
     create(driver, "t", validate_only=True)
-    assert driver.machine.image().topic("t") is None
+    assert driver.machine.state.advance().new.topic("t") is None
     assert driver.log == []
 
 
@@ -154,7 +154,7 @@ def test_partitions_only_grow(driver: Driver) -> None:
     missing = driver.do(CreatePartitions([NewPartitions("u", 1)]))[0]
     assert error_of(missing) is Error.UNKNOWN_TOPIC_OR_PARTITION
     driver.do(CreatePartitions([NewPartitions("t", 4, [[1], [1]])]))
-    assert [p.log.partition for p in driver.machine.image().topics["t"].partitions] == [0, 1, 2, 3]
+    assert [p.log.partition for p in driver.machine.state.advance().new.topics["t"].partitions] == [0, 1, 2, 3]
 
 
 def test_producer_ids_never_come_twice(driver: Driver) -> None:
@@ -169,7 +169,7 @@ def test_replaying_the_log_gives_the_same_cluster(driver: Driver) -> None:
     create(driver, "u", b"u" * 16)
     driver.do(DeleteTopics([b"u" * 16]))
     driver.do(CreatePartitions([NewPartitions("t", 5)]))
-    live, again = driver.machine.image(), driver.replayed().image()
+    live, again = driver.machine.state.advance().new, driver.replayed().state.advance().new
     assert {n: (t.topic_id, t.partitions, dict(t.overrides)) for n, t in live.topics.items()} == {
         n: (t.topic_id, t.partitions, dict(t.overrides)) for n, t in again.topics.items()
     }

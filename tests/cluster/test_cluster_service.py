@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from kafkapy.clock import ManualClock
-from kafkapy.cluster.image import METADATA_LOG, TopicInfo
+from kafkapy.cluster.image import METADATA_LOG, Change, TopicInfo
 from kafkapy.cluster.machine import NewPartitions, NewTopic
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
@@ -244,9 +244,12 @@ async def test_internal_topics_have_the_settings_that_kafka_gives_them(start: An
 
 async def test_who_wants_to_know_hears_of_each_topic_that_goes(cluster: ClusterService, store: Store) -> None:
     heard: list[tuple[str, bool, bool]] = []
-    cluster.on_topic_deleted(
-        lambda topic: heard.append((topic.name, topic.name in cluster.image.topics, bool(store.of(topic.name))))
-    )
+
+    def hear(change: Change) -> None:
+        names = [topic.name for topic in change.deleted]
+        heard.extend((name, name in cluster.image.topics, bool(store.of(name))) for name in names)
+
+    cluster.on_change(hear)
     made = await create(cluster, "t", "u", "v")
     results = await cluster.delete_topics([made[0].topic_id, b"an unknown topic", made[2].topic_id])
     assert heard == [("t", False, False), ("v", False, False)]

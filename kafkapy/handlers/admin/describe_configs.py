@@ -12,18 +12,14 @@ from collections.abc import Sequence
 
 from kafkapy.cluster.topic_names import validate_topic_name
 from kafkapy.config.layers import DescribedConfig, describe_client_metrics, describe_group
-from kafkapy.config.setting import Source, Type
+from kafkapy.config.setting import ConfigResource, Source, Type
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
 
 Result = DescribeConfigsResponse.DescribeConfigsResult
 
-_TOPIC = 2
-_BROKER = 4
-_BROKER_LOGGER = 8
-_CLIENT_METRICS = 16
-_GROUP = 32
+_DESCRIBED = frozenset(ConfigResource)
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _INT32 = range(-(1 << 31), 1 << 31)
@@ -33,7 +29,7 @@ _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL", "NOTSET": "TRACE"}
 
 async def handle(request: DescribeConfigsRequest, ctx: Context) -> DescribeConfigsResponse:
     for resource in request.resources:
-        if resource.resource_type not in (_TOPIC, _BROKER, _BROKER_LOGGER, _CLIENT_METRICS, _GROUP):
+        if resource.resource_type not in _DESCRIBED:
             raise KafkaError(
                 Error.INVALID_REQUEST,
                 f"Unexpected resource type {resource.resource_type} for resource {resource.resource_name}",
@@ -77,25 +73,26 @@ def _describe(
 
 
 def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[DescribedConfig]:
-    config = ctx.rooms.config
-    if resource_type == _TOPIC:
+    image = ctx.rooms.cluster.image
+    config = image.config
+    if resource_type == ConfigResource.TOPIC:
         ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, name)
         validate_topic_name(name)
-        topic = ctx.rooms.cluster.image.topic(name)
+        topic = image.topic(name)
         if topic is None:
             raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, "")  # Kafka says no more here
         return topic.config.describe()
-    if resource_type == _GROUP:
+    if resource_type == ConfigResource.GROUP:
         ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.GROUP, name)
         if not name:
             raise KafkaError(Error.INVALID_REQUEST, "Group name must not be empty")
-        return describe_group({}, config)
+        return describe_group(image.overrides_of(ConfigResource.GROUP, name), config)
     ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.CLUSTER, CLUSTER_NAME)
-    if resource_type == _CLIENT_METRICS:
+    if resource_type == ConfigResource.CLIENT_METRICS:
         if not name:
             raise KafkaError(Error.INVALID_REQUEST, "Client metrics subscription name must not be empty")
-        return describe_client_metrics({})
-    if resource_type == _BROKER and not name:
+        return describe_client_metrics(image.overrides_of(ConfigResource.CLIENT_METRICS, name))
+    if resource_type == ConfigResource.BROKER and not name:
         return config.describe(cluster_defaults=True)
     if not name:
         raise KafkaError(Error.INVALID_REQUEST, "Broker id must not be empty")
@@ -103,9 +100,9 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
         raise KafkaError(Error.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}")
     node_id = ctx.rooms.cluster.leadership.node_id
     if int(name) != node_id:
-        expected = f"{node_id} or empty string," if resource_type == _BROKER else f"{node_id}"
+        expected = f"{node_id} or empty string," if resource_type == ConfigResource.BROKER else f"{node_id}"
         raise KafkaError(Error.INVALID_REQUEST, f"Unexpected broker id, expected {expected} but received {name}")
-    return config.describe() if resource_type == _BROKER else _loggers()
+    return config.describe() if resource_type == ConfigResource.BROKER else _loggers()
 
 
 def _loggers() -> list[DescribedConfig]:

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from kafkapy.clock import SystemClock
+from kafkapy.cluster.image import Change
 from kafkapy.cluster.machine import NewTopic
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
@@ -39,7 +40,7 @@ class Broker:
         us = SoleBroker(1, None, [Endpoint("PLAINTEXT", "broker.test", 9092, "PLAINTEXT")])
         self.cluster = ClusterService("c", config, logs, logs.leases, us, clock)
         self.groups = GroupService(self.cluster, logs, logs.leases, clock, config)
-        self.cluster.on_topic_deleted(self.groups.on_topic_deleted)
+        self.cluster.on_change(self._on_change)
         self.denied: dict[Any, Any] = {}
         self.rooms = SimpleNamespace(
             config=config,
@@ -48,6 +49,10 @@ class Broker:
             cluster=self.cluster,
             groups=self.groups,
         )
+
+    def _on_change(self, change: Change) -> None:
+        for topic in change.deleted:
+            self.groups.on_topic_deleted(topic)
 
     def context(self, key: int, version: int, client_id: str | None = "client", host: str = "127.0.0.1") -> Context:
         session = Session("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, host, 50_000)

@@ -1,0 +1,289 @@
+"""What metadata facts add up to: topics, settings, features, the next producer id.
+
+Pure. The controller's machine decides on it, and whoever follows the metadata log makes images of it: the same facts
+give the same state everywhere. Facts of Kafka's that say nothing of these (registrations of brokers, quotas, ACLs,
+credentials) pass without effect, and so do leaders: who leads is a view (`leadership.py`).
+
+Invariants
+ 1. A topic's partitions are numbered from 0 without a gap.
+ 2. An image never changes, and shares with the one before what no fact has touched.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, NamedTuple
+
+from kafkapy.cluster.image import Change, ClusterImage, PartitionInfo, TopicInfo
+from kafkapy.cluster.journal import MetadataFact
+from kafkapy.cluster.topic_names import collision_key
+from kafkapy.config.layers import BrokerConfig, TopicConfig
+from kafkapy.config.setting import ConfigResource
+from kafkapy.model import LogId, format_uuid
+from kafkapy.protocol.journal.cluster_metadata import (
+    ConfigRecord,
+    FeatureLevelRecord,
+    PartitionChangeRecord,
+    PartitionRecord,
+    ProducerIdsRecord,
+    RemoveTopicRecord,
+    TopicRecord,
+)
+
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
+class _Resource(NamedTuple):
+    """What has settings: a topic, a broker (all of them: no name), a group, a client metrics subscription."""
+
+    kind: int
+    name: str
+
+
+@dataclass(slots=True)
+class Topic:
+    """A topic while it may still change."""
+
+    name: str
+    topic_id: bytes
+    partitions: dict[int, PartitionInfo] = field(default_factory=dict)
+
+
+class ClusterState:
+    """The sum of all facts so far."""
+
+    def __init__(self, cluster_id: str, static: BrokerConfig) -> None:
+        self.config = static
+        """This broker's settings, with those that were changed while it ran."""
+        self.next_producer_id = 0
+        self.removed: set[bytes] = set()
+        """The ids of topics that are gone, until it is known that their logs are, too."""
+        self._static = static
+        self._node_id: int = static["node.id"]
+        self._topics: dict[str, Topic] = {}
+        self._names: dict[bytes, str] = {}
+        self._collisions: dict[str, set[str]] = {}
+        self._overrides: dict[_Resource, dict[str, str]] = {}
+        self._features: dict[str, int] = {}
+        self._infos: dict[str, TopicInfo] = {}
+        self._stale: dict[str, None] = {}  # in the order of the facts
+        self._others_are_stale = False
+        self._image = ClusterImage(cluster_id, static)
+
+    # -- looking
+
+    def topic(self, name: str) -> Topic | None:
+        """The topic of this name."""
+        return self._topics.get(name)
+
+    def topic_by_id(self, topic_id: bytes) -> Topic | None:
+        """The topic of this id."""
+        name = self._names.get(topic_id)
+        return None if name is None else self._topics[name]
+
+    def colliding_with(self, name: str) -> set[str]:
+        """The topics whose metrics would have the name of this one's."""
+        return self._collisions.get(collision_key(name), set())
+
+    def described(
+        self, name: str, topic_id: bytes, partitions: Sequence[PartitionInfo], overrides: Mapping[str, str]
+    ) -> TopicInfo:
+        """A topic as images show it."""
+        own = dict(overrides)
+        return TopicInfo(name, topic_id, tuple(partitions), own, TopicConfig(own, self.config))
+
+    def info(self, topic: Topic) -> TopicInfo:
+        """The topic as it is now, as images show it."""
+        partitions = sorted(topic.partitions.values(), key=_index)
+        return self.described(topic.name, topic.topic_id, partitions, self.overrides_of(topic.name))
+
+    def overrides_of(self, topic: str) -> Mapping[str, str]:
+        """The topic's own settings."""
+        return self._overrides.get(_Resource(ConfigResource.TOPIC, topic), _NOTHING)
+
+    # -- applying
+
+    def apply(self, fact: MetadataFact) -> None:
+        """Take one fact. Raises LookupError when it speaks of what no fact before it has told of."""
+        match fact:
+            case TopicRecord(name=name, topic_id=topic_id):
+                self._put(Topic(name, topic_id))
+            case PartitionRecord():
+                self._put_partition(fact.topic_id, fact.partition_id, fact.replicas)
+            case PartitionChangeRecord():
+                if fact.replicas is not None:
+                    self._put_partition(fact.topic_id, fact.partition_id, fact.replicas)
+            case ConfigRecord():
+                self._set(_Resource(fact.resource_type, fact.resource_name), fact.name, fact.value)
+            case RemoveTopicRecord(topic_id=topic_id):
+                self.removed.add(topic_id)
+                self._drop(topic_id)
+            case FeatureLevelRecord():
+                self._set_feature(fact.name, fact.feature_level)
+            case ProducerIdsRecord():
+                self.next_producer_id = fact.next_producer_id
+
+    def undo_of(self, fact: MetadataFact) -> Callable[[], None]:
+        """What takes the fact back once it is applied, if all that is applied after it was taken back before."""
+        match fact:
+            case TopicRecord(topic_id=topic_id):
+                return partial(self._drop, topic_id)
+            case PartitionRecord() | PartitionChangeRecord():
+                old = self._topic_of(fact.topic_id).partitions.get(fact.partition_id)
+                return partial(
+                    self._put_partition, fact.topic_id, fact.partition_id, None if old is None else old.replicas
+                )
+            case ConfigRecord():
+                resource = _Resource(fact.resource_type, fact.resource_name)
+                return partial(self._set, resource, fact.name, self._overrides.get(resource, _NOTHING).get(fact.name))
+            case RemoveTopicRecord(topic_id=topic_id):
+                topic = self._topic_of(topic_id)
+                overrides = dict(self.overrides_of(topic.name))
+                return partial(self._put, topic, overrides)
+            case FeatureLevelRecord(name=name):
+                return partial(self._set_feature, name, self._features.get(name, 0))
+            case ProducerIdsRecord():
+                return partial(setattr, self, "next_producer_id", self.next_producer_id)
+
+    def _topic_of(self, topic_id: bytes) -> Topic:
+        topic = self.topic_by_id(topic_id)
+        if topic is None:
+            raise LookupError(f"no record has told of a topic with the id {format_uuid(topic_id)}")
+        return topic
+
+    def _put(self, topic: Topic, overrides: Mapping[str, str] = _NOTHING) -> None:
+        name = topic.name
+        self._topics[name] = topic
+        self._names[topic.topic_id] = name
+        self._collisions.setdefault(collision_key(name), set()).add(name)
+        self.removed.discard(topic.topic_id)
+        if overrides:
+            self._overrides[_Resource(ConfigResource.TOPIC, name)] = dict(overrides)
+        self._stale[name] = None
+
+    def _drop(self, topic_id: bytes) -> None:
+        name = self._names.pop(topic_id, None)
+        if name is None:
+            return
+        del self._topics[name]
+        key = collision_key(name)
+        self._collisions[key].discard(name)
+        if not self._collisions[key]:
+            del self._collisions[key]
+        self._overrides.pop(_Resource(ConfigResource.TOPIC, name), None)
+        self._stale[name] = None
+
+    def _put_partition(self, topic_id: bytes, index: int, replicas: Sequence[int] | None) -> None:
+        topic = self._topic_of(topic_id)
+        if replicas is None:
+            del topic.partitions[index]
+        else:
+            topic.partitions[index] = PartitionInfo(LogId(topic.name, index, topic_id), tuple(replicas))
+        self._stale[topic.name] = None
+
+    def _set(self, resource: _Resource, name: str, value: str | None) -> None:
+        overrides = self._overrides.setdefault(resource, {})
+        if value is None:
+            overrides.pop(name, None)
+        else:
+            overrides[name] = value
+        if not overrides:
+            del self._overrides[resource]
+        if resource.kind == ConfigResource.TOPIC:
+            if resource.name in self._topics:
+                self._stale[resource.name] = None
+        else:
+            self._others_are_stale = True
+            if resource.kind == ConfigResource.BROKER:
+                self.config = self._static.with_dynamic(
+                    broker=self._overrides.get(_Resource(ConfigResource.BROKER, str(self._node_id)), _NOTHING),
+                    default=self._overrides.get(_Resource(ConfigResource.BROKER, ""), _NOTHING),
+                )
+                self._stale.update(dict.fromkeys(self._topics))
+
+    def _set_feature(self, name: str, level: int) -> None:
+        if level:
+            self._features[name] = level
+        else:
+            self._features.pop(name, None)
+        self._others_are_stale = True
+
+    # -- what it comes to
+
+    def advance(self) -> Change:
+        """The image now, and what has become of topics since the last one."""
+        old = self._image
+        change = Change(old, old, [], [], [])
+        if not self._stale and not self._others_are_stale:
+            return change
+        infos = dict(self._infos)
+        for name in self._stale:
+            topic, before = self._topics.get(name), infos.get(name)
+            now = None if topic is None else self.info(topic)
+            if now is None:
+                infos.pop(name, None)
+            else:
+                infos[name] = now
+            if before is not None and (now is None or now.topic_id != before.topic_id):
+                change.deleted.append(before)
+            if now is not None:
+                is_new = before is None or before.topic_id != now.topic_id
+                (change.created if is_new else change.changed).append(now)
+        self._infos = infos
+        self._stale.clear()
+        self._others_are_stale = False
+        resources = {
+            (resource.kind, resource.name): dict(overrides)
+            for resource, overrides in self._overrides.items()
+            if resource.kind != ConfigResource.TOPIC
+        }
+        self._image = ClusterImage(
+            old.cluster_id, self.config, infos, dict(self._names), resources, dict(self._features)
+        )
+        return change._replace(new=self._image)
+
+    def snapshot(self) -> Iterator[MetadataFact]:
+        """Facts that bring all of it back; what is applied while they are read does not show in them."""
+        return _facts_of(self.advance().new, self._node_id, self.next_producer_id, sorted(self.removed))
+
+
+def topic_facts(topic: TopicInfo) -> Iterator[MetadataFact]:
+    """A topic as the facts that bring it into being."""
+    yield TopicRecord(name=topic.name, topic_id=topic.topic_id)
+    for name, value in topic.overrides.items():
+        yield ConfigRecord(resource_type=ConfigResource.TOPIC, resource_name=topic.name, name=name, value=value)
+    for partition in topic.partitions:
+        yield partition_fact(partition)
+
+
+def partition_fact(partition: PartitionInfo) -> PartitionRecord:
+    """A partition as a fact, with what Kafka wants to see in it of leaders: that all is as it was asked for."""
+    replicas = list(partition.replicas)
+    return PartitionRecord(
+        partition_id=partition.log.partition,
+        topic_id=partition.log.topic_id,
+        replicas=replicas,
+        isr=replicas,
+        leader=replicas[0],
+        leader_epoch=0,
+        partition_epoch=0,
+    )
+
+
+def _facts_of(
+    image: ClusterImage, node_id: int, next_producer_id: int, removed: Sequence[bytes]
+) -> Iterator[MetadataFact]:
+    for topic_id in removed:
+        yield RemoveTopicRecord(topic_id=topic_id)
+    for feature, level in image.features.items():
+        yield FeatureLevelRecord(name=feature, feature_level=level)
+    for (kind, resource), overrides in image.overrides.items():
+        for name, value in overrides.items():
+            yield ConfigRecord(resource_type=kind, resource_name=resource, name=name, value=value)
+    for topic in image.topics.values():
+        yield from topic_facts(topic)
+    yield ProducerIdsRecord(broker_id=node_id, next_producer_id=next_producer_id)
+
+
+def _index(partition: PartitionInfo) -> int:
+    return partition.log.partition
