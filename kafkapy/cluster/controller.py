@@ -67,10 +67,7 @@ class Controller:
                 epoch = self._leases.epoch(METADATA_LOG)
                 async with trio.open_nursery() as tenure:
                     if epoch is not None:
-                        self._shard = Shard(
-                            "cluster metadata", self._type, ShardLog(self._logs, METADATA_LOG, epoch), self._clock
-                        )
-                        await tenure.start(self._shard.run)
+                        await tenure.start(self._decide, epoch)
                     if not is_started:
                         is_started = True
                         task_status.started()
@@ -81,6 +78,12 @@ class Controller:
                     tenure.cancel_scope.cancel()
         finally:
             watch.close()
+
+    async def _decide(self, epoch: int, task_status: trio.TaskStatus[None]) -> None:
+        while True:
+            self._shard = Shard("cluster metadata", self._type, ShardLog(self._logs, METADATA_LOG, epoch), self._clock)
+            await self._shard.run(task_status)
+            task_status = trio.TASK_STATUS_IGNORED  # somebody else wrote to the log, but it is ours: read what
 
     def _note(self, logs: Any) -> None:
         if METADATA_LOG in logs:

@@ -14,6 +14,7 @@ from kafkapy.cluster.image import TopicInfo
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.data.current_leader import name_leaders
 from kafkapy.log.fetch_session import NO_SESSION, FetchContext, News, PartitionKey, Wanted
 from kafkapy.log.fetching import Diverged, Found, LogToRead, fetch, refused
 from kafkapy.model import IsolationLevel
@@ -26,6 +27,8 @@ _ERROR_FROM_VERSION = 7
 _IDS_FROM_VERSION = 13
 _ZSTD_FROM_VERSION = 10
 _REPLICA_STATE_FROM_VERSION = 15
+_LEADERS_FROM_VERSION = 16
+_LEADER_ERRORS = frozenset({Error.NOT_LEADER_OR_FOLLOWER, Error.FENCED_LEADER_EPOCH})
 _READ, _TOPIC = Operation.READ, ResourceType.TOPIC  # looked up here, not for every partition
 
 
@@ -59,7 +62,7 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
 
     def packed(found: Sequence[Found]) -> FetchResponse:
         following = iter(found)
-        return _response(context, [next(following) if answer is None else answer for answer in answers])
+        return _response(context, [next(following) if answer is None else answer for answer in answers], ctx)
 
     if not to_read:
         return packed(())
@@ -77,11 +80,12 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     return found.then(packed) if isinstance(found, Delayed) else packed(found)
 
 
-def _response(context: FetchContext, found: Sequence[Found]) -> FetchResponse:
+def _response(context: FetchContext, found: Sequence[Found], ctx: Context) -> FetchResponse:
     """What the session lets be told of what was found in its partitions."""
     wanted = context.wanted
     told = context.select((one.key, _news(piece)) for one, piece in zip(wanted, found, strict=True))
     response = FetchResponse(session_id=context.session_id)
+    elsewhere: list[tuple[PartitionData, TopicInfo, int]] = []
     last_name, last_id = None, None
     partitions: list[PartitionData] = []
     for one, piece in zip(wanted, found, strict=True):
@@ -94,7 +98,14 @@ def _response(context: FetchContext, found: Sequence[Found]) -> FetchResponse:
             topic = TopicResponse(topic=name, topic_id=topic_id)
             partitions = topic.partitions
             response.responses.append(topic)
-        partitions.append(_packed(index, piece))
+        data = _packed(index, piece)
+        partitions.append(data)
+        if data.error_code in _LEADER_ERRORS and ctx.api_version >= _LEADERS_FROM_VERSION:
+            known = ctx.rooms.cluster.image.topic_by_id(topic_id)
+            if known is not None:
+                elsewhere.append((data, known, index))
+    if elsewhere:
+        name_leaders(response, elsewhere, ctx)
     return response
 
 

@@ -14,6 +14,7 @@ from kafkapy.cluster.image import TopicInfo
 from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.data.current_leader import name_leaders
 from kafkapy.log.appending import Result, Target, append, is_transactional
 from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 
@@ -22,6 +23,7 @@ PartitionResponse = ProduceResponse.PartitionProduceResponse
 TopicResponse = ProduceResponse.TopicProduceResponse
 
 _IDS_FROM_VERSION = 13
+_LEADERS_FROM_VERSION = 10
 _NONE, _WRITE, _TOPIC = Error.NONE, Operation.WRITE, ResourceType.TOPIC  # looked up here, not with every request
 
 
@@ -31,6 +33,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
     waiting: list[tuple[list[PartitionResponse], int]] = []
     whole_error = _whole_error(request)
     leadership = ctx.rooms.cluster.leadership
+    elsewhere: list[tuple[PartitionResponse, TopicInfo, int]] = []
     for topic_data in _merged(request.topic_data):
         topic, topic_error = _resolve(topic_data, ctx)
         partition_responses: list[PartitionResponse] = []
@@ -45,7 +48,9 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
                 leader_epoch = leadership.epoch(partition.log)
                 if leader_epoch is None:
                     error = Error.NOT_LEADER_OR_FOLLOWER
-                    partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
+                    answer = PartitionResponse(index=index, error_code=error, base_offset=-1)
+                    partition_responses.append(answer)
+                    elsewhere.append((answer, topic, index))
                     continue
                 targets.append(
                     Target(
@@ -65,7 +70,10 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
     def packed(results: Sequence[Result]) -> ProduceResponse:
         for (partition_responses, index), result in zip(waiting, results, strict=True):
             partition_responses.append(_packed(index, result))
-        return ProduceResponse(responses=responses)
+        response = ProduceResponse(responses=responses)
+        if elsewhere and ctx.api_version >= _LEADERS_FROM_VERSION:
+            name_leaders(response, elsewhere, ctx)
+        return response
 
     if not targets:
         response = packed(())
