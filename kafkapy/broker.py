@@ -19,12 +19,14 @@ import trio
 
 from kafkapy.clock import Clock, SystemClock
 from kafkapy.cluster.image import Change
+from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners
 from kafkapy.config.setting import ConfigError
 from kafkapy.groups.service import GroupService
 from kafkapy.handlers.context import Rooms, Session
+from kafkapy.handlers.peers import SolePeers
 from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
 from kafkapy.log.housekeeping import expire_producers
@@ -87,7 +89,8 @@ async def open_broker(
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     try:
         async with _open_store(data_dir, clock, node_id, cluster_id, disk) as (logs, cluster_id):
-            cluster = ClusterService(cluster_id, config, logs, logs.leases, us, clock)
+            peers = SolePeers(node_id, lambda request: registry.ask(request))
+            cluster = ClusterService(cluster_id, config, logs, Membership(node_id, logs.leases, us, peers), clock)
             groups = GroupService(cluster, logs, logs.leases, clock, config)
             rooms = Rooms(
                 clock=clock,
@@ -97,7 +100,8 @@ async def open_broker(
                 producer_ids=ProducerIds(cluster.allocate_producer_ids),
                 fetch_sessions=_fetch_sessions(config),
             )
-            server = Server(limits, _open_session, Registry(rooms).dispatch, clock)
+            registry = Registry(rooms)
+            server = Server(limits, _open_session, registry.dispatch, clock)
 
             def on_change(change: Change) -> None:
                 for topic in change.deleted:

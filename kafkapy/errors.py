@@ -21,6 +21,11 @@ class Error(IntEnum):
         row.text = text
         return row
 
+    @classmethod
+    def of(cls, code: int) -> "Error":
+        """The error with this code on the wire. Raises ValueError when Kafka has no such."""
+        return cls(code)  # type: ignore[call-arg]  # how an enum is asked by value
+
     UNKNOWN_SERVER_ERROR = -1, False, "the broker failed in a way it did not expect while handling the request"
     NONE = 0, False, "no error"
     OFFSET_OUT_OF_RANGE = 1, False, "the offset lies outside the range that this partition holds"

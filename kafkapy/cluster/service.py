@@ -7,6 +7,7 @@ carries out whatever the log tells and shows it. `broker.py` runs the service be
 import math
 import os
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import trio
 
@@ -24,12 +25,17 @@ from kafkapy.cluster.machine import (
     NewPartitions,
     NewTopic,
 )
+from kafkapy.cluster.membership import Membership
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import format_uuid
-from kafkapy.storage.base import Brokers, Leases, Logs
+from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
+from kafkapy.storage.base import Logs
 
 TopicResult = TopicInfo | KafkaError
+
+_AUTO_CREATE_TIMEOUT_MS: Final = 30_000
+"""Who asks for a topic in passing waits as long as for any other request between brokers (request.timeout.ms)."""
 
 
 class ClusterService:
@@ -38,14 +44,13 @@ class ClusterService:
     image: ClusterImage
     """The cluster as of the last change that was carried out here."""
 
-    def __init__(
-        self, cluster_id: str, config: BrokerConfig, logs: Logs, leases: Leases, brokers: Brokers, clock: Clock
-    ) -> None:
-        self.leadership = Leadership(config["node.id"], leases, brokers)
+    def __init__(self, cluster_id: str, config: BrokerConfig, logs: Logs, membership: Membership, clock: Clock) -> None:
+        self.leadership = Leadership(membership.node_id, membership.leases, membership.brokers)
         """Which brokers there are, and who leads what."""
+        self._peers = membership.peers
         self._logs = logs
         self._clock = clock
-        self._controller = Controller(cluster_id, config, logs, leases, clock)
+        self._controller = Controller(cluster_id, config, logs, membership.leases, clock)
         self._follower = Follower(cluster_id, config, logs, clock, self._show)
         self._follower.on_removal(self._controller.forget_removed)
 
@@ -81,12 +86,22 @@ class ClusterService:
         return await self._change(DeleteTopics(topic_ids), timeout_ms)
 
     async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
-        """Create the topics with the broker's defaults, internal ones with theirs; for each what it is, or why not."""
+        """Have the controller create the topics with the broker's defaults, internal ones with theirs.
+
+        For each what it is, or why not; UNKNOWN_TOPIC_OR_PARTITION for one that this broker has not heard of yet.
+        """
         wanted = [
             internal_topic(name, self.image.config) if name in INTERNAL_TOPICS else NewTopic(name) for name in names
         ]
-        results = await self.create_topics(wanted)
-        return [self.image.topic(name) or result for name, result in zip(names, results, strict=True)]
+        request = CreateTopicsRequest(topics=[_asked(topic) for topic in wanted], timeout_ms=_AUTO_CREATE_TIMEOUT_MS)
+        response = await self._peers.ask(self.leadership.controller_id, request)
+        refusals = {
+            topic.name: KafkaError(Error.of(topic.error_code), topic.error_message)
+            for topic in response.topics
+            if topic.error_code
+        }
+        not_here_yet = KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        return [self.image.topic(name) or refusals.get(name, not_here_yet) for name in names]
 
     async def ensure_internal_topic(self, name: str) -> TopicInfo:
         """The internal topic, created if it does not exist yet; raises the `KafkaError` that prevents it."""
@@ -118,6 +133,17 @@ class ClusterService:
 
     def _show(self, image: ClusterImage) -> None:
         self.image = image
+
+
+def _asked(topic: NewTopic) -> CreateTopicsRequest.CreatableTopic:
+    return CreateTopicsRequest.CreatableTopic(
+        name=topic.name,
+        num_partitions=topic.partition_count,
+        replication_factor=topic.replication_factor,
+        configs=[
+            CreateTopicsRequest.CreatableTopicConfig(name=name, value=value) for name, value in topic.overrides.items()
+        ],
+    )
 
 
 def _new_topic_id() -> bytes:

@@ -25,6 +25,7 @@ Answer = Sequence[Any]
 
 _LENGTH = struct.Struct(">i")
 _ROUTES = {route.key: route for route in ALL}
+_BETWEEN_BROKERS = Session("", "", "", 0, "", 0)
 
 
 class _Handler(NamedTuple):
@@ -48,7 +49,7 @@ class Registry:
         """
         header = decode_request_header(frame)
         key, version, correlation_id, client_id, body_offset = header
-        handler = self._handlers.get(key) or self._load(header)
+        handler = self._handlers.get(key) or self._find(header)
         ctx = Context(key, version, correlation_id, client_id, session, self._rooms)
         route = handler.route
         if not route.min_version <= version <= route.max_version:
@@ -59,10 +60,23 @@ class Registry:
             raise CloseConnection(f"{_described(header)} does not parse: {malformed}") from malformed
         return _answer(handler.handle(request, ctx), handler, header, request, ctx)
 
-    def _load(self, header: RequestHeader) -> _Handler:
+    async def ask(self, request: Any) -> Any:
+        """Answer a request of a broker of this cluster, in the latest version that is served: no bytes are made."""
+        key = request.API_KEY
+        handler = self._handlers.get(key) or self._load(_ROUTES[key])
+        ctx = Context(key, handler.route.max_version, 0, None, _BETWEEN_BROKERS, self._rooms)
+        try:
+            return await handler.handle(request, ctx)
+        except KafkaError as refusal:
+            return handler.refuse(request, refusal, ctx)
+
+    def _find(self, header: RequestHeader) -> _Handler:
         route = _ROUTES.get(header.api_key)
         if route is None:
             raise CloseConnection(f"{_described(header)} is not served")
+        return self._load(route)
+
+    def _load(self, route: Route) -> _Handler:
         module = importlib.import_module(f"kafkapy.handlers.{route.module}")
         refuse = getattr(module, "refuse", _refuse_as_a_whole)
         handler = _Handler(route, request_class(route.key), module.handle, refuse)

@@ -28,7 +28,7 @@ from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.storage.base import Origin, Write
 from kafkapy.storage.memory import open_memory
-from kafkapy.storage.sole import SoleBroker
+from tests.membership import alone
 
 ID = b"0123456789abcdef"
 
@@ -40,7 +40,7 @@ class Cluster:
         self.logs = logs
         self.changes: list[Change] = []
         config = BrokerConfig.load(file=settings)
-        self.service = ClusterService("c", config, logs, logs.leases, SoleBroker(1, None, []), ManualClock())
+        self.service = ClusterService("c", config, logs, alone(logs, None), ManualClock())
         self.service.on_change(self.changes.append)
 
     async def write(self, *facts: MetadataFact) -> None:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from kafkapy.storage.base import Catalogue, Outcome, Pending, Read, Write
 from kafkapy.storage.embedded.directory import open_embedded
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.memory import open_memory
-from kafkapy.storage.sole import SoleBroker
+from tests.membership import alone
 
 BATCH = build_batch([Record(0, 1000, b"k", b"v", [])])
 
@@ -60,6 +61,12 @@ class Store:
         return sorted(log for log in self.there if log.topic == topic)
 
 
+def new_service(config: BrokerConfig, logs: Any, clock: ManualClock) -> ClusterService:
+    rooms: Any = SimpleNamespace(config=config)
+    rooms.cluster = ClusterService("c", config, logs, alone(logs, rooms), clock)
+    return rooms.cluster
+
+
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
     async with open_memory(ManualClock()) as logs:
@@ -85,7 +92,7 @@ def start(store: Store, clock: ManualClock, nursery: trio.Nursery) -> Callable[.
         for scope in running:
             scope.cancel()
         config = BrokerConfig.load(file=settings)
-        service = ClusterService("c", config, store, store.leases, SoleBroker(1, None, []), clock)
+        service = new_service(config, store, clock)
         await nursery.start(run, service)
         return service
 
@@ -276,7 +283,7 @@ async def test_a_topic_whose_log_cannot_be_made_is_there_once_there_is_room(tmp_
     disk = FullDisk()
     async with open_embedded(tmp_path, clock=ManualClock(), node_id=1, disk=disk) as logs, trio.open_nursery() as tasks:
         config = BrokerConfig.load()
-        cluster = ClusterService("c", config, logs, logs.leases, SoleBroker(1, None, []), ManualClock())
+        cluster = new_service(config, logs, ManualClock())
         await tasks.start(cluster.run)
         disk.full = True
         [topic] = await create(cluster, "t")
@@ -318,7 +325,7 @@ async def test_a_start_after_a_crash_completes_what_was_half_done(tmp_path: Path
     async def started() -> AsyncIterator[ClusterService]:
         async with open_embedded(tmp_path, clock=ManualClock(), node_id=1) as logs, trio.open_nursery() as tasks:
             config = BrokerConfig.load()
-            cluster = ClusterService("c", config, logs, logs.leases, SoleBroker(1, None, []), ManualClock())
+            cluster = new_service(config, logs, ManualClock())
             await tasks.start(cluster.run)
             yield cluster
             tasks.cancel_scope.cancel()

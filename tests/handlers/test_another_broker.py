@@ -11,6 +11,7 @@ import trio.testing
 from kafkapy.clock import ManualClock
 from kafkapy.cluster.image import METADATA_LOG
 from kafkapy.cluster.machine import NewTopic
+from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.errors import Error
@@ -40,6 +41,20 @@ from tests.handlers.two_brokers import BROKERS, THEM, US, LiveBrokers, SharedLea
 BATCH = build_batch([Record(0, 1000, b"k", b"v", [])])
 
 
+class Peers:
+    """Reaches broker 1; of what broker 2 is asked, note is taken."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.asked_of_them: list[Any] = []
+
+    async def ask(self, node_id: int, request: Any) -> Any:
+        if node_id == US:
+            return await self._registry.ask(request)
+        self.asked_of_them.append(request)
+        return response_class(request.API_KEY)()
+
+
 class Broker:
     """Broker 1 with its handlers."""
 
@@ -48,19 +63,14 @@ class Broker:
         self.logs = logs
         self.leases = SharedLeases(logs.leases)
         self.brokers = LiveBrokers()
-        self.cluster = ClusterService("c", config, logs, self.leases, self.brokers, clock)
-        self.groups = GroupService(self.cluster, logs, self.leases, clock, config)
+        rooms: Any = SimpleNamespace(config=config, clock=clock, logs=logs)
+        self.peers = Peers(Registry(rooms))
+        membership = Membership(US, self.leases, self.brokers, self.peers)
+        self.cluster = rooms.cluster = ClusterService("c", config, logs, membership, clock)
+        self.groups = rooms.groups = GroupService(self.cluster, logs, self.leases, clock, config)
         self.session = Session("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50_000)
-        self._registry = Registry(
-            SimpleNamespace(
-                config=config,
-                clock=clock,
-                logs=logs,
-                cluster=self.cluster,
-                groups=self.groups,
-                fetch_sessions=FetchSessionCache(0, lambda: 1),
-            )
-        )
+        rooms.fetch_sessions = FetchSessionCache(0, lambda: 1)
+        self._registry = Registry(rooms)
 
     async def run(self, task_status: Any) -> None:
         async with trio.open_nursery() as nursery:
@@ -226,3 +236,18 @@ async def test_topics_are_changed_by_the_controller_alone(broker: Broker) -> Non
     answer = await broker.ask(creation("u"))
     assert [topic.error_code for topic in answer.topics] == [Error.NONE]
     assert "u" in broker.cluster.image.topics
+
+
+async def test_a_topic_that_is_made_in_passing_is_asked_of_the_controller(broker: Broker) -> None:
+    """And is there for the client once this broker has heard of it, as in Kafka."""
+    wanted = MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name="new")], allow_auto_topic_creation=True)
+    broker.leases.lose([METADATA_LOG])
+    await trio.testing.wait_all_tasks_blocked()
+    answer = await broker.ask(wanted)
+    assert [topic.error_code for topic in answer.topics] == [Error.UNKNOWN_TOPIC_OR_PARTITION]
+    [asked] = broker.peers.asked_of_them
+    assert [(t.name, t.num_partitions, t.replication_factor) for t in asked.topics] == [("new", -1, -1)]
+    broker.leases.gain([METADATA_LOG])
+    await trio.testing.wait_all_tasks_blocked()
+    answer = await broker.ask(wanted)
+    assert [topic.error_code for topic in answer.topics] == [Error.NONE]

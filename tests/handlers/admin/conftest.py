@@ -14,11 +14,11 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context
 from kafkapy.handlers.context import Session as HandlerSession
 from kafkapy.handlers.registry import Registry
-from kafkapy.model import Endpoint, LogId
+from kafkapy.model import LogId
 from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages import response_class
 from kafkapy.storage.memory import open_memory
-from kafkapy.storage.sole import SoleBroker
+from tests.membership import alone
 
 
 class Broker:
@@ -28,16 +28,11 @@ class Broker:
         self.logs = logs
         self.there: set[LogId] = set()
         logs.leases.watch(self.there.update, self.there.difference_update)
-        us = SoleBroker(1, config["broker.rack"], [Endpoint("PLAINTEXT", "broker.test", 9092, "PLAINTEXT")])
-        self.cluster = ClusterService("the-cluster", config, logs, logs.leases, us, ManualClock())
+        rooms: Any = SimpleNamespace(config=config, logs=logs)
+        membership = alone(logs, rooms, config["broker.rack"])
+        self.cluster = rooms.cluster = ClusterService("the-cluster", config, logs, membership, ManualClock())
         self.session = HandlerSession("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50_000)
-        self._registry = Registry(
-            SimpleNamespace(
-                config=config,
-                cluster=self.cluster,
-                logs=logs,
-            )
-        )
+        self._registry = Registry(rooms)
 
     async def ask(self, request: Any, version: int | None = None) -> Any:
         key = request.API_KEY

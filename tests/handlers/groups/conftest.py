@@ -16,10 +16,9 @@ from kafkapy.errors import KafkaError
 from kafkapy.groups.service import GroupService
 from kafkapy.handlers import ALL
 from kafkapy.handlers.context import Context, Session
-from kafkapy.model import Endpoint
 from kafkapy.protocol.messages import request_class, response_class
 from kafkapy.storage.memory import open_memory
-from kafkapy.storage.sole import SoleBroker
+from tests.membership import alone
 
 MODULES = {route.key: route.module for route in ALL}
 
@@ -37,18 +36,11 @@ class Broker:
     def __init__(self, logs: Any, config: BrokerConfig) -> None:
         clock = TrioClock()
         self.logs = logs
-        us = SoleBroker(1, None, [Endpoint("PLAINTEXT", "broker.test", 9092, "PLAINTEXT")])
-        self.cluster = ClusterService("c", config, logs, logs.leases, us, clock)
-        self.groups = GroupService(self.cluster, logs, logs.leases, clock, config)
+        self.rooms: Any = SimpleNamespace(config=config, clock=clock, logs=logs)
+        self.cluster = self.rooms.cluster = ClusterService("c", config, logs, alone(logs, self.rooms), clock)
+        self.groups = self.rooms.groups = GroupService(self.cluster, logs, logs.leases, clock, config)
         self.cluster.on_change(self._on_change)
         self.denied: dict[Any, Any] = {}
-        self.rooms = SimpleNamespace(
-            config=config,
-            clock=clock,
-            logs=logs,
-            cluster=self.cluster,
-            groups=self.groups,
-        )
 
     def _on_change(self, change: Change) -> None:
         for topic in change.deleted:
