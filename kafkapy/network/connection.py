@@ -131,7 +131,7 @@ class Connection:
         # the crew's
         self.scope: trio.CancelScope | None = None  # of the task in whose hands it is
         self.wake: Callable[[Connection], None]  # to be called when a delayed answer may be there
-        self.watched = True
+        self.watched = False
         self.watched_for_room = False
         self.alarmed = False
         self.queued = False
@@ -352,6 +352,7 @@ class Connection:
                 sent = 0
             if sent == size and not self.transport.wants_room:
                 self.answer = ()
+                self.blocked = False
                 return True
             self.answer, self._answer_size = after(answer, sent), 0
         else:

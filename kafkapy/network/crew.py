@@ -70,6 +70,7 @@ class Crew:
         self._nap_ends_at = inf
         self._idle: list[_Worker] = []
         self._watched = False
+        self._watched_descriptor = -1  # what is waited for meanwhile
         self._busy_turns = 0  # in a row, since the last trip through the event loop
         self._row_ends_at = 0.0
         self._called = False
@@ -84,14 +85,14 @@ class Crew:
         finally:
             for connection in list(self.connections):
                 self._close(connection)
-            trio.lowlevel.notify_closing(self._poller.fileno())
+            trio.lowlevel.notify_closing(self._poller.descriptor())
             self._poller.close()
 
     def add(self, connection: Connection) -> None:
         """Serve this connection until it ends."""
         self.connections.add(connection)
         connection.wake = self._wake
-        self._poller.add(connection.transport, connection)
+        self._look_at(connection)
 
     def end(self, connection: Connection) -> None:
         """End the connection, whatever it is at."""
@@ -179,19 +180,40 @@ class Crew:
             if self._again:
                 await trio.lowlevel.checkpoint()
             else:
-                await trio.lowlevel.wait_readable(self._poller.fileno())
+                self._watched_descriptor = self._poller.descriptor()
+                await trio.lowlevel.wait_readable(self._watched_descriptor)
+        except trio.ClosedResourceError:
+            return  # there is something else to wait for now
         finally:
             self._watched = False
-        self._row_ends_at = self._clock.monotonic() + _SECONDS_IN_A_ROW
+            self._watched_descriptor = -1
         self._take_again()
         self._take_what_came()
+        if self._busy_turns:
+            self._row_ends_at = self._clock.monotonic() + _SECONDS_IN_A_ROW
+
+    def _look_at(self, connection: Connection) -> None:
+        """Have it served when it has something to read."""
+        self._call_watcher()
+        connection.watched = True
+        connection.watched_for_room = False
+        self._poller.add(connection.transport, connection)
+
+    def _look_away(self, connection: Connection) -> None:
+        self._call_watcher()
+        connection.watched = False
+        self._poller.remove(connection.transport)
+
+    def _call_watcher(self) -> None:
+        """Whoever waits for the sockets may have to wait for something else."""
+        if self._watched_descriptor >= 0:
+            trio.lowlevel.notify_closing(self._watched_descriptor)
 
     def _take_what_came(self) -> bool:
         """Have those connections ready that have something to read; whether there are any."""
         for connection in self._poller.ready():
             if connection.scope is not None or (connection.held and not connection.blocked):
-                self._poller.remove(connection.transport)
-                connection.watched = False
+                self._look_away(connection)
             elif not connection.queued:
                 connection.queued = True
                 self._ready.append(connection)
@@ -200,8 +222,9 @@ class Crew:
         return len(self._ready) > 0
 
     def _take_again(self) -> None:
-        self._ready.extend(self._again)
-        self._again.clear()
+        if self._again:
+            self._ready.extend(self._again)
+            self._again.clear()
 
     # -- a turn
 
@@ -218,8 +241,18 @@ class Crew:
             except (ProtocolError, CloseConnection, OSError) as reason:
                 self._lose(connection, reason)
                 continue
-            if isinstance(more, bool):
-                self._settle(connection, more)
+            if more is False:
+                # As after most requests, there may be nothing to see to but what it sends next.
+                if (
+                    connection.waits
+                    or connection.held
+                    or connection.blocked
+                    or connection.watched_for_room
+                    or connection.alarmed
+                ):
+                    self._settle(connection, False)
+            elif more is True:
+                self._settle(connection, True)
             else:
                 await self._wait_for(more, connection, worker)
                 now = self._clock.monotonic()
@@ -284,11 +317,10 @@ class Crew:
                 self._close(connection)
                 return
         if not connection.watched and (connection.blocked or not connection.held):
-            connection.watched = True
-            connection.watched_for_room = False
-            self._poller.add(connection.transport, connection)
+            self._look_at(connection)
         if connection.blocked is not connection.watched_for_room and connection.watched:
             connection.watched_for_room = connection.blocked
+            self._call_watcher()
             self._poller.turn(connection.transport, for_room=connection.blocked)
         if more and not connection.queued:
             connection.queued = True
@@ -309,7 +341,7 @@ class Crew:
 
     def _close(self, connection: Connection) -> None:
         if connection.watched:
-            self._poller.remove(connection.transport)
+            self._look_away(connection)
         self._alarms.forget(connection)
         connection.close()
         self.connections.discard(connection)

@@ -1,7 +1,8 @@
 """Which of many sockets have something to read, or room again, asked without waiting.
 
 The standard library's selector makes an object and two calls for each socket that has; a crew asks tens of thousands of
-times a second. So epoll is asked directly where there is one. Called by the crew.
+times a second. So epoll is asked directly where there is one. And of a socket that is the only one nothing is asked:
+whoever waits for it knows. Called by the crew.
 """
 
 import select
@@ -18,8 +19,10 @@ class HasDescriptor(Protocol):
 class Poller(Protocol[T]):
     """Sockets, each with a value that stands for it. Level-triggered."""
 
-    def fileno(self) -> int:
-        """What is readable when any of the sockets is ready."""
+    def descriptor(self) -> int:
+        """What is readable when any of the sockets is ready. Another one, perhaps, once something is added, turned or
+        removed.
+        """
 
     def add(self, sock: HasDescriptor, value: T) -> None:
         """Look whether this socket has something to read."""
@@ -30,7 +33,7 @@ class Poller(Protocol[T]):
     def remove(self, sock: HasDescriptor) -> None: ...
 
     def ready(self) -> list[T]:
-        """The values of the sockets that have what is looked for, or have failed."""
+        """The values of the sockets that have what is looked for, or have failed; one alone may have nothing."""
 
     def close(self) -> None: ...
 
@@ -43,10 +46,14 @@ def open_poller() -> Poller[T]:
 class _Epoll(Generic[T]):
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._own = self._epoll.fileno()
         self._values: dict[int, T] = {}
+        self._for_room: set[int] = set()
 
-    def fileno(self) -> int:
-        return self._epoll.fileno()
+    def descriptor(self) -> int:
+        if len(self._values) == 1 and not self._for_room:
+            return next(iter(self._values))
+        return self._own
 
     def add(self, sock: HasDescriptor, value: T) -> None:
         self._epoll.register(sock, select.EPOLLIN)
@@ -54,13 +61,20 @@ class _Epoll(Generic[T]):
 
     def turn(self, sock: HasDescriptor, *, for_room: bool) -> None:
         self._epoll.modify(sock, select.EPOLLOUT if for_room else select.EPOLLIN)
+        if for_room:
+            self._for_room.add(sock.fileno())
+        else:
+            self._for_room.discard(sock.fileno())
 
     def remove(self, sock: HasDescriptor) -> None:
         self._epoll.unregister(sock)
         del self._values[sock.fileno()]
+        self._for_room.discard(sock.fileno())
 
     def ready(self) -> list[T]:
         values = self._values
+        if len(values) == 1 and not self._for_room:
+            return [*values.values()]
         return [values[descriptor] for descriptor, _ in self._epoll.poll(0, max(len(values), 1))]
 
     def close(self) -> None:
@@ -71,7 +85,7 @@ class _Selector(Generic[T]):
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
-    def fileno(self) -> int:
+    def descriptor(self) -> int:
         return self._selector.fileno()
 
     def add(self, sock: HasDescriptor, value: T) -> None:

@@ -35,10 +35,11 @@ def test_it_names_those_that_have_something_to_read_until_they_are_read(poller: 
 
 
 def test_it_looks_for_room_or_for_something_to_read_as_it_is_told(poller: Poller[str]) -> None:
-    sock, other = socket.socketpair()
-    with sock, other:
+    (sock, other), (idle, far) = socket.socketpair(), socket.socketpair()
+    with sock, other, idle, far:
         sock.setblocking(False)
         poller.add(sock, "it")
+        poller.add(idle, "another")
         poller.turn(sock, for_room=True)
         assert poller.ready() == ["it"]
         while True:
@@ -58,9 +59,9 @@ def test_it_is_readable_itself_when_one_of_its_sockets_is(poller: Poller[str]) -
     sock, other = socket.socketpair()
     with sock, other:
         poller.add(sock, "it")
-        assert not select.select([poller.fileno()], [], [], 0)[0]
+        assert not select.select([poller.descriptor()], [], [], 0)[0]
         other.send(b"1")
-        assert select.select([poller.fileno()], [], [], 0)[0]
+        assert select.select([poller.descriptor()], [], [], 0)[0]
 
 
 def test_the_broker_takes_epoll_where_there_is_one() -> None:
