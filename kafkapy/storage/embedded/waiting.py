@@ -20,17 +20,19 @@ class WaitingBytes:
 
     def buffer(self, size: int) -> bytearray | None:
         """A buffer that is counted as long as it, or a view of it, is there; None when that would be too much."""
-        return _Counted(size, self) if self.size + size <= self.limit else None
+        if self.size + size > self.limit:
+            return None
+        counted = _Counted(size)
+        counted.waiting = self
+        self.size += size
+        return counted
 
 
 class _Counted(bytearray):
-    __slots__ = ("_waiting",)
+    __slots__ = ("waiting",)
 
-    def __init__(self, size: int, waiting: WaitingBytes) -> None:
-        super().__init__(size)
-        self._waiting = waiting
-        waiting.size += size
+    waiting: WaitingBytes  # set by whom it is got from: a constructor would cost twice as much
 
     def __del__(self) -> None:
         size = len(self)
-        self._waiting.size -= size
+        self.waiting.size -= size
