@@ -41,7 +41,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import Compression, read_header
 from kafkapy.records.builder import build_batch
-from kafkapy.records.control import EndMarker, build_end_marker
+from kafkapy.records.control import EndMarker, build_end_marker, header_view
 from kafkapy.records.record import Record
 from kafkapy.storage.base import Logs, Origin, Write
 from kafkapy.timers import Timers
@@ -301,7 +301,7 @@ class Shard:
         writes, end_offset = [], self._end_offset
         for batch in batches:
             data = self._encode(batch, now_ms)
-            header = read_header(data)
+            header = header_view(read_header(data), data)
             writes.append(
                 Write(self.log, data, [header], self._log.leader_epoch, Origin.COORDINATOR, expect_end=end_offset)
             )

@@ -6,7 +6,7 @@ A marker is one record. Its key is version 0 and a type; its value is version 0 
 import struct
 from typing import NamedTuple
 
-from kafkapy.records.batch import Buffer, CorruptBatch
+from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record, read_records
 
@@ -19,6 +19,29 @@ class EndMarker(NamedTuple):
 
     committed: bool
     coordinator_epoch: int
+
+
+class ControlHeader(BatchHeader):
+    """The header of a control batch, and what its marker says: who judges or replays it needs none of its bytes."""
+
+    marker: EndMarker | None
+    """None for control records of another kind."""
+
+    @classmethod
+    def of(cls, header: BatchHeader, marker: EndMarker | None) -> "ControlHeader":
+        control = cls(*header)
+        control.marker = marker
+        return control
+
+
+def header_view(header: BatchHeader, batch: Buffer) -> BatchHeader:
+    """The header as sequencing takes it: a `ControlHeader` for the control batch of a producer, which `batch` holds.
+
+    Raises CorruptBatch when the marker cannot be read.
+    """
+    if not (header.is_control and header.has_producer):
+        return header
+    return ControlHeader.of(header, read_end_marker(batch))
 
 
 def build_end_marker(

@@ -59,7 +59,8 @@ class Origin(Enum):
 class Write:
     """Whole, validated batches for one log.
 
-    `data` holds exactly the batches that `headers` describes, back to back. With `expect_end`, the write is refused
+    `data` holds exactly the batches that `headers` describes, back to back; a control batch is described by a
+    `ControlHeader`. With `expect_end`, the write is refused
     (outcome NOT_LEADER_OR_FOLLOWER) unless the log ends at that offset: the store itself stops a deposed coordinator.
     """
 

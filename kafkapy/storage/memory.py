@@ -12,7 +12,7 @@ from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import STAMP_SIZE, BatchHeader, stamp
-from kafkapy.storage.aborted import AbortedRow, overlapping
+from kafkapy.storage.aborted import AbortedRow, first_from, overlapping
 from kafkapy.storage.base import (
     AbortedTransaction,
     Bounds,
@@ -118,7 +118,7 @@ class MemoryLogs:
             return Outcome(error=Error.UNKNOWN_TOPIC_OR_PARTITION)
         if write.expect_end is not None and write.expect_end != log.head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
-        verdict = log.head.judge(write.headers, write.data, write.origin)
+        verdict = log.head.judge(write.headers, write.origin)
         if isinstance(verdict, Refused):
             return Outcome(log_start_offset=log.start, error=verdict.error, message=verdict.message)
         if isinstance(verdict, Repeated):
@@ -224,6 +224,7 @@ class MemoryLogs:
         found.start = max(found.start, min(offset, found.head.end_offset))
         keep = found.index_of(found.start)
         del found.batches[:keep], found.bases[:keep], found.positions[:keep]
+        del found.aborted[: first_from(found.aborted, found.start)]
         self._watchers.notify(log)
         return found.start
 

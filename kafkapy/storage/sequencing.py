@@ -16,14 +16,15 @@ Source: KIP-98, KIP-360, and Kafka's design chapter on idempotent producers.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kafkapy.errors import Error
 from kafkapy.model import NO_PRODUCER_EPOCH, NO_SEQUENCE, NO_TIMESTAMP
-from kafkapy.records.batch import CONTROL, MAX_SEQUENCE, TRANSACTIONAL, BatchHeader, Buffer, checksum
-from kafkapy.records.control import EndMarker, read_end_marker
+from kafkapy.records.batch import CONTROL, MAX_SEQUENCE, TRANSACTIONAL, BatchHeader, checksum
+from kafkapy.records.control import ControlHeader, EndMarker
 from kafkapy.storage.aborted import AbortedRow
 from kafkapy.storage.base import Origin
 
@@ -84,22 +85,25 @@ class Refused(NamedTuple):
 
 @dataclass(slots=True)
 class Head:
-    """The moving end of a log."""
+    """The moving end of a log.
+
+    It is told of batches by their headers alone; those of control batches must be `ControlHeader`s.
+    """
 
     end_offset: int = 0
     producers: dict[int, Producer] = field(default_factory=dict)
-    open_transactions: dict[int, int] = field(default_factory=dict)
-    """First offset by producer id."""
+    open_transactions: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    """First offset by producer id, the oldest first."""
 
     @property
     def last_stable_offset(self) -> int:
-        return min(self.open_transactions.values()) if self.open_transactions else self.end_offset
+        return next(iter(self.open_transactions.values())) if self.open_transactions else self.end_offset
 
-    def judge(self, headers: Sequence[BatchHeader], data: Buffer, origin: Origin) -> Accepted | Repeated | Refused:
-        """Decide about one write; `data` holds the batches of `headers` back to back."""
+    def judge(self, headers: Sequence[BatchHeader], origin: Origin) -> Accepted | Repeated | Refused:
+        """Decide about one write, which has these batches."""
         if len(headers) == 1 and (verdict := self._judge_usual(headers[0])):
             return verdict
-        return self._judge_each(headers, data, origin)
+        return self._judge_each(headers, origin)
 
     def _judge_usual(self, header: BatchHeader) -> Accepted | None:
         """The verdict about nearly every write: nothing is to be remembered, or the producer's next batch has come.
@@ -129,13 +133,10 @@ class Head:
         producer = Producer(epoch, batches, timestamp, coordinator_epoch, transaction_start)
         return Accepted(offset, last_offset + 1, {producer_id: producer}, [])
 
-    def _judge_each(
-        self, headers: Sequence[BatchHeader], data: Buffer, origin: Origin
-    ) -> Accepted | Repeated | Refused:
+    def _judge_each(self, headers: Sequence[BatchHeader], origin: Origin) -> Accepted | Repeated | Refused:
         offset = self.end_offset
         changed: dict[int, Producer] = {}
         aborted: list[AbortedRow] = []
-        position = 0
         for header in headers:
             if header.has_producer:
                 producer = changed.get(header.producer_id) or self.producers.get(header.producer_id, UNKNOWN)
@@ -143,33 +144,31 @@ class Head:
                     return repeated
                 if refused := _check(producer, header, origin):
                     return refused
-                marker = _marker(header, data, position)
+                marker = _marker(header)
                 if marker and marker.coordinator_epoch < producer.coordinator_epoch:
                     return Refused(
                         Error.TRANSACTION_COORDINATOR_FENCED,
                         f"coordinator epoch {marker.coordinator_epoch} is older than {producer.coordinator_epoch}",
                     )
-                if marker and not marker.committed and (row := self._aborted(header.producer_id, producer, offset)):
-                    aborted.append(row)
+                if marker and not marker.committed and producer.transaction_start is not None:
+                    aborted.append(self._aborted(header.producer_id, producer.transaction_start, offset, changed))
                 changed[header.producer_id] = _advance(producer, header, marker, offset)
             offset += header.last_offset_delta + 1
-            position += header.size_bytes
         return Accepted(self.end_offset, offset, changed, aborted)
 
     def take(self, accepted: Accepted) -> None:
         """The batches are written: the verdict becomes the state."""
         self.end_offset = accepted.end_offset
-        for producer_id, producer in accepted.producers.items():
-            self._set(producer_id, producer)
+        self._set_all(accepted.producers)
 
-    def replay(self, header: BatchHeader, batch: Buffer) -> AbortedRow | None:
+    def replay(self, header: BatchHeader) -> AbortedRow | None:
         """Take a batch that is in the log already; the row it adds to the aborted transactions, if any."""
         row = None
         if header.has_producer:
             producer = self.producers.get(header.producer_id, UNKNOWN)
-            marker = _marker(header, batch, 0)
-            if marker and not marker.committed:
-                row = self._aborted(header.producer_id, producer, header.base_offset)
+            marker = _marker(header)
+            if marker and not marker.committed and producer.transaction_start is not None:
+                row = self._aborted(header.producer_id, producer.transaction_start, header.base_offset, {})
             self._set(header.producer_id, _advance(producer, header, marker, header.base_offset))
         self.end_offset = header.next_offset
         return row
@@ -179,8 +178,7 @@ class Head:
         self.end_offset = end_offset
         self.producers.clear()
         self.open_transactions.clear()
-        for producer_id, producer in producers.items():
-            self._set(producer_id, producer)
+        self._set_all(producers)
 
     def expire(self, now_ms: int, expiration_ms: int) -> None:
         """Forget producers that wrote nothing for `expiration_ms` and have no open transaction."""
@@ -192,26 +190,45 @@ class Head:
         for producer_id in stale:
             del self.producers[producer_id]
 
+    def _set_all(self, producers: Mapping[int, Producer]) -> None:
+        changes = list(producers.items())
+        if len(changes) > 1:  # transactions come in the order in which they began
+            changes.sort(key=lambda change: change[1].transaction_start or 0)
+        for producer_id, producer in changes:
+            self._set(producer_id, producer)
+
     def _set(self, producer_id: int, producer: Producer) -> None:
         self.producers[producer_id] = producer
-        if producer.transaction_start is not None:
-            self.open_transactions[producer_id] = producer.transaction_start
-        elif self.open_transactions:
-            self.open_transactions.pop(producer_id, None)
+        start = producer.transaction_start
+        if start is None:
+            if self.open_transactions:
+                self.open_transactions.pop(producer_id, None)
+        elif self.open_transactions.get(producer_id) != start:
+            self.open_transactions.pop(producer_id, None)  # another takes its place at the end of the order
+            self.open_transactions[producer_id] = start
 
-    def _aborted(self, producer_id: int, producer: Producer, marker_offset: int) -> AbortedRow | None:
-        """The row of the transaction that an abort marker at this offset ends."""
-        if producer.transaction_start is None:
-            return None
-        others = [first for other, first in self.open_transactions.items() if other != producer_id]
-        stable = min(others, default=marker_offset + 1)
-        return AbortedRow(producer_id, producer.transaction_start, marker_offset, stable)
+    def _aborted(self, producer_id: int, start: int, marker_offset: int, changed: Mapping[int, Producer]) -> AbortedRow:
+        """The row of the transaction that an abort marker at this offset ends.
+
+        `changed` are the producers after the earlier batches of the same write.
+        """
+        stable = marker_offset + 1
+        for other, first in self.open_transactions.items():
+            if other != producer_id and (other not in changed or changed[other].transaction_start == first):
+                stable = first
+                break
+        else:
+            for other, producer in changed.items():
+                if other != producer_id and producer.transaction_start is not None:
+                    stable = min(stable, producer.transaction_start)
+        return AbortedRow(producer_id, start, marker_offset, stable)
 
 
-def _marker(header: BatchHeader, data: Buffer, position: int) -> EndMarker | None:
+def _marker(header: BatchHeader) -> EndMarker | None:
     if not header.is_control:
         return None
-    return read_end_marker(memoryview(data)[position : position + header.size_bytes])
+    assert isinstance(header, ControlHeader), "a control batch is judged by what its marker says"
+    return header.marker
 
 
 def _find_repeat(producer: Producer, header: BatchHeader) -> Repeated | None:

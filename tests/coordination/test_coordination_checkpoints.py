@@ -15,6 +15,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import read_header
 from kafkapy.records.builder import build_batch
+from kafkapy.records.control import header_view
 from kafkapy.records.record import Record
 from kafkapy.storage.base import Checkpoint, Origin, Write
 from kafkapy.storage.memory import open_memory
@@ -52,7 +53,9 @@ async def put(shard: Shard, count: int, keys: int = 5) -> None:
 async def write(logs: Any, *facts: tuple[str, str]) -> None:
     records = [Record(offset, 1, key.encode(), value.encode(), []) for offset, (key, value) in enumerate(facts)]
     batch = build_batch(records)
-    [outcome] = await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)]).wait()
+    [outcome] = await logs.append(
+        [Write(LOG, batch, [header_view(read_header(batch), batch)], origin=Origin.COORDINATOR)]
+    ).wait()
     assert outcome.error is Error.NONE
 
 

@@ -14,7 +14,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import read_header
 from kafkapy.records.builder import build_batch
-from kafkapy.records.control import EndMarker, build_end_marker
+from kafkapy.records.control import EndMarker, build_end_marker, header_view
 from kafkapy.records.record import Record
 from kafkapy.storage.base import LogSettings, Origin, Write
 from kafkapy.storage.memory import open_memory
@@ -100,7 +100,9 @@ async def test_records_of_other_kinds_are_passed_over(make_shard, logs):
 
 async def test_records_of_a_transaction_count_from_its_commit_on(make_shard, logs):
     async def append(batch: bytes) -> None:
-        [outcome] = await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)]).wait()
+        [outcome] = await logs.append(
+            [Write(LOG, batch, [header_view(read_header(batch), batch)], origin=Origin.COORDINATOR)]
+        ).wait()
         assert outcome.error is Error.NONE
 
     for producer_id, number in ((1, b"1"), (2, b"20"), (3, b"300")):

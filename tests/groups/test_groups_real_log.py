@@ -18,6 +18,7 @@ from kafkapy.groups.machine import GroupMachine
 from kafkapy.groups.settings import GroupSettings
 from kafkapy.model import LogId
 from kafkapy.records.batch import walk
+from kafkapy.records.control import header_view
 from kafkapy.storage.base import LogSettings, Origin, Write
 from kafkapy.storage.memory import open_memory
 from tests.storage.catalogues import create
@@ -34,7 +35,9 @@ async def shard(nursery):
         data = DATA.read_bytes()
         for position, header in walk(data):
             batch = data[position : position + header.size_bytes]
-            [outcome] = await logs.append([Write(LOG, batch, [header], origin=Origin.COORDINATOR)]).wait()
+            [outcome] = await logs.append(
+                [Write(LOG, batch, [header_view(header, batch)], origin=Origin.COORDINATOR)]
+            ).wait()
             assert outcome.error is Error.NONE
         shard = Shard(
             "groups", ShardType(lambda: GroupMachine(GroupSettings()), GroupJournal()), ShardLog(logs, LOG), clock

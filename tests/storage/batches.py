@@ -3,9 +3,9 @@
 from typing import Any
 
 from kafkapy.model import LogId
-from kafkapy.records.batch import walk
+from kafkapy.records.batch import BatchHeader, walk
 from kafkapy.records.builder import build_batch
-from kafkapy.records.control import EndMarker, build_end_marker
+from kafkapy.records.control import EndMarker, build_end_marker, header_view
 from kafkapy.records.record import Record, read_records
 from kafkapy.storage.base import Logs, LogSettings, Origin, Outcome, Write
 
@@ -19,7 +19,12 @@ def batch(*values: bytes, at: int = 1000, **options: Any) -> bytes:
 
 
 def write(log: LogId, data: bytes, **options: Any) -> Write:
-    return Write(log, data, [header for _, header in walk(data)], **options)
+    return Write(log, data, headers(data), **options)
+
+
+def headers(data: bytes) -> list[BatchHeader]:
+    """The batches' headers as sequencing takes them."""
+    return [header_view(header, data[position : position + header.size_bytes]) for position, header in walk(data)]
 
 
 def sent(sequence: int, *values: bytes, producer: int = 7, epoch: int = 0, **options: Any) -> bytes:

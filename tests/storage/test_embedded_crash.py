@@ -331,6 +331,29 @@ async def test_aborted_transactions_outlive_a_crash_that_took_their_index(tmp_pa
             assert piece.aborted == [(7, 0)]
 
 
+async def test_an_index_of_aborted_transactions_outlives_a_power_cut_that_a_newer_snapshot_survived(
+    tmp_path: Path,
+) -> None:
+    """What was not synced may be zeros, or not there; a snapshot beyond the recovery point must not hide that."""
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, SMALL)
+        for number in range(3):
+            await append(logs, LOG, sent(0, b"a", producer=number, transactional=True))
+            await end(logs, LOG, number, committed=False)
+        await append(logs, LOG, batch(b"x" * 1900))
+        assert len(logs._partitions[LOG].segments) == 2
+    crash(tmp_path)
+    index = tmp_path / FOLDER / f"{0:020}.txnindex"
+    rows = index.read_bytes()
+    for damaged in (b"", rows[:34] + bytes(68), rows[:50]):
+        index.write_bytes(damaged)
+        async with opened(tmp_path) as logs:
+            [piece] = await logs.read([Read(LOG, 0, 1000, IsolationLevel.READ_COMMITTED)], 1000)
+            assert piece.aborted == [(0, 0), (1, 2), (2, 4)]
+        assert index.read_bytes() == rows
+        crash(tmp_path)
+
+
 async def test_a_transaction_that_was_cut_off_leaves_no_trace(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
         await create(logs, LOG, SMALL)

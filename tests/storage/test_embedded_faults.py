@@ -3,6 +3,7 @@
 import random
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from hypothesis import strategies as st
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel
+from kafkapy.storage.aborted import ROW_SIZE
 from kafkapy.storage.base import Bounds, LogSettings, Read
 from kafkapy.storage.embedded.check import check
+from kafkapy.storage.embedded.files import Buffer, Disk
 from kafkapy.storage.embedded.store import EmbeddedLogs
 from kafkapy.storage.sequencing import decode_snapshot
 
@@ -74,13 +77,51 @@ async def test_an_abort_is_written_with_its_index_or_not_at_all(tmp_path: Path) 
     async with opened(tmp_path, disk) as logs:
         await create(logs, LOG, SMALL)
         await append(logs, LOG, sent(0, b"a", transactional=True))
-        disk.small_files_fail = True
-        assert (await end(logs, LOG, 7, committed=False)).error is Error.KAFKA_STORAGE_ERROR
-        assert logs.bounds(LOG) == Bounds(0, 1, 0, 1)
-        disk.small_files_fail = False
+        await append(logs, LOG, sent(0, b"b", producer=8, transactional=True))
+        await end(logs, LOG, 8, committed=False)
+        for appends_left in (0, 1):  # the marker's, then the row's
+            disk.appends_left = appends_left
+            assert (await end(logs, LOG, 7, committed=False)).error is Error.KAFKA_STORAGE_ERROR
+            assert logs.bounds(LOG) == Bounds(0, 3, 0, 3)
+        disk.appends_left = None
+        assert (tmp_path / FOLDER / f"{0:020}.txnindex").stat().st_size == ROW_SIZE
         assert (await end(logs, LOG, 7, committed=False)).error is Error.NONE
         [piece] = await logs.read([Read(LOG, 0, 1000, IsolationLevel.READ_COMMITTED)], 1000)
-        assert piece.aborted == [(7, 0)]
+        assert piece.aborted == [(7, 0), (8, 1)]
+    assert list(check(tmp_path)) == []
+
+
+class CountingDisk(Disk):
+    """Counts what is written to indexes of transactions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written_bytes = 0
+
+    def append(self, path: str, buffers: Sequence[Buffer], size: int, position: int) -> None:
+        self.written_bytes += size if path.endswith(".txnindex") else 0
+        super().append(path, buffers, size, position)
+
+    def write_file(self, path: Path, data: bytes, *, sync: bool = False) -> None:
+        self.written_bytes += len(data) if path.suffix == ".txnindex" else 0
+        super().write_file(path, data, sync=sync)
+
+
+async def test_an_abort_writes_its_own_row_and_no_other(tmp_path: Path) -> None:
+    disk, count = CountingDisk(), 2000
+    async with opened(tmp_path, disk) as logs:
+        await create(logs, LOG, LogSettings(segment_bytes=20_000))
+        for number in range(count):
+            await append(logs, LOG, sent(0, b"v", producer=number, transactional=True))
+            await end(logs, LOG, number, committed=False)
+        assert disk.written_bytes == count * ROW_SIZE
+        [piece] = await logs.read([Read(LOG, 2000, 1000, IsolationLevel.READ_COMMITTED)], 1000)
+        last = values(piece.records)[-1][0]
+        assert piece.aborted is not None
+        assert (1000, 2000) in piece.aborted
+        assert len(piece.aborted) < 100 < last - 1900
+    assert disk.written_bytes == count * ROW_SIZE
+    assert list(check(tmp_path)) == []
 
 
 async def test_a_disk_too_full_for_a_checkpoint_stops_nothing(tmp_path: Path) -> None:
@@ -289,10 +330,13 @@ class Model:
         self.aborted = [row for row in self.aborted if row not in lost]
         self.committed = [row for row in self.committed if row not in lost]
         del self.records[len(found) :]
-        stable = min(self.open, default=len(found))
-        [piece] = await logs.read([Read(LOG, 0, 1 << 20, IsolationLevel.READ_COMMITTED)], 1 << 20)
-        assert piece.last_stable_offset == stable
-        assert piece.aborted == [row[:2] for row in self.aborted if row[1] < stable]
+        stable, offset = min(self.open, default=len(found)), 0
+        while offset < stable:  # segment by segment
+            [piece] = await logs.read([Read(LOG, offset, 1 << 20, IsolationLevel.READ_COMMITTED)], 1 << 20)
+            assert piece.last_stable_offset == stable
+            begin, offset = offset, values(piece.records)[-1][0] + 1
+            assert piece.aborted == [row[:2] for row in self.aborted if row[1] < offset and row[2] >= begin]
+        assert offset == stable
 
 
 STEPS = st.lists(

@@ -1,7 +1,9 @@
 """Sequencing as a pure function: its verdicts, and the state that a log's own bytes give back."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,10 +11,10 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import batch, marker, sent
+from batches import batch, headers, marker, sent
 
 from kafkapy.errors import Error
-from kafkapy.records.batch import read_header, stamp, walk
+from kafkapy.records.batch import read_header, stamp
 from kafkapy.storage.aborted import AbortedRow, decode_rows, encode_rows, overlapping
 from kafkapy.storage.base import Origin
 from kafkapy.storage.sequencing import (
@@ -30,7 +32,7 @@ LAST = 2**31 - 1
 
 
 def judge(head: Head, data: bytes, origin: Origin = Origin.CLIENT) -> Accepted | Repeated | Refused:
-    return head.judge([header for _, header in walk(data)], data, origin)
+    return head.judge(headers(data), origin)
 
 
 def take(head: Head, data: bytes, origin: Origin = Origin.CLIENT) -> Accepted:
@@ -72,9 +74,8 @@ def test_the_short_way_says_what_the_long_one_does(start: int, sends: list[tuple
             first, transactional = (due[producer] + gap) & LAST, kind == "transactional"
             records, origin = [b"v"] * count, Origin.CLIENT
             data = sent(first, *records, producer=producer, epoch=epoch, transactional=transactional)
-        headers = [header for _, header in walk(data)]
-        verdict = head.judge(headers, data, origin)
-        assert verdict == head._judge_each(headers, data, origin)
+        verdict = head.judge(headers(data), origin)
+        assert verdict == head._judge_each(headers(data), origin)
         if isinstance(verdict, Accepted):
             head.take(verdict)
             if origin is Origin.CLIENT:
@@ -174,6 +175,32 @@ def test_the_oldest_open_transaction_holds_the_stable_offset() -> None:
     assert take(head, marker(2, committed=False), Origin.COORDINATOR).aborted == []  # nothing was open
 
 
+def test_a_row_knows_what_its_own_write_began_and_ended() -> None:
+    """The stable offset that a marker leaves behind, also when several batches come in one write."""
+    head = Head()
+    take(head, sent(0, b"a", producer=1, transactional=True))
+    take(head, sent(0, b"b", producer=2, transactional=True))
+    both = marker(1, committed=False) + marker(2, committed=False)
+    assert take(head, both, Origin.COORDINATOR).aborted == [AbortedRow(1, 0, 2, 1), AbortedRow(2, 1, 3, 4)]
+    begun = sent(0, b"c", producer=3, transactional=True) + sent(1, b"d", producer=1, transactional=True)
+    take(head, begun)
+    again = marker(3, committed=True) + sent(1, b"e", producer=3, transactional=True) + marker(1, committed=False)
+    assert take(head, again, Origin.COORDINATOR).aborted == [AbortedRow(1, 5, 8, 7)]
+    assert head.last_stable_offset == 7
+
+
+def test_transactions_are_kept_in_the_order_in_which_they_began() -> None:
+    head = Head()
+    plain_first = sent(0, b"a", producer=1) + sent(0, b"b", producer=2, transactional=True)
+    take(head, plain_first + sent(1, b"c", producer=1, transactional=True))
+    assert (list(head.open_transactions), head.last_stable_offset) == ([2, 1], 1)
+    take(head, marker(2, committed=True) + sent(1, b"d", producer=2, transactional=True), Origin.COORDINATOR)
+    assert (list(head.open_transactions), head.last_stable_offset) == ([1, 2], 2)
+    again = Head()
+    again.restore(head.producers, head.end_offset)
+    assert list(again.open_transactions) == [1, 2]
+
+
 def test_silence_expires_producers_but_no_transaction() -> None:
     head = Head()
     take(head, sent(0, b"a", producer=1, at=1000))
@@ -215,7 +242,7 @@ def test_a_log_replayed_from_any_snapshot_gives_the_same_head(steps: list[tuple[
         aborted += verdict.aborted
     again = Head()
     again.restore(decode_snapshot(snapshot[0]), snapshot[1])
-    rows = [again.replay(read_header(data), data) for data in log[since:]]
+    rows = [again.replay(header) for data in log[since:] for header in headers(data)]
     assert again.end_offset == head.end_offset
     assert again.open_transactions == head.open_transactions
     assert [row for row in rows if row] == [row for row in aborted if row.last_offset >= snapshot[1]]
@@ -240,10 +267,49 @@ def test_a_damaged_snapshot_is_a_value_error(damage: bytes) -> None:
             decode_snapshot(flipped)
 
 
+class Counted(Sequence[AbortedRow]):
+    """Rows that count how often one is looked at."""
+
+    def __init__(self, rows: list[AbortedRow]) -> None:
+        self.rows, self.looks = rows, 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.looks += 1
+        return self.rows[index]
+
+
+def test_a_reader_looks_at_its_own_rows_alone() -> None:
+    head, rows = Head(), []
+    for number in range(10_000):
+        take(head, sent(0, b"v", producer=number, transactional=True))
+        rows += take(head, marker(number, committed=False), Origin.COORDINATOR).aborted
+    counted = Counted(rows)
+    assert [row.producer_id for row in overlapping(counted, 10_000, 10_010)] == [5000, 5001, 5002, 5003, 5004]
+    assert counted.looks < 40
+
+
+@given(steps=STEPS, start=st.integers(0, 40), size=st.integers(1, 20))
+def test_a_reader_gets_what_overlaps_and_may_stop_where_all_has_ended(
+    steps: list[tuple[str, int, int]], start: int, size: int
+) -> None:
+    head, rows = Head(), []
+    for kind, producer, count in steps:
+        if kind in ("commit", "abort"):
+            rows += take(head, marker(producer, committed=kind == "commit"), Origin.COORDINATOR).aborted
+        else:
+            known = head.producers.get(producer, Producer())
+            take(head, sent(known.last_sequence + 1, *[b"v"] * count, producer=producer, transactional=True))
+    expected = [row for row in rows if row.last_offset >= start and row.first_offset < start + size]
+    assert overlapping(rows, start, start + size) == sorted(expected, key=lambda row: row.first_offset)
+
+
 def test_aborted_rows_are_those_that_overlap() -> None:
-    rows = [AbortedRow(1, 10, 20, 5), AbortedRow(2, 5, 30, 5), AbortedRow(3, 40, 50, 40)]
+    rows = [AbortedRow(1, 10, 20, 5), AbortedRow(2, 5, 30, 31), AbortedRow(3, 40, 50, 51)]
     assert [row.producer_id for row in overlapping(rows, 0, 100)] == [2, 1, 3]
     assert [row.producer_id for row in overlapping(rows, 21, 40)] == [2]
     assert [row.producer_id for row in overlapping(rows, 20, 41)] == [2, 1, 3]
     assert overlapping(rows, 51, 100) == []
-    assert decode_rows(encode_rows(rows) + b"torn") == rows
+    assert list(decode_rows(encode_rows(rows) + b"torn")) == rows

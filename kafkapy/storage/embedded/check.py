@@ -84,7 +84,7 @@ def _check_partition(disk: Disk, folder: Path) -> Iterator[Finding]:
         elif name.endswith(".txnindex"):
             rows = (folder / name).read_bytes()
             try:
-                decode_rows(rows)
+                list(decode_rows(rows))
             except ValueError as damage:
                 yield Finding(str(folder / name), str(damage))
             if len(rows) % ROW_SIZE:

@@ -60,6 +60,11 @@ class OffsetIndex:
         row = bisect_right(self._positions, high) - 1
         return self._positions[row] if row >= 0 and self._positions[row] > low else high
 
+    def offset_beyond(self, position: int) -> int | None:
+        """A relative offset that lies at `position` or behind; None when no row says so."""
+        row = bisect_left(self._positions, position)
+        return self._offsets[row] if row < len(self._offsets) else None
+
     def last_position(self) -> int:
         return self._positions[-1] if self._positions else 0
 

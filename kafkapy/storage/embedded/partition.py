@@ -21,7 +21,7 @@ import trio
 from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import LOG_OVERHEAD, STAMP_SIZE, BatchHeader, stamp
-from kafkapy.storage.aborted import AbortedRow, encode_rows, overlapping
+from kafkapy.storage.aborted import ROW_SIZE, AbortedRow, encode_rows, first_from, overlapping
 from kafkapy.storage.base import (
     AbortedTransaction,
     Bounds,
@@ -41,7 +41,6 @@ from kafkapy.storage.sequencing import Accepted, Head, encode_snapshot
 from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
 
 _MAX_RELATIVE_OFFSET = 2**31 - 1
-_NO_END = 2**63
 
 _READ_COMMITTED = IsolationLevel.READ_COMMITTED
 
@@ -147,13 +146,16 @@ class Partition:
     def _undo(self, segment_count: int, size: int) -> None:
         """A write failed: take back what it did, to where the last of the segments had this size."""
         self._last_batch = None
-        self.aborted = [row for row in self.aborted if row.last_offset < self.head.end_offset]
+        aborted_count = len(self.aborted)
+        del self.aborted[first_from(self.aborted, self.head.end_offset) :]
         undone, self.segments = self.segments[segment_count:], self.segments[:segment_count]
         del self._bases[segment_count:]
         self.sealed_unsynced = [segment for segment in self.sealed_unsynced if segment in self.segments[:-1]]
         try:
             if self.segments:
                 self._cut_active(size)
+                if aborted_count > len(self.aborted):
+                    self._cut_aborted()
             for segment in undone:
                 segment.remove()
         except OSError:
@@ -201,20 +203,35 @@ class Partition:
         self._disk.write_file(self.folder / f"{offset_name(offset)}.snapshot", encode_snapshot(self.head.producers))
 
     def _add_aborted(self, rows: list[AbortedRow]) -> None:
-        self.aborted += rows
-        for index in sorted({bisect_right(self._bases, row.last_offset) - 1 for row in rows}):
-            self.save_aborted(index)
+        """Add the rows to the transaction indexes of the segments that hold their markers, one write a segment."""
+        while rows:
+            index = bisect_right(self._bases, rows[0].last_offset) - 1
+            count = len(rows) if index + 1 == len(self._bases) else first_from(rows, self._bases[index + 1])
+            position = ROW_SIZE * (len(self.aborted) - first_from(self.aborted, self._bases[index]))
+            data = encode_rows(rows[:count])
+            self.aborted += rows[:count]
+            self._disk.append(self._aborted_path(index), [data], len(data), position)
+            rows = rows[count:]
+
+    def _cut_aborted(self) -> None:
+        """Drop what the active segment's transaction index holds beyond the rows that are known."""
+        path = self._aborted_path(len(self.segments) - 1)
+        size = ROW_SIZE * (len(self.aborted) - first_from(self.aborted, self.active.base_offset))
+        if self._disk.size(path) > size:
+            self._disk.truncate(path, size)
+
+    def _aborted_path(self, index: int) -> str:
+        return str(self.folder / f"{offset_name(self._bases[index])}.txnindex")
 
     def aborted_in(self, index: int) -> list[AbortedRow]:
         """The aborted transactions whose markers lie in this segment."""
         begin, *following = self._bases[index : index + 2]
-        end = following[0] if following else _NO_END
-        return [row for row in self.aborted if begin <= row.last_offset < end]
+        end = first_from(self.aborted, following[0]) if following else len(self.aborted)
+        return self.aborted[first_from(self.aborted, begin) : end]
 
     def save_aborted(self, index: int) -> None:
-        """Write the transaction index of this segment."""
-        path = self.folder / f"{offset_name(self._bases[index])}.txnindex"
-        self._disk.write_file(path, encode_rows(self.aborted_in(index)))
+        """Write the transaction index of this segment anew; nothing was appended to it yet."""
+        self._disk.write_file(Path(self._aborted_path(index)), encode_rows(self.aborted_in(index)))
 
     def begin_sync(self, now: float) -> tuple[int, list[str]]:
         """The end offset now, and the files that must be synced before everything below it is on the medium.
@@ -245,7 +262,8 @@ class Partition:
         while len(self.segments) > 1 and self.segments[1].base_offset <= self.start_offset:
             del self._bases[0]
             self.segments.pop(0).remove()
-        self.aborted = [row for row in self.aborted if row.last_offset >= self.start_offset]
+        if self.segments:
+            del self.aborted[: first_from(self.aborted, self.segments[0].base_offset)]
 
     # -- reading
 
@@ -288,7 +306,7 @@ class Partition:
             # Part of a batch is no use to a reader, but who cuts where a row of the index says may lose whole ones.
             size = segment.offset_index.boundary(position, position + size) - position
         if committed and self.aborted:
-            rows = overlapping(self.aborted, offset, limit)
+            rows = overlapping(self.aborted, offset, min(self._end_offset(segment, position + size), limit))
             aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
         records: Buffer | None
         if to_send and (in_memory := in_memory + size) > _UNCOUNTED_BYTES:
@@ -326,6 +344,14 @@ class Partition:
             assert place is not None  # something lies behind it
             self._limit = limit, place.segment, place.position
         return self._limit[1:]
+
+    def _end_offset(self, segment: Segment, position: int) -> int:
+        """An offset that no batch before this position in the segment reaches; not the smallest, as in Kafka."""
+        beyond = segment.offset_index.offset_beyond(position)
+        if beyond is not None:
+            return segment.base_offset + beyond
+        following = bisect_right(self._bases, segment.base_offset)
+        return self._bases[following] if following < len(self._bases) else self.head.end_offset
 
     def find_time(self, timestamp: int) -> FoundTime | None:
         for segment in self.segments:

@@ -12,6 +12,7 @@ from typing import Final
 
 from kafkapy.model import LogId
 from kafkapy.records.batch import HEADER_SIZE, BatchHeader, CorruptBatch, crc_matches, read_header
+from kafkapy.records.control import header_view
 from kafkapy.storage.aborted import AbortedRow, decode_rows
 from kafkapy.storage.base import LogSettings
 from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, read_epochs, write_epochs
@@ -67,7 +68,7 @@ def load(
         if sealed:
             segment.save_indexes()  # a sealed segment is not written again at the next stop
         partition.add_segment(segment)
-    _load_state(disk, partition, names, clean=clean)
+    _load_state(disk, partition, names, recovery_point, clean=clean)
     partition.recovery_point = partition.head.end_offset if clean else min(recovery_point, partition.head.end_offset)
     partition.high_watermark = partition.head.end_offset
     partition.unflushed_count = partition.head.end_offset - partition.recovery_point
@@ -131,7 +132,7 @@ def _verified_end(disk: Disk, segment: Segment, size: int) -> int:
     return position
 
 
-def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bool) -> None:
+def _load_state(disk: Disk, partition: Partition, names: list[str], recovery_point: int, *, clean: bool) -> None:
     """The end offset, producers, epochs and aborted transactions."""
     end = _end_offset(partition)
     epochs_on_disk = read_epochs(disk, partition.folder)
@@ -139,26 +140,28 @@ def _load_state(disk: Disk, partition: Partition, names: list[str], *, clean: bo
     partition.head.end_offset = end
     on_disk: list[list[AbortedRow]] = []
     for segment in partition.segments:
+        rows: list[AbortedRow] = []
         data = disk.read_file(partition.folder / f"{offset_name(segment.base_offset)}.txnindex")
         try:
-            rows = decode_rows(data or b"")
+            for row in decode_rows(data or b""):
+                rows.append(row)  # noqa: PERF402 - those before the damage count
         except ValueError as damage:
-            _log.warning("%s: ignoring a transaction index: %s", partition.log, damage)
-            rows = []
+            _log.warning("%s: a transaction index is damaged: %s", partition.log, damage)
         on_disk.append(rows)
         partition.aborted += [row for row in rows if row.last_offset < end]
-    begin = _restore_snapshot(disk, partition, names, end)
+    # What a power cut may have taken of the transaction indexes is found by replaying from the recovery point on.
+    newest = end if clean else min(end, max(recovery_point, partition.segments[0].base_offset))
+    begin = _restore_snapshot(disk, partition, names, newest)
     if not partition.epochs and begin > partition.segments[0].base_offset:
         begin = partition.segments[0].base_offset  # the epochs must be learned from the batches
         partition.head.restore({}, begin)
     known_aborted = {row.last_offset for row in partition.aborted}
-    for segment, position, header in _batches_from(partition, begin, end):
+    for header in _headers_from(partition, begin, end):
         if not partition.epochs or header.leader_epoch > partition.epochs[-1][0]:
             partition.epochs.append((header.leader_epoch, header.base_offset))
-        batch = segment.read_batch(position, header) if header.is_control else b""
-        row = partition.head.replay(header, batch)
-        if row is not None and row.last_offset not in known_aborted:
-            partition.aborted.append(row)
+        aborted = partition.head.replay(header)
+        if aborted is not None and aborted.last_offset not in known_aborted:
+            partition.aborted.append(aborted)
     partition.head.end_offset = end
     if not partition.epochs:
         disk.remove(str(partition.folder / LEADER_EPOCHS))  # a log without batches: what is there says nothing
@@ -178,12 +181,12 @@ def _end_offset(partition: Partition) -> int:
     return end
 
 
-def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], end: int) -> int:
-    """Begin from the newest usable producer snapshot, and remove all others; the offset to replay batches from."""
+def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], newest: int) -> int:
+    """Begin from the last producer snapshot up to `newest`, and remove all others; the offset to replay from."""
     begin = None
     for offset in sorted((int(n[:-9]) for n in names if n.endswith(".snapshot") and n[:-9].isdigit()), reverse=True):
         path = partition.folder / f"{offset_name(offset)}.snapshot"
-        if begin is None and offset <= end:
+        if begin is None and offset <= newest:
             try:
                 partition.head.restore(decode_snapshot(disk.read_file(path) or b""), offset)
             except ValueError as damage:
@@ -198,7 +201,8 @@ def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], end: i
     return begin
 
 
-def _batches_from(partition: Partition, begin: int, end: int) -> Iterator[tuple[Segment, int, BatchHeader]]:
+def _headers_from(partition: Partition, begin: int, end: int) -> Iterator[BatchHeader]:
+    """The headers of the batches in [begin, end), as sequencing takes them."""
     if begin >= end:
         return
     following = [segment.base_offset for segment in partition.segments[1:]]
@@ -208,6 +212,6 @@ def _batches_from(partition: Partition, begin: int, end: int) -> Iterator[tuple[
         try:
             for position, header in segment.scan(segment.offset_index.around(begin - segment.base_offset)[0]):
                 if header.base_offset >= begin:
-                    yield segment, position, header
+                    yield header_view(header, segment.read_batch(position, header)) if header.is_control else header
         except CorruptBatch as damage:
             _log.error("%s: damaged within %s: %s", partition.log, segment.path, damage)

@@ -261,7 +261,7 @@ class EmbeddedLogs:
         head = partition.head
         if write.expect_end is not None and write.expect_end != head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
-        verdict = head.judge(write.headers, write.data, write.origin)
+        verdict = head.judge(write.headers, write.origin)
         if isinstance(verdict, Accepted):
             first_unflushed = not partition.unflushed_count
             try:
