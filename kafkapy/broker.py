@@ -38,6 +38,7 @@ from kafkapy.storage.base import Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
 from kafkapy.storage.sole import SoleBroker
 from kafkapy.transactions.producer_ids import ProducerIds
+from kafkapy.turns import Turns
 
 if TYPE_CHECKING:
     from kafkapy.storage.embedded.files import Disk
@@ -82,18 +83,19 @@ async def open_broker(
     settings say and however they came. `disk` reaches the directory's files: tests hand one that counts, or that lies.
     Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
     """
-    clock = clock or SystemClock()
+    clock, turns = clock or SystemClock(), Turns()
     node_id: int = config["node.id"]
     limits = _limits(config)
     us = SoleBroker(node_id, config["broker.rack"], announced_endpoints(config, advertise_host))
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     try:
-        async with _open_store(data_dir, clock, node_id, cluster_id, disk) as (logs, cluster_id):
+        async with _open_store(data_dir, clock, turns, node_id, cluster_id, disk) as (logs, cluster_id):
             peers = SolePeers(node_id, lambda request: registry.ask(request))
             cluster = ClusterService(cluster_id, config, logs, Membership(node_id, logs.leases, us, peers), clock)
             groups = GroupService(cluster, logs, logs.leases, clock, config)
             rooms = Rooms(
                 clock=clock,
+                turns=turns,
                 logs=logs,
                 cluster=cluster,
                 groups=groups,
@@ -130,30 +132,34 @@ async def open_broker(
 
 
 def _open_store(
-    data_dir: Path | None, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
+    data_dir: Path | None, clock: Clock, turns: Turns, node_id: int, cluster_id: str | None, disk: "Disk | None"
 ) -> AbstractAsyncContextManager[tuple["MemoryLogs | EmbeddedLogs", str]]:
     return (
-        _memory(clock, node_id, cluster_id)
+        _memory(clock, turns, node_id, cluster_id)
         if data_dir is None
-        else _embedded(data_dir, clock, node_id, cluster_id, disk)
+        else _embedded(data_dir, clock, turns, node_id, cluster_id, disk)
     )
 
 
 @asynccontextmanager
-async def _memory(clock: Clock, node_id: int, cluster_id: str | None) -> AsyncIterator[tuple[MemoryLogs, str]]:
-    async with open_memory(clock, node_id) as logs:
+async def _memory(
+    clock: Clock, turns: Turns, node_id: int, cluster_id: str | None
+) -> AsyncIterator[tuple[MemoryLogs, str]]:
+    async with open_memory(clock, node_id, turns) as logs:
         yield logs, cluster_id or format_uuid(random.randbytes(16))
 
 
 @asynccontextmanager
 async def _embedded(
-    data_dir: Path, clock: Clock, node_id: int, cluster_id: str | None, disk: "Disk | None"
+    data_dir: Path, clock: Clock, turns: Turns, node_id: int, cluster_id: str | None, disk: "Disk | None"
 ) -> AsyncIterator[tuple["EmbeddedLogs", str]]:
     from kafkapy.storage.embedded.directory import open_embedded  # a broker in memory does without
     from kafkapy.storage.embedded.files import Disk
 
     disk = disk or Disk(_descriptors_each())
-    async with open_embedded(data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id, disk=disk) as logs:
+    async with open_embedded(
+        data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id, disk=disk, turns=turns
+    ) as logs:
         yield logs, logs.cluster_id
 
 

@@ -21,6 +21,7 @@ FLOORS = {
     "derived": 0,
     "metrics": 0,
     "timers": 0,
+    "turns": 0,
     "protocol": 1,
     "config": 1,
     "records": 2,

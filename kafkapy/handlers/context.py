@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kafkapy.log.fetch_session import FetchSessionCache
     from kafkapy.storage.base import LiveBroker, Logs
     from kafkapy.transactions.producer_ids import ProducerIds
+    from kafkapy.turns import Turns
 
 
 class Operation(IntEnum):
@@ -100,6 +101,7 @@ class Rooms:
     """The rooms that handlers may ask."""
 
     clock: "Clock"
+    turns: "Turns"
     logs: "Logs"
     cluster: "ClusterService"
     groups: "GroupService"

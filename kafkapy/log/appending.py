@@ -2,7 +2,9 @@
 
 The usual batch is judged by its 61-byte header and its CRC alone and goes to the store as it came. Records are only
 looked at where the topic's settings need it: keys on a compacted topic, timestamps with a lower bound, another
-compression than the producer's. Called by the Produce handler with everything a request holds for known partitions.
+compression than the producer's. That is done in turns with other long work; the log may have moved on when it is done,
+so that what is checked is the batch alone. Called by the Produce handler with everything a request holds for known
+partitions.
 """
 
 import logging
@@ -10,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-import trio
-
 from kafkapy.clock import Clock
 from kafkapy.config.layers import TopicConfig
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
+from kafkapy.log.record_checks import BatchRefused, RecordChecks, RecordError
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import (
     CONTROL,
@@ -27,13 +28,14 @@ from kafkapy.records.batch import (
     Buffer,
     Compression,
     CorruptBatch,
+    assemble,
     checksum,
     read_header,
     restamp_time,
 )
-from kafkapy.records.builder import build_batch
-from kafkapy.records.record import Record, read_records
+from kafkapy.records.compression import deflate, inflate
 from kafkapy.storage.base import Logs, Outcome, Pending, Write
+from kafkapy.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,6 @@ ACKS_ALL: Final = -1
 _ZSTD_FROM_VERSION: Final = 7
 _ATTRIBUTES_LOW_BYTE_AT: Final = 22
 _CODEC_BITS: Final = 0x07
-_RECOMPRESSIONS: Final = trio.CapacityLimiter(2)
 
 _CODECS: Final = {
     "producer": None,
@@ -58,13 +59,6 @@ _LEVELS: Final = {
     Compression.LZ4: "compression.lz4.level",
     Compression.ZSTD: "compression.zstd.level",
 }
-
-
-class RecordError(NamedTuple):
-    """One record that was refused (KIP-467): its position in the batch, and why."""
-
-    position: int
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +87,11 @@ class _Rules:
             config["message.timestamp.after.max.ms"],
         )
 
+    def checks(self, log: LogId, now_ms: int) -> RecordChecks:
+        if self.log_append_time:
+            return RecordChecks(log, self.compacted)
+        return RecordChecks(log, self.compacted, now_ms - self.before_ms, now_ms + self.after_ms)
+
 
 class Target(NamedTuple):
     """What is to be appended where."""
@@ -120,21 +119,20 @@ _PENDING: Final = Result()
 """Stands where the store's answer will."""
 
 
-class _BatchRefused(KafkaError):
-    """A batch, or some of its records, are not acceptable to the log; the answer names the log's start."""
-
-    def __init__(self, error: Error, message: str, record_errors: Sequence[RecordError] = ()) -> None:
-        super().__init__(error, message)
-        self.record_errors = record_errors
-
-
 def is_transactional(records: Buffer) -> bool:
     """Whether the batch at the start of these bytes calls itself transactional."""
     return len(records) >= HEADER_SIZE and bool(records[_ATTRIBUTES_LOW_BYTE_AT] & TRANSACTIONAL)
 
 
 async def append(
-    logs: Logs, clock: Clock, targets: Sequence[Target], *, acks: int, api_version: int, timeout_ms: int
+    logs: Logs,
+    clock: Clock,
+    turns: Turns,
+    targets: Sequence[Target],
+    *,
+    acks: int,
+    api_version: int,
+    timeout_ms: int,
 ) -> list[Result] | Delayed[list[Result]]:
     """Append each target's batch; `results[i]` answers `targets[i]`. One store call for all that is acceptable.
 
@@ -151,10 +149,17 @@ async def append(
         if config is not ruling:  # targets of one topic follow each other
             ruling, rules = config, config.derived(_Rules.of)
         try:
-            data, header = _judged(target, rules, acks, api_version, now_ms)
-            if rules.codec is not None and rules.codec is not header.compression:
-                data = await _recompressed(data, header, rules.codec, config)
-                header = read_header(data)
+            data, header = _judged(target, rules, acks, api_version)
+            # Often the header settles the times: the latest is not too late, the bound for early ones lies before 1970.
+            late = header.max_timestamp - now_ms > rules.after_ms
+            other_codec = rules.codec is not None and rules.codec != header.codec
+            if other_codec or rules.compacted or ((late or rules.before_ms < now_ms) and not rules.log_append_time):
+                latest = await turns.finish(rules.checks(log, now_ms).walk(data, header))
+                if other_codec:
+                    assert rules.codec is not None
+                    header = header._replace(max_timestamp=latest)
+                    data = await _recompressed(data, header, rules, config, turns)
+                    header = read_header(data)
             if rules.log_append_time:
                 data = restamp_time(data, header, now_ms)
                 header = read_header(data)
@@ -214,8 +219,8 @@ def _fill(results: list[Result], accepted: Sequence[tuple[int, int]], outcomes: 
         results[place] = _answer(outcome, append_time_ms)
 
 
-def _judged(target: Target, rules: _Rules, acks: int, api_version: int, now_ms: int) -> tuple[Buffer, BatchHeader]:
-    """The batch that a target holds, if it is acceptable as it is."""
+def _judged(target: Target, rules: _Rules, acks: int, api_version: int) -> tuple[Buffer, BatchHeader]:
+    """The batch that a target holds, if its header is acceptable."""
     data, header = _single_batch(target.records, api_version)
     # More replicas in sync than there are replicas cannot be asked for (KIP-966).
     if acks == ACKS_ALL and target.in_sync_count < min(rules.min_in_sync, target.replica_count):
@@ -225,10 +230,6 @@ def _judged(target: Target, rules: _Rules, acks: int, api_version: int, now_ms: 
             f"of {rules.min_in_sync} for partition {target.log}",
         )
     _check_batch(data, header, target, rules)
-    # Often the header settles the times: the latest is not too late, and the bound for early ones lies before 1970.
-    late = header.max_timestamp - now_ms > rules.after_ms
-    if rules.compacted or ((late or rules.before_ms < now_ms) and not rules.log_append_time):
-        _check_records(data, rules, now_ms, target.log)
     return data, header
 
 
@@ -279,7 +280,7 @@ def _check_batch(data: Buffer, header: BatchHeader, target: Target, rules: _Rule
     """Everything that the header and the CRC tell."""
     (base_offset, length, _, _, crc, attributes, last_offset_delta, _, _, producer_id, _, base_sequence, count) = header
     if base_offset != 0:
-        raise _BatchRefused(
+        raise BatchRefused(
             Error.INVALID_RECORD,
             f"The baseOffset of the record batch in the append to {target.log} should be 0, but it is {base_offset}",
         )
@@ -292,20 +293,20 @@ def _check_batch(data: Buffer, header: BatchHeader, target: Target, rules: _Rule
     if checksum(data[CRC_FROM:]) != crc:
         raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {crc}) {_where(target)}.")
     if last_offset_delta < 0:
-        raise _BatchRefused(
+        raise BatchRefused(
             Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {last_offset_delta}] {_where(target)}"
         )
     if count <= 0:
-        raise _BatchRefused(Error.INVALID_RECORD, f"Invalid reported count for record batch: {count} {_where(target)}")
+        raise BatchRefused(Error.INVALID_RECORD, f"Invalid reported count for record batch: {count} {_where(target)}")
     if last_offset_delta + 1 != count:
-        raise _BatchRefused(
+        raise BatchRefused(
             Error.INVALID_RECORD,
             f"Inconsistent batch offset range [0, {last_offset_delta}] and count of records {count} {_where(target)}",
         )
     if attributes & CONTROL:
-        raise _BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {_where(target)}")
+        raise BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {_where(target)}")
     if producer_id >= 0 and base_sequence < 0:
-        raise _BatchRefused(
+        raise BatchRefused(
             Error.INVALID_RECORD,
             f"Invalid sequence number {base_sequence} in record batch with producerId {producer_id} {_where(target)}",
         )
@@ -319,60 +320,36 @@ def _where(target: Target) -> str:
     return f"in topic partition {target.log}"
 
 
-def _check_records(data: Buffer, rules: _Rules, now_ms: int, log: LogId) -> None:
-    """Keys and timestamps, record by record."""
-    low, high = now_ms - rules.before_ms, now_ms + rules.after_ms
-    errors: list[RecordError] = []
-    error, message = Error.INVALID_RECORD, "One or more records have been rejected"
-    for index, record in enumerate(_records(data, log)):
-        if rules.compacted and record.key is None:
-            problem = f"Compacted topic cannot accept message without key in topic partition {log}"
-            errors.append(RecordError(index, problem))
-        elif not rules.log_append_time and record.timestamp != NO_TIMESTAMP and not low <= record.timestamp <= high:
-            error, message = Error.INVALID_TIMESTAMP, "One or more records have been rejected due to invalid timestamp"
-            problem = (
-                f"Timestamp {record.timestamp} of message with offset {record.offset} is out of range. "
-                f"The timestamp should be within [{low}, {high}]"
-            )
-            errors.append(RecordError(index, problem))
-    if errors:
-        if error is Error.INVALID_RECORD:
-            message = f"{message} due to {len(errors)} record errors in total, and only showing the first three errors"
-        raise _BatchRefused(error, message, errors)
-
-
-def _records(data: Buffer, log: LogId) -> list[Record]:
-    try:
-        return read_records(data)
-    except CorruptBatch as corrupt:
-        raise _BatchRefused(Error.INVALID_RECORD, f"{corrupt} in topic partition {log}") from corrupt
-
-
-async def _recompressed(data: Buffer, header: BatchHeader, codec: Compression, config: TopicConfig) -> bytes:
+async def _recompressed(data: Buffer, header: BatchHeader, rules: _Rules, config: TopicConfig, turns: Turns) -> bytes:
     """The same records under another codec: the topic wants it so (compression.type)."""
+    codec = rules.codec
+    assert codec is not None
     level = config[_LEVELS[codec]] if codec in _LEVELS else None
+    most = rules.max_batch_bytes - HEADER_SIZE
 
-    def work() -> bytes:
-        return build_batch(
-            read_records(data),
-            base_offset=header.base_offset,
-            compression=codec,
-            compression_level=level,
-            producer_id=header.producer_id,
-            producer_epoch=header.producer_epoch,
-            base_sequence=header.base_sequence,
+    def work() -> bytes | None:
+        pieces, size = [], 0
+        for piece in deflate(codec, inflate(header.compression, data[HEADER_SIZE:]), level):
+            size += len(piece)
+            if size > most:
+                return None
+            pieces.append(piece)
+        attributes = header.attributes & ~_CODEC_BITS | codec
+        return assemble(header._replace(attributes=attributes), b"".join(pieces))
+
+    batch = await turns.in_thread(work)
+    if batch is None:
+        raise KafkaError(
+            Error.MESSAGE_TOO_LARGE,
+            f"The record batch exceeds {rules.max_batch_bytes} bytes when compressed by {codec.name}",
         )
-
-    try:
-        return await trio.to_thread.run_sync(work, limiter=_RECOMPRESSIONS)
-    except CorruptBatch as corrupt:
-        raise KafkaError(Error.INVALID_RECORD, str(corrupt)) from corrupt
+    return batch
 
 
 def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> Result:
     """The answer to what was not appended. Only errors of single records come with a text, as in Kafka."""
     _log.debug("refused a batch for %s: %s", log, refusal)
-    if not isinstance(refusal, _BatchRefused):
+    if not isinstance(refusal, BatchRefused):
         return Result(refusal.error)
     bounds = logs.bounds(log)
     return Result(

@@ -11,4 +11,4 @@ async def expire_producers(logs: Logs, clock: Clock, *, expiration_ms: Callable[
     """Every `interval_ms`, drop the state of producers that wrote nothing for as long as `expiration_ms` says then."""
     while True:
         await clock.sleep(interval_ms / 1000)
-        logs.expire_producers(clock.now_ms(), expiration_ms())
+        await logs.expire_producers(clock.now_ms(), expiration_ms())

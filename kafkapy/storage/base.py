@@ -326,7 +326,7 @@ class Logs(Protocol):
     def log_dir(self) -> LogDir:
         """Where the logs are, and the room there. Raises OSError."""
 
-    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+    async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget idempotent producers that have been silent for `expiration_ms` (producer.id.expiration.ms)."""
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:

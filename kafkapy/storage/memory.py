@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId
-from kafkapy.records.batch import STAMP_SIZE, BatchHeader, stamp
+from kafkapy.records.batch import STAMP_SIZE, BatchHeader, CorruptBatch, stamp
 from kafkapy.storage.aborted import AbortedRow, first_from, overlapping
 from kafkapy.storage.base import (
     AbortedTransaction,
@@ -31,8 +31,9 @@ from kafkapy.storage.base import (
 )
 from kafkapy.storage.sequencing import Accepted, Head, Refused, Repeated
 from kafkapy.storage.sole import SoleLeases
-from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
+from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
 from kafkapy.storage.watching import Watchers
+from kafkapy.turns import Steps, Turns
 
 _ONLY_SEGMENT: Final = 0
 
@@ -90,7 +91,8 @@ class MemoryLogs:
 
     _catalogue: Catalogue
 
-    def __init__(self, node_id: int) -> None:
+    def __init__(self, node_id: int, turns: Turns) -> None:
+        self._turns = turns
         self.leases = SoleLeases(node_id)
         self._logs: dict[LogId, _Log] = {}
         self._checkpoints: dict[LogId, Checkpoint] = {}
@@ -195,10 +197,16 @@ class MemoryLogs:
         found = self._logs[log]
         for header, data in found.batches[found.index_of(found.start) :]:
             if header.max_timestamp >= timestamp:
-                record = first_at_or_after(data, header, timestamp, found.start)
+                record = await self._looked_up(first_at_or_after(data, header, timestamp, found.start))
                 if record is not None:
                     return record
         return None
+
+    async def _looked_up(self, lookup: Steps[FoundTime | None]) -> FoundTime | None:
+        try:
+            return await self._turns.finish(lookup)
+        except CorruptBatch as damage:
+            raise KafkaError(Error.CORRUPT_MESSAGE) from damage
 
     async def find_max_time(self, log: LogId) -> FoundTime | None:
         found = self._logs[log]
@@ -206,7 +214,7 @@ class MemoryLogs:
         if not batches:
             return None
         header, data = max(batches, key=lambda stored: stored.header.max_timestamp)
-        return first_with_max_timestamp(data, header)
+        return await self._looked_up(first_with_max_timestamp(data, header))
 
     async def epoch_end(self, log: LogId, leader_epoch: int) -> EpochEnd | None:
         found = self._logs.get(log)
@@ -245,12 +253,12 @@ class MemoryLogs:
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)
 
-    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+    async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         for log in self._logs.values():
             log.head.expire(now_ms, expiration_ms)
 
 
 @asynccontextmanager
-async def open_memory(clock: Clock, node_id: int = 1) -> AsyncIterator[MemoryLogs]:
-    """A store that lives as long as the block."""
-    yield MemoryLogs(node_id)
+async def open_memory(clock: Clock, node_id: int = 1, turns: Turns | None = None) -> AsyncIterator[MemoryLogs]:
+    """A store that lives as long as the block; `turns` are those of the loop's other long work."""
+    yield MemoryLogs(node_id, turns or Turns())

@@ -354,6 +354,25 @@ async def test_an_index_of_aborted_transactions_outlives_a_power_cut_that_a_newe
         crash(tmp_path)
 
 
+@pytest.mark.parametrize("stop", ["clean", "crash"])
+async def test_the_last_five_batches_are_recognised_after_a_start(tmp_path: Path, stop: str) -> None:
+    """Kafka knows the last one alone; a producer that retries across a restart need not find that out."""
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, SMALL)
+        for number in range(40):  # over several segments
+            await append(logs, LOG, sent(number, b"v" * 100))
+            await append(logs, LOG, batch(b"other" * 20))
+    if stop == "crash":
+        crash(tmp_path)
+    for _ in range(2):
+        async with opened(tmp_path) as logs:
+            outcomes = [await append(logs, LOG, sent(number, b"v" * 100)) for number in range(34, 40)]
+            assert outcomes[0].error is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+            assert [(o.base_offset, o.duplicate, o.repeated_timestamp) for o in outcomes[1:]] == [
+                (2 * number, True, 1000) for number in range(35, 40)
+            ]
+
+
 async def test_a_transaction_that_was_cut_off_leaves_no_trace(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
         await create(logs, LOG, SMALL)

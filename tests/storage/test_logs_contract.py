@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -14,7 +16,10 @@ from kafkapy.clock import ManualClock
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import Compression, read_header
+from kafkapy.records.builder import build_batch
+from kafkapy.records.record import Record
 from kafkapy.storage.base import Bounds, EpochEnd, FoundTime, Logs, LogSettings, Reach, Read, Slice
+from kafkapy.storage.embedded.directory import open_embedded
 
 COMMITTED = IsolationLevel.READ_COMMITTED
 
@@ -136,9 +141,9 @@ async def test_sequences_wrap(logs: Logs) -> None:
 
 async def test_a_silent_producer_is_forgotten(logs: Logs, clock: ManualClock) -> None:
     await append(logs, LOG, sent(0, b"a", at=clock.now_ms()))
-    logs.expire_producers(clock.now_ms() + 999, 1000)
+    await logs.expire_producers(clock.now_ms() + 999, 1000)
     assert (await append(logs, LOG, sent(5, b"x"))).error is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
-    logs.expire_producers(clock.now_ms() + 1000, 1000)
+    await logs.expire_producers(clock.now_ms() + 1000, 1000)
     assert (await append(logs, LOG, sent(5, b"x"))).error is Error.NONE
 
 
@@ -188,6 +193,41 @@ async def test_the_largest_time_is_that_of_what_is_left(logs: Logs) -> None:
     assert await logs.find_time(LOG, 2000) is None
     await logs.trim(LOG, 52)
     assert await logs.find_max_time(LOG) is None
+
+
+TIMES = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=3), min_size=1, max_size=60)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(times=TIMES, start=st.integers(0, 60), again=st.booleans())
+async def test_any_time_is_found_where_looking_at_all_records_finds_it(
+    tmp_path_factory: pytest.TempPathFactory, times: list[list[int]], start: int, again: bool
+) -> None:
+    """Over small segments with few rows in their indexes; `again`: with the indexes that a start finds.
+
+    Nothing is of 1970: a row of zeros is an empty one in a time index, here and in Kafka.
+    """
+    directory = tmp_path_factory.mktemp("times")
+    batches: list[list[FoundTime]] = []
+    for life in range(2 if again else 1):
+        async with open_embedded(directory, clock=ManualClock(), node_id=1) as logs:
+            await create(logs, LOG, SMALL)
+            for batch_times in times if life == 0 else times[::-1]:
+                records = [Record(i, time, b"k", b"v" * 40, []) for i, time in enumerate(batch_times)]
+                base = (await append(logs, LOG, build_batch(records))).base_offset
+                batches.append([FoundTime(base + i, time, 0) for i, time in enumerate(batch_times)])
+            first = await logs.trim(LOG, start)
+            left = [batch for batch in batches if batch[-1].offset >= first]
+            for wanted in range(-1, 32):
+                late = (found for batch in left for found in batch if found.timestamp >= wanted)
+                assert await logs.find_time(LOG, wanted) == next(
+                    (found for found in late if found.offset >= first), None
+                )
+            latest = [max(batch, key=lambda found: found.timestamp) for batch in left]
+            expected = max(latest, key=lambda found: found.timestamp, default=None)
+            assert await logs.find_max_time(LOG) == expected
 
 
 async def test_epochs_end_where_the_next_begins(logs: Logs) -> None:

@@ -81,6 +81,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
         results = await append(
             ctx.rooms.logs,
             ctx.rooms.clock,
+            ctx.rooms.turns,
             targets,
             acks=request.acks,
             api_version=ctx.api_version,

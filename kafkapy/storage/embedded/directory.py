@@ -15,6 +15,7 @@ from kafkapy.model import format_uuid
 from kafkapy.storage.embedded import checkpoints
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.store import EmbeddedLogs
+from kafkapy.turns import Turns
 
 
 class DirectoryInUse(Exception):
@@ -27,11 +28,18 @@ class DirectoryMismatch(Exception):
 
 @asynccontextmanager
 async def open_embedded(
-    directory: Path, *, clock: Clock, node_id: int, cluster_id: str | None = None, disk: Disk | None = None
+    directory: Path,
+    *,
+    clock: Clock,
+    node_id: int,
+    cluster_id: str | None = None,
+    disk: Disk | None = None,
+    turns: Turns | None = None,
 ) -> AsyncIterator[EmbeddedLogs]:
     """Open the store in `directory`, which is created if need be.
 
-    `cluster_id` None takes the directory's own, or makes one up. Raises DirectoryInUse, DirectoryMismatch, OSError.
+    `cluster_id` None takes the directory's own, or makes one up; `turns` are those of the loop's other long work.
+    Raises DirectoryInUse, DirectoryMismatch, OSError.
     """
     disk = disk or Disk()
     disk.make_folder(directory)
@@ -43,7 +51,7 @@ async def open_embedded(
         if clean:
             disk.remove(str(clean_mark))
             disk.sync_folder(str(directory))  # a mark that came back after a power cut would be believed
-        logs = EmbeddedLogs(directory, disk, clock, node_id, cluster_id)
+        logs = EmbeddedLogs(directory, disk, clock, turns or Turns(), node_id, cluster_id)
         logs.load(clean=clean)
         stopped = False
         try:

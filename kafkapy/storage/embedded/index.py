@@ -109,6 +109,11 @@ class TimeIndex:
         row = bisect_left(self._rows, (timestamp, -1)) - 1
         return self._rows[row].relative_offset if row >= 0 else 0
 
+    def offset_reaching(self, timestamp: int) -> int | None:
+        """The relative offset in the first row that is this late; None when no row is."""
+        row = bisect_left(self._rows, (timestamp, -1))
+        return self._rows[row].relative_offset if row < len(self._rows) else None
+
     def last(self) -> TimeRow | None:
         return self._rows[-1] if self._rows else None
 

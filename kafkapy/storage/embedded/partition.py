@@ -13,6 +13,8 @@ Invariants
 
 import random
 from bisect import bisect_right
+from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +40,8 @@ from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, write_epochs
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.segment import Segment, offset_name
 from kafkapy.storage.sequencing import Accepted, Head, encode_snapshot
-from kafkapy.storage.timestamps import first_at_or_after, first_with_max_timestamp
+from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
+from kafkapy.turns import Steps, Turns
 
 _MAX_RELATIVE_OFFSET = 2**31 - 1
 
@@ -54,6 +57,15 @@ _UNCOUNTED_BYTES = 64 * 1024
 _ANSWER_BYTES = 1 << 20
 """What an answer may hold in memory: so much without being counted, as little as its connection's own buffers; and in
 all, if the store's budget allows it. The rest is sent from the files, too, however small its pieces."""
+
+
+_BATCHES_A_STEP = 512
+"""How many headers are looked at before others may go on."""
+
+_max_timestamp = attrgetter("max_timestamp")
+
+_Found = tuple[Segment, int, BatchHeader]
+"""A batch, and where it lies."""
 
 
 class _Place(NamedTuple):
@@ -353,35 +365,77 @@ class Partition:
         following = bisect_right(self._bases, segment.base_offset)
         return self._bases[following] if following < len(self._bases) else self.head.end_offset
 
-    def find_time(self, timestamp: int) -> FoundTime | None:
-        for segment in self.segments:
-            if segment.max_timestamp < timestamp:
-                continue
-            begin = segment.offset_index.around(segment.time_index.offset_before(timestamp))[0]
-            for position, header in segment.scan(begin):
-                if header.max_timestamp >= timestamp and header.last_offset >= self.start_offset:
-                    batch = segment.read_batch(position, header)
-                    found = first_at_or_after(batch, header, timestamp, self.start_offset)
-                    if found is not None:
-                        return found
+    # -- looking up times; meanwhile the log may be trimmed or deleted
+
+    async def find_time(self, timestamp: int, turns: Turns) -> FoundTime | None:
+        """See `Logs.find_time`. Raises CorruptBatch, OSError."""
+        offset = self.start_offset
+        while (found := await turns.finish(self._batch_reaching(timestamp, offset))) is not None:
+            header = found[2]
+            batch = await self._read_batch(*found)
+            record = await turns.finish(first_at_or_after(batch, header, timestamp, self.start_offset))
+            if record is not None:
+                return record
+            offset = header.next_offset
         return None
 
-    def find_max_time(self) -> FoundTime | None:
+    def _batch_reaching(self, timestamp: int, offset: int) -> Steps[_Found | None]:
+        """The first batch that says it is this late, and that does not end before `offset`."""
+        for segment in self.segments[max(bisect_right(self._bases, offset) - 1, 0) :]:
+            if segment.max_timestamp >= timestamp:
+                begin = segment.offset_index.around(offset - segment.base_offset)[0]
+                batches = self._scan(segment, max(begin, segment.position_for_time(timestamp)))
+                for position, header in batches:
+                    if header is None:
+                        yield
+                    elif header.max_timestamp >= timestamp and header.last_offset >= offset:
+                        return segment, position, header
+        return None
+
+    async def find_max_time(self, turns: Turns) -> FoundTime | None:
+        """See `Logs.find_max_time`. Raises CorruptBatch, OSError."""
+        found = await turns.finish(self._latest_batch())
+        if found is None:
+            return None
+        return await turns.finish(first_with_max_timestamp(await self._read_batch(*found), found[2]))
+
+    def _latest_batch(self) -> Steps[_Found | None]:
+        """The first of the batches that say they are the latest."""
+        best: _Found | None = None
         written = [segment for segment in self.segments if segment.size]
-        best: tuple[Segment, int, BatchHeader] | None = None
-        for segment in sorted(written, key=lambda segment: segment.max_timestamp, reverse=True):
-            # One look is enough, unless the log's start hides the first segment's largest.
+        for segment in sorted(written, key=_max_timestamp, reverse=True):
             if best is not None and segment.max_timestamp <= best[2].max_timestamp:
                 break
-            for position, header in segment.scan():
-                if header.last_offset >= self.start_offset and (
+            if segment.max_timestamp_offset >= self.start_offset:
+                found = segment.find(segment.max_timestamp_offset)
+                if found is not None and found[1].max_timestamp == segment.max_timestamp:
+                    return segment, *found
+            # The log's start hides it, or the index knows it by another offset.
+            for position, header in self._scan(
+                segment, segment.offset_index.around(self.start_offset - segment.base_offset)[0]
+            ):
+                if header is None:
+                    yield
+                elif header.last_offset >= self.start_offset and (
                     best is None or header.max_timestamp > best[2].max_timestamp
                 ):
-                    best = (segment, position, header)
-        if best is None:
-            return None
-        segment, position, header = best
-        return first_with_max_timestamp(segment.read_batch(position, header), header)
+                    best = segment, position, header
+        return best
+
+    def _scan(self, segment: Segment, begin: int) -> Iterator[tuple[int, BatchHeader | None]]:
+        """The segment's batches from a position on; now and then None, where others may go on."""
+        for number, (position, header) in enumerate(segment.scan(begin), 1):
+            yield position, header
+            if number % _BATCHES_A_STEP == 0:
+                yield position, None
+                if segment not in self.segments:
+                    return
+
+    async def _read_batch(self, segment: Segment, position: int, header: BatchHeader) -> Buffer:
+        batch = self._disk.read_cached(segment.path, position, header.size_bytes)
+        if batch is not None:
+            return batch
+        return await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, header.size_bytes)
 
     def epoch_end(self, leader_epoch: int) -> EpochEnd | None:
         row = bisect_right(self.epochs, leader_epoch, key=lambda known: known[0]) - 1

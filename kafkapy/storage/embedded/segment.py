@@ -130,6 +130,18 @@ class Segment:
                 return position, header
         return None
 
+    def position_for_time(self, timestamp: int) -> int:
+        """A position with no record this late before it, and one soon after; the segment must have one.
+
+        A row of the time index tells by its timestamp that what came before the last row of the offset index was not
+        this late: both indexes get their rows at the same batches.
+        """
+        before = self.time_index.offset_before(timestamp)
+        reaching = self.time_index.offset_reaching(timestamp)
+        if reaching is None:
+            reaching = self.max_timestamp_offset - self.base_offset
+        return max(self.offset_index.around(before)[0], self.offset_index.around(reaching)[0])
+
     def read_batch(self, position: int, header: BatchHeader) -> bytes:
         """A whole batch."""
         return self._disk.read(self.path, position, header.size_bytes)

@@ -10,7 +10,7 @@ Invariants
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -45,6 +45,7 @@ from kafkapy.storage.embedded.syncing import Syncer
 from kafkapy.storage.sequencing import Accepted, Repeated
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.watching import Watchers
+from kafkapy.turns import Steps, Turns
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ _UNKNOWN_TOPIC_ID: Final = bytes(16)
 _CHECKPOINT_AFTER_SECONDS: Final = 1.0
 """So soon after a change the checkpoints are written; all changes until then share one write."""
 
+_PRODUCERS_A_STEP: Final = 5000
 _LOGS_A_STEP: Final = 50
 """So many logs are made or deleted before the others get their turn: some milliseconds' work."""
 
@@ -62,12 +64,13 @@ class EmbeddedLogs:
 
     _catalogue: Catalogue
 
-    def __init__(self, directory: Path, disk: Disk, clock: Clock, node_id: int, cluster_id: str) -> None:
+    def __init__(self, directory: Path, disk: Disk, clock: Clock, turns: Turns, node_id: int, cluster_id: str) -> None:
         self.directory = directory
         self.cluster_id = cluster_id
         self.leases = SoleLeases(node_id)
         self._disk = disk
         self._clock = clock
+        self._turns = turns
         self._partitions: dict[LogId, Partition] = {}
         self._nameless: dict[TopicPartition, Partition] = {}
         self._watchers = Watchers()
@@ -325,10 +328,22 @@ class EmbeddedLogs:
         return slices
 
     async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
-        return self._there(log).find_time(timestamp)
+        return await self._looked_up(log, self._there(log).find_time(timestamp, self._turns))
 
     async def find_max_time(self, log: LogId) -> FoundTime | None:
-        return self._there(log).find_max_time()
+        return await self._looked_up(log, self._there(log).find_max_time(self._turns))
+
+    async def _looked_up(self, log: LogId, lookup: Awaitable[FoundTime | None]) -> FoundTime | None:
+        try:
+            return await lookup
+        except OSError as failure:
+            if log not in self._partitions:
+                raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION) from failure  # it went meanwhile
+            _log.error("%s: a look-up by time failed: %s", log, failure)
+            raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
+        except CorruptBatch as damage:
+            _log.error("%s: damage met by a look-up by time: %s", log, damage)
+            raise KafkaError(Error.CORRUPT_MESSAGE) from damage
 
     async def epoch_end(self, log: LogId, leader_epoch: int) -> EpochEnd | None:
         return self._there(log).epoch_end(leader_epoch)
@@ -370,9 +385,17 @@ class EmbeddedLogs:
         folder = self._there(log).folder
         return await trio.to_thread.run_sync(checkpoints.read_coordinator, self._disk, folder)
 
-    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
-        for partition in self._partitions.values():
+    async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+        await self._turns.finish(self._expire_producers(now_ms, expiration_ms))
+
+    def _expire_producers(self, now_ms: int, expiration_ms: int) -> Steps[None]:
+        count = 0
+        for partition in list(self._partitions.values()):
+            count += len(partition.head.producers)
             partition.head.expire(now_ms, expiration_ms)
+            if count >= _PRODUCERS_A_STEP:
+                count = 0
+                yield
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)

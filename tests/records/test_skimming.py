@@ -1,0 +1,137 @@
+"""What skimming tells of records beside what reading them does, damaged ones too, and how little it does at a time."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kafkapy.records.batch import HEADER_SIZE, Compression, CorruptBatch, assemble, read_header
+from kafkapy.records.builder import build_batch
+from kafkapy.records.compression import PIECE_BYTES, compress, deflate, inflate
+from kafkapy.records.record import Record, read_records
+from kafkapy.records.skimming import RECORDS_A_STEP, skim
+
+Row = tuple[int, int, int]
+
+CONTENT = st.none() | st.binary(max_size=70) | st.sampled_from([b"x" * 9_000, b"y" * 17_000, b"z" * 140_000])
+HEADERS = st.lists(st.tuples(st.sampled_from(["", "h", "long" * 50]), CONTENT), max_size=3)
+RECORDS = st.lists(
+    st.tuples(
+        st.integers(1, 3000), st.sampled_from([0, 1, -1, 63, 64, -65, 9000, 2**40, -(2**40)]), CONTENT, CONTENT, HEADERS
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def skimmed(batch: bytes) -> list[Row]:
+    header = read_header(batch)
+    return [row for step in skim(batch, header) for row in zip(*step, strict=True)]
+
+
+def read(batch: bytes) -> list[Row]:
+    header = read_header(batch)
+    return [
+        (r.timestamp - header.base_timestamp, r.offset - header.base_offset, -1 if r.key is None else len(r.key))
+        for r in read_records(batch)
+    ]
+
+
+@settings(deadline=None, max_examples=150)
+@given(rows=RECORDS, codec=st.sampled_from(list(Compression)))
+def test_columns_are_those_of_the_records(rows: list[tuple], codec: Compression) -> None:
+    offset, records = 0, []
+    for gap, time, key, value, headers in rows:
+        records.append(Record(offset, 10**12 + time, key, value, headers))
+        offset += gap
+    batch = build_batch(records, compression=codec)
+    assert skimmed(batch) == read(batch)
+
+
+SMALL = st.lists(
+    st.tuples(st.none() | st.binary(max_size=3), st.none() | st.binary(max_size=3), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(deadline=None, max_examples=1000)
+@given(rows=SMALL, position=st.integers(0, 60), junk=st.binary(min_size=1, max_size=3), cut=st.integers(0, 3))
+def test_damage_is_seen_where_reading_sees_it(rows: list[tuple], position: int, junk: bytes, cut: int) -> None:
+    records = [Record(i, 1000 + i, key, value, [("h", b"")] if h else []) for i, (key, value, h) in enumerate(rows)]
+    whole = build_batch(records)
+    body = bytearray(whole[HEADER_SIZE:])
+    at = position % len(body)
+    body[at : at + len(junk)] = junk
+    batch = assemble(read_header(whole), bytes(body[: len(body) - cut]))
+    try:
+        expected = read(batch)
+    except CorruptBatch as corrupt:
+        if "UTF-8" in str(corrupt):  # the one thing that is not asked
+            return
+        with pytest.raises(CorruptBatch):
+            skimmed(batch)
+    else:
+        assert skimmed(batch) == expected
+
+
+@pytest.mark.parametrize("count", [-1, 2, 4])
+def test_a_wrong_count_is_seen(count: int) -> None:
+    batch = build_batch([Record(i, 1, b"k", b"v", []) for i in range(3)])
+    with pytest.raises(CorruptBatch):
+        skimmed(assemble(read_header(batch)._replace(record_count=count), batch[HEADER_SIZE:]))
+
+
+def test_what_does_not_fit_into_a_large_record_is_seen() -> None:
+    batch = bytearray(build_batch([Record(0, 1, b"k", b"v" * 40_000, [])]))
+    at = HEADER_SIZE + 3 + 1 + 1 + 1 + 2  # behind length, attributes, deltas and key lies the value's size
+    assert skimmed(bytes(batch)) == [(0, 0, 1)]
+    for size in (39_999, 40_001, 1 << 20):
+        other = bytearray(3)
+        other[:] = bytes([size << 1 & 0x7F | 0x80, size >> 6 & 0x7F | 0x80, size >> 13])
+        batch[at : at + 3] = other
+        with pytest.raises(CorruptBatch):
+            skimmed(bytes(batch))
+
+
+@pytest.mark.parametrize("codec", Compression)
+def test_steps_are_small_however_many_records_there_are(codec: Compression) -> None:
+    records = [Record(i, i, b"k", b"v", []) for i in range(20_000)]
+    batch = build_batch(records, compression=codec)
+    sizes = [len(step.key_sizes) for step in skim(batch, read_header(batch))]
+    assert sum(sizes) == 20_000
+    assert max(sizes) == RECORDS_A_STEP
+    one_with_headers = Record(0, 1, b"k", b"v", [("", b"")] * 5000)
+    batch = build_batch([one_with_headers] * 20, compression=codec)
+    steps = list(skim(batch, read_header(batch)))
+    assert sum(len(step.key_sizes) for step in steps) == 20
+    assert len(steps) >= 20
+
+
+@pytest.mark.parametrize("codec", [Compression.GZIP, Compression.LZ4, Compression.ZSTD])
+def test_a_bomb_is_never_in_memory(codec: Compression) -> None:
+    """200 MB from a few kilobytes, piece by piece; also when it goes on under another codec."""
+    size = 200 << 20
+
+    def plain() -> Iterator[bytes]:
+        yield from (bytes(PIECE_BYTES) for _ in range(size // PIECE_BYTES))
+
+    bomb = b"".join(deflate(codec, plain()))
+    pieces = [len(piece) for piece in inflate(codec, bomb)]
+    assert (sum(pieces), max(pieces) <= PIECE_BYTES) == (size, True)
+
+
+def test_a_large_record_passes_in_pieces() -> None:
+    header = read_header(build_batch([Record(0, 1, b"k", None, [])]))
+    body = build_batch([Record(0, 1, b"k", bytes(8 << 20), [])])[HEADER_SIZE:]
+    batch = assemble(header._replace(attributes=Compression.ZSTD), compress(Compression.ZSTD, body))
+    steps = list(skim(batch, read_header(batch)))
+    assert len(steps) > (8 << 20) // PIECE_BYTES - 2
+    assert [row for step in steps for row in zip(*step, strict=True)] == [(0, 0, 1)]
+
+
+def test_a_block_of_snappy_is_not_believed_what_it_cannot_be() -> None:
+    for codec in (b"", b"\x82SNAPPY\x00" + bytes(8) + (10).to_bytes(4, "big")):
+        with pytest.raises(CorruptBatch, match="do not stand for"):
+            list(inflate(Compression.SNAPPY, codec + b"\xff\xff\xff\x7f" + bytes(6)))
