@@ -36,6 +36,7 @@ from kafkapy.protocol.messages.produce import ProduceRequest
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.storage.memory import open_memory
+from kafkapy.turns import Turns
 from tests.handlers.two_brokers import BROKERS, THEM, US, LiveBrokers, SharedLeases
 
 BATCH = build_batch([Record(0, 1000, b"k", b"v", [])])
@@ -63,7 +64,7 @@ class Broker:
         self.logs = logs
         self.leases = SharedLeases(logs.leases)
         self.brokers = LiveBrokers()
-        rooms: Any = SimpleNamespace(config=config, clock=clock, logs=logs)
+        rooms: Any = SimpleNamespace(config=config, clock=clock, logs=logs, turns=Turns())
         self.peers = Peers(Registry(rooms))
         membership = Membership(US, self.leases, self.brokers, self.peers)
         self.cluster = rooms.cluster = ClusterService("c", config, logs, membership, clock)
