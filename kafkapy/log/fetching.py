@@ -17,10 +17,9 @@ from kafkapy.storage.base import Bounds, EpochEnd, Logs, Reach, Read, Slice, Wat
 
 
 class LogToRead(NamedTuple):
-    """What is wanted of one log: its epoch, from where and how much, and what the client believes about its epochs."""
+    """What is wanted of one log: from where and how much of it, and what the client believes about its epochs."""
 
     log: LogId
-    leader_epoch: int
     fetch_offset: int
     max_bytes: int
     current_leader_epoch: int = NO_LEADER_EPOCH
@@ -36,6 +35,9 @@ class Diverged(NamedTuple):
 
 Found = Slice | Diverged
 """What was read of one log. A slice with an error has no offsets: as in Kafka, clients look them up."""
+
+EpochOf = Callable[[LogId], int | None]
+"""The leader epoch under which this broker leads a log; None when it does not."""
 
 _UNDEFINED: Final = EpochEnd(-1, -1)
 
@@ -55,6 +57,7 @@ def leader_epoch_error(asked: int, present: int) -> Error:
 async def fetch(
     logs: Logs,
     clock: Clock,
+    epoch_of: EpochOf,
     wanted: Sequence[LogToRead],
     *,
     isolation: IsolationLevel,
@@ -63,11 +66,11 @@ async def fetch(
     max_wait_ms: int,
 ) -> list[Found] | Delayed[list[Found]]:
     """Read each of these logs, which are different ones; `found[i]` answers `wanted[i]`."""
-    found = await _read(logs, wanted, isolation, max_bytes)
+    found = await _read(logs, epoch_of, wanted, isolation, max_bytes)
     if max_wait_ms <= 0 or _is_enough(found, min_bytes):
         return found
     deadline = clock.monotonic() + max_wait_ms / 1000
-    waiting = _Waiting(logs, clock, wanted, isolation, max_bytes, min_bytes, deadline)
+    waiting = _Waiting(logs, clock, epoch_of, wanted, isolation, max_bytes, min_bytes, deadline)
     # Nothing is awaited from the count until the watch is open, so that no growth falls in between.
     has_grown = waiting.count(found)
     if waiting.missing_bytes > 0:
@@ -86,11 +89,11 @@ class _Waiting(Delayed[list[Found]]):
 
     __slots__ = (
         "_clock",
-        "_counted",
+        "_counts",
+        "_epoch_of",
         "_isolation",
         "_logs",
         "_max_bytes",
-        "_starts",
         "_wake",
         "_wanted",
         "_watch",
@@ -101,6 +104,7 @@ class _Waiting(Delayed[list[Found]]):
         self,
         logs: Logs,
         clock: Clock,
+        epoch_of: EpochOf,
         wanted: Sequence[LogToRead],
         isolation: IsolationLevel,
         max_bytes: int,
@@ -110,28 +114,33 @@ class _Waiting(Delayed[list[Found]]):
         super().__init__(deadline)
         self._logs = logs
         self._clock = clock
+        self._epoch_of = epoch_of
         self._wanted = wanted
         self._isolation = isolation
         self._max_bytes = max_bytes
         self.missing_bytes = min_bytes  # none: it is time to read
-        self._starts: dict[LogId, _Start] = {}
-        self._counted: dict[LogId, int] = {}
+        self._counts: dict[LogId, _Count] = {}
         self._watch: Watch | None = None
         self._wake: Callable[[], None] | None = None
 
     def count(self, found: Sequence[Found]) -> bool:
         """Begin with where the first read found its offsets; whether any of the logs has grown since."""
-        committed = self._isolation is IsolationLevel.READ_COMMITTED
-        has_grown = False
+        logs, isolation, counts = self._logs, self._isolation, self._counts
+        committed = isolation is IsolationLevel.READ_COMMITTED
+        has_grown, size = False, 0
         for one, piece in zip(self._wanted, found, strict=True):
             assert isinstance(piece, Slice)  # all others do not wait
-            self._starts[one.log] = _Start(one.fetch_offset, piece.segment, piece.position, one.max_bytes)
-            end_offset = self._count(one.log)
-            has_grown |= end_offset != (piece.last_stable_offset if committed else piece.high_watermark)
+            count = counts[one.log] = _Count(one.fetch_offset, piece.segment, piece.position, one.max_bytes)
+            reach = logs.reach(one.log, isolation)
+            size += count.grown(reach)
+            end_offset = piece.last_stable_offset if committed else piece.high_watermark
+            if isinstance(reach, Error) or reach.end_offset != end_offset:
+                has_grown = True
+        self.missing_bytes -= size
         return has_grown
 
     def watch(self) -> None:
-        self._watch = self._logs.watch(list(self._starts), self._moved)
+        self._watch = self._logs.watch(list(self._counts), self._moved)
 
     def begin(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -140,24 +149,14 @@ class _Waiting(Delayed[list[Found]]):
 
     def _moved(self, log: LogId) -> None:
         if self.missing_bytes > 0:
-            self._count(log)
+            self.missing_bytes -= self._counts[log].grown(self._logs.reach(log, self._isolation))
             if self.missing_bytes <= 0 and self._wake is not None:
                 self._wake()
-
-    def _count(self, log: LogId) -> int:
-        """Take into account how far this log can be read now; the offset where that ends, -1 if it cannot."""
-        reach = self._logs.reach(log, self._isolation)
-        size, end_offset = _AT_ONCE, -1
-        if not isinstance(reach, Error):
-            size, end_offset = self._starts[log].size_until(reach), reach.end_offset
-        self.missing_bytes -= size - self._counted.get(log, 0)
-        self._counted[log] = size
-        return end_offset
 
     async def attempt(self) -> list[Found] | None:
         if self.missing_bytes > 0 and self._clock.monotonic() < self.deadline:
             return None
-        return await _read(self._logs, self._wanted, self._isolation, self._max_bytes)
+        return await _read(self._logs, self._epoch_of, self._wanted, self._isolation, self._max_bytes)
 
     def close(self) -> None:
         if self._watch is not None:
@@ -168,35 +167,49 @@ _AT_ONCE: Final = 1 << 40
 """Counts for what must not wait: more than a fetch may ask for."""
 
 
-class _Start(NamedTuple):
-    """Where a fetch begins in a log, and how much it takes of it at most."""
+class _Count:
+    """How much a fetch could have of a log, at most `max_bytes`, from where it begins."""
 
-    offset: int
-    segment: int
-    position: int
-    max_bytes: int
+    __slots__ = ("_max_bytes", "_offset", "_position", "_segment", "_size")
 
-    def size_until(self, reach: Reach) -> int:
-        """How many bytes the fetch could have now."""
+    def __init__(self, offset: int, segment: int, position: int, max_bytes: int) -> None:
+        self._offset = offset
+        self._segment = segment
+        self._position = position
+        self._max_bytes = max_bytes
+        self._size = 0
+
+    def grown(self, reach: Reach | Error) -> int:
+        """How many bytes more it is, now that the log can be read that far."""
+        before, self._size = self._size, _AT_ONCE if isinstance(reach, Error) else self._until(reach)
+        return self._size - before
+
+    def _until(self, reach: Reach) -> int:
         log_start_offset, end_offset, segment, position = reach
-        if self.offset < log_start_offset:
+        if self._offset < log_start_offset:
             return _AT_ONCE
-        if self.offset >= end_offset:
+        if self._offset >= end_offset:
             return 0
         # A read ends with its segment: once there is another one, waiting adds nothing to it.
-        return min(position - self.position, self.max_bytes) if segment == self.segment else _AT_ONCE
+        return min(position - self._position, self._max_bytes) if segment == self._segment else _AT_ONCE
 
 
-async def _read(logs: Logs, wanted: Sequence[LogToRead], isolation: IsolationLevel, max_bytes: int) -> list[Found]:
+async def _read(
+    logs: Logs, epoch_of: EpochOf, wanted: Sequence[LogToRead], isolation: IsolationLevel, max_bytes: int
+) -> list[Found]:
     found: list[Found | None] = []
     reads: list[Read] = []
     for one in wanted:
-        log, leader_epoch, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = one
+        log, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = one
+        leader_epoch = epoch_of(log)
         answer: Found | None = None
-        if current_leader_epoch not in (NO_LEADER_EPOCH, leader_epoch):
+        if leader_epoch is None:
+            error = logs.bounds(log)
+            answer = refused(error if isinstance(error, Error) else Error.NOT_LEADER_OR_FOLLOWER)
+        elif current_leader_epoch not in (NO_LEADER_EPOCH, leader_epoch):
             answer = refused(leader_epoch_error(current_leader_epoch, leader_epoch))
         elif last_fetched_epoch >= 0:
-            answer = await _divergence(logs, one)
+            answer = await _divergence(logs, one, leader_epoch)
         if answer is None:
             reads.append(Read(log, fetch_offset, partition_max_bytes, isolation, True))
         found.append(answer)
@@ -207,11 +220,11 @@ async def _read(logs: Logs, wanted: Sequence[LogToRead], isolation: IsolationLev
     return [next(following) if answer is None else answer for answer in found]
 
 
-async def _divergence(logs: Logs, one: LogToRead) -> Found | None:
+async def _divergence(logs: Logs, one: LogToRead, leader_epoch: int) -> Found | None:
     """The answer to a client whose log may have another history than ours; None when the histories agree."""
     end = _UNDEFINED
     try:
-        if one.last_fetched_epoch <= one.leader_epoch:
+        if one.last_fetched_epoch <= leader_epoch:
             end = await logs.epoch_end(one.log, one.last_fetched_epoch) or _UNDEFINED
     except KafkaError as refusal:
         return refused(refusal.error)

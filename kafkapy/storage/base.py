@@ -339,7 +339,7 @@ class Logs(Protocol):
         """What was kept beside the log; None without it, or when it is damaged."""
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
-        """Call `wake` with any of these logs that grew, was deleted, or moved its start or stable offset, until closed.
+        """Call `wake` with any of these logs that grew, moved its start or stable offset, or went away, until closed.
 
         What comes before the watch is opened is not told: look once more after that. `wake` takes note, and may ask for
         `bounds` and `reach`.

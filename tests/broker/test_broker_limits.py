@@ -55,7 +55,7 @@ async def test_no_fetch_brings_more_than_the_broker_allows(start_broker: StartBr
         await make_topic(wire, "t", 3, index_interval_bytes="0")
         for _ in range(2):
             await fill(wire, "t", range(3), BATCH)
-        request = fetch("t", dict.fromkeys(range(3), 0), max_wait_ms=600_000, min_bytes=6 * len(BATCH))
+        request = fetch("t", dict.fromkeys(range(3), 0), max_wait_ms=600_000, min_bytes=100 * len(BATCH))
         with trio.fail_after(20):
             assert counts(await wire.ask(request, FETCH)) == [2, 1, 0]
 

@@ -187,6 +187,15 @@ async def test_a_session_waits_for_all_that_it_fetches(start_broker: StartBroker
         assert (offsets(answer, 1), offsets(answer, 3)) == ([0], [0, 1])
 
 
+async def test_what_is_not_there_is_said_at_once(start_broker: StartBroker) -> None:
+    """Whatever else there is to wait for."""
+    async with start_broker(memory=True) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "t", 1)
+        await wire.send(fetch("t", {0: 0, 1: 0}, max_wait_ms=LONG_MS), FETCH)
+        answer = await receive(wire)
+        assert [p.error_code for p in answer.responses[0].partitions] == [0, UNKNOWN_TOPIC_OR_PARTITION]
+
+
 async def test_who_waits_for_records_that_are_deleted_is_told(start_broker: StartBroker) -> None:
     async with start_broker() as broker, await Wire.connect(broker.port) as reader:
         await make_topic(reader, "t", 1)

@@ -14,7 +14,7 @@ from disks import opened
 from kafkapy.clock import ManualClock, SystemClock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error
-from kafkapy.log.fetching import Diverged, Found, LogToRead, fetch
+from kafkapy.log.fetching import Diverged, EpochOf, Found, LogToRead, fetch
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.storage.base import Logs, LogSettings
 
@@ -31,7 +31,8 @@ async def test_whole_batches_are_enough_where_part_of_one_more_would_be(tmp_path
         found = await fetch(
             logs,
             SystemClock(),
-            [LogToRead(LOG, 0, 0, 3 * len(BATCH) + 500)],
+            lambda log: 0,
+            [LogToRead(LOG, 0, 3 * len(BATCH) + 500)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
             min_bytes=min_bytes,
@@ -55,7 +56,8 @@ async def test_a_fetch_from_an_older_segment_does_not_wait_for_what_it_cannot_br
         found = await fetch(
             logs,
             SystemClock(),
-            [LogToRead(LOG, 0, offset, 1 << 20)],
+            lambda log: 0,
+            [LogToRead(LOG, offset, 1 << 20)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
             min_bytes=1 << 20,
@@ -75,7 +77,8 @@ async def test_a_segment_whose_rest_is_not_stable_yet_may_bring_more(tmp_path: P
         found = await fetch(
             logs,
             SystemClock(),
-            [LogToRead(LOG, 0, 0, 1 << 20)],
+            lambda log: 0,
+            [LogToRead(LOG, 0, 1 << 20)],
             isolation=IsolationLevel.READ_COMMITTED,
             max_bytes=1 << 20,
             min_bytes=1 << 20,
@@ -106,10 +109,12 @@ class Poll:
         min_bytes: int,
         clock: ManualClock | None = None,
         committed: bool = False,
+        epoch_of: EpochOf = lambda log: 0,
     ) -> "Poll":
         found = await fetch(
             logs,
             clock or ManualClock(),
+            epoch_of,
             wanted,
             isolation=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
@@ -121,7 +126,7 @@ class Poll:
 
 
 def wanted(log: LogId, offset: int = 0, **options: int) -> LogToRead:
-    return LogToRead(log, 0, offset, **{"max_bytes": 1 << 20, **options})
+    return LogToRead(log, offset, **{"max_bytes": 1 << 20, **options})
 
 
 def sizes(found: list[Found] | None) -> list[int]:
@@ -251,4 +256,19 @@ async def test_at_the_deadline_it_is_what_there_is(tmp_path: Path) -> None:
         assert await poll.answer() is None
         clock.advance_ms(1)
         assert sizes(await poll.answer()) == [len(BATCH)]
+        poll.waiting.close()
+
+
+@pytest.mark.parametrize(("epoch", "error"), [(1, Error.FENCED_LEADER_EPOCH), (None, Error.NOT_LEADER_OR_FOLLOWER)])
+async def test_who_has_waited_is_answered_by_the_epoch_of_then(tmp_path: Path, epoch: int | None, error: Error) -> None:
+    clock = ManualClock()
+    epochs: dict[LogId, int | None] = {LOG: 0, OTHER: 0}
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG)
+        await create(logs, OTHER)
+        log, other = wanted(LOG, current_leader_epoch=0), wanted(OTHER, current_leader_epoch=0)
+        poll = await Poll.begin(logs, log, other, min_bytes=1 << 20, clock=clock, epoch_of=epochs.__getitem__)
+        epochs[LOG] = epoch
+        clock.advance_ms(500)
+        assert errors(await poll.answer()) == [error, Error.NONE]
         poll.waiting.close()

@@ -70,6 +70,7 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     found = await fetch(
         ctx.rooms.logs,
         ctx.rooms.clock,
+        ctx.rooms.cluster.leadership.epoch,
         to_read,
         isolation=IsolationLevel.READ_COMMITTED if request.isolation_level == 1 else IsolationLevel.READ_UNCOMMITTED,
         max_bytes=max_bytes,
@@ -146,11 +147,7 @@ def _log_to_read(wanted: Wanted, ctx: Context, *, is_replica: bool) -> LogToRead
         return Error.NOT_LEADER_OR_FOLLOWER
     if ctx.api_version < _ZSTD_FROM_VERSION and topic.config["compression.type"] == "zstd":
         return Error.UNSUPPORTED_COMPRESSION_TYPE
-    log = topic.partitions[index].log
-    leader_epoch = ctx.rooms.cluster.leadership.epoch(log)
-    if leader_epoch is None:
-        return Error.NOT_LEADER_OR_FOLLOWER
-    return LogToRead(log, leader_epoch, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch)
+    return LogToRead(topic.partitions[index].log, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch)
 
 
 def _replica_id(request: FetchRequest, api_version: int) -> int:

@@ -101,7 +101,7 @@ class Partition:
         self._bases: list[int] = []
         self._roll_jitter_ms = 0
         self._last_batch: tuple[int, Segment, int, int] | None = None  # its offset and its place
-        self._limit: tuple[int, Segment, int] | None = None  # of a reader: its offset, and where it lay when last asked
+        self._limit: tuple[int, tuple[int, int]] | None = None  # of a reader: its offset, and where that lies
 
     @property
     def active(self) -> Segment:
@@ -282,10 +282,7 @@ class Partition:
     def reach(self, isolation: IsolationLevel) -> Reach:
         """How far a reader gets. Raises CorruptBatch, OSError."""
         limit = self.high_watermark if isolation is not _READ_COMMITTED else self.bounds().last_stable_offset
-        if not self.segments:
-            return Reach(self.start_offset, limit, self.head.end_offset, 0)  # where the first segment will begin
-        segment, position = self._end(limit)
-        return Reach(self.start_offset, limit, segment.base_offset, position)
+        return Reach(self.start_offset, limit, *self._end(limit))
 
     async def read(self, read: Read, left: int, *, whole_first: bool, in_memory: int) -> Slice:
         """Bytes from the batch that holds the offset; see `Logs.read`.
@@ -301,16 +298,14 @@ class Partition:
         limit = stable if committed else high_watermark
         place = self._find(offset) if offset < limit else None
         if place is None:
-            end_segment, end_position = -1, -1
-            if offset == limit:
-                _, _, end_segment, end_position = self.reach(isolation)
-            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, end_segment, end_position)
+            base, position = self._end(limit) if offset == limit else (-1, -1)
+            return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, base, position)
         segment, position, first_size = place
         base, size = segment.base_offset, min(max_bytes, left)
         if size < first_size and not whole_first:
             return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, base, position)
-        end_in, end_position = self._end(limit)
-        available = (end_position if end_in is segment else segment.size) - position
+        end_base, end_position = self._end(limit)
+        available = (end_position if end_base == base else segment.size) - position
         size = max(size, first_size)
         if size >= available:
             size = available
@@ -346,16 +341,20 @@ class Partition:
                 return _Place(segment, found[0], found[1].size_bytes)
         return None
 
-    def _end(self, limit: int) -> tuple[Segment, int]:
-        """The segment, and where in it the readable part ends; there are batches. Raises CorruptBatch, OSError."""
-        if limit >= self.head.end_offset:
-            segment = self.segments[-1]
-            return segment, segment.size
+    def _end(self, limit: int) -> tuple[int, int]:
+        """The first offset of a segment, and where in it the readable part ends. Raises CorruptBatch, OSError."""
+        end_offset = self.head.end_offset
+        if limit >= end_offset:
+            segments = self.segments
+            if not segments:
+                return end_offset, 0  # where the first one will begin
+            segment = segments[-1]
+            return segment.base_offset, segment.size
         if self._limit is None or self._limit[0] != limit:
             place = self._find(limit)
             assert place is not None  # something lies behind it
-            self._limit = limit, place.segment, place.position
-        return self._limit[1:]
+            self._limit = limit, (place.segment.base_offset, place.position)
+        return self._limit[1]
 
     def _end_offset(self, segment: Segment, position: int) -> int:
         """An offset that no batch before this position in the segment reaches; not the smallest, as in Kafka."""
