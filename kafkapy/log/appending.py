@@ -93,8 +93,8 @@ class _Rules:
         return RecordChecks(log, self.compacted, now_ms - self.before_ms, now_ms + self.after_ms)
 
 
-class Target(NamedTuple):
-    """What is to be appended where."""
+class BatchToAppend(NamedTuple):
+    """What a producer sent for a log, and what that log asks of it."""
 
     log: LogId
     config: TopicConfig
@@ -104,7 +104,7 @@ class Target(NamedTuple):
     records: Buffer | None
 
 
-class Result(NamedTuple):
+class AppendResult(NamedTuple):
     """What became of it, as the Produce response tells it."""
 
     error: Error = Error.NONE
@@ -115,7 +115,7 @@ class Result(NamedTuple):
     record_errors: Sequence[RecordError] = ()
 
 
-_PENDING: Final = Result()
+_PENDING: Final = AppendResult()
 """Stands where the store's answer will."""
 
 
@@ -128,28 +128,28 @@ async def append(
     logs: Logs,
     clock: Clock,
     turns: Turns,
-    targets: Sequence[Target],
+    batches: Sequence[BatchToAppend],
     *,
     acks: int,
     api_version: int,
     timeout_ms: int,
-) -> list[Result] | Delayed[list[Result]]:
-    """Append each target's batch; `results[i]` answers `targets[i]`. One store call for all that is acceptable.
+) -> list[AppendResult] | Delayed[list[AppendResult]]:
+    """Append each batch; `results[i]` answers `batches[i]`. One store call for all that is acceptable.
 
     Delayed, for `timeout_ms` at most, where the store has yet to make it durable. With acks=0 it is waited for: there
     is no answer whose turn could come later.
     """
     now_ms = clock.now_ms()
-    results: list[Result] = []
+    results: list[AppendResult] = []
     writes: list[Write] = []
     accepted: list[tuple[int, int]] = []  # the place in `results`, and the time that the log stamps on the batch
     ruling: TopicConfig | None = None
-    for target in targets:
-        log, config, leader_epoch, _, _, _ = target
-        if config is not ruling:  # targets of one topic follow each other
+    for batch in batches:
+        log, config, leader_epoch, _, _, _ = batch
+        if config is not ruling:  # batches of one topic follow each other
             ruling, rules = config, config.derived(_Rules.of)
         try:
-            data, header = _judged(target, rules, acks, api_version)
+            data, header = _judged(batch, rules, acks, api_version)
             # Often the header settles the times: the latest is not too late, the bound for early ones lies before 1970.
             late = header.max_timestamp - now_ms > rules.after_ms
             other_codec = rules.codec is not None and rules.codec != header.codec
@@ -180,7 +180,7 @@ async def append(
     return results
 
 
-class _Waiting(Delayed[list[Result]]):
+class _Waiting(Delayed[list[AppendResult]]):
     """An append that is yet to be durable. Kafka answers at the end of its time, too, and the batches stay."""
 
     __slots__ = ("_accepted", "_clock", "_pending", "_results")
@@ -189,7 +189,7 @@ class _Waiting(Delayed[list[Result]]):
         self,
         pending: Pending,
         clock: Clock,
-        results: list[Result],
+        results: list[AppendResult],
         accepted: Sequence[tuple[int, int]],
         deadline: float,
     ) -> None:
@@ -202,34 +202,34 @@ class _Waiting(Delayed[list[Result]]):
     def begin(self, wake: Callable[[], None]) -> None:
         self._pending.when_done(wake)
 
-    async def attempt(self) -> list[Result] | None:
+    async def attempt(self) -> list[AppendResult] | None:
         if self._pending.outcomes is not None:
             _fill(self._results, self._accepted, self._pending.outcomes)
         elif self._clock.monotonic() >= self.deadline:
             for place, _ in self._accepted:
-                self._results[place] = Result(Error.REQUEST_TIMED_OUT)
+                self._results[place] = AppendResult(Error.REQUEST_TIMED_OUT)
         else:
             return None
         return self._results
 
 
-def _fill(results: list[Result], accepted: Sequence[tuple[int, int]], outcomes: Sequence[Outcome]) -> None:
+def _fill(results: list[AppendResult], accepted: Sequence[tuple[int, int]], outcomes: Sequence[Outcome]) -> None:
     """Put what became of the accepted ones in its place."""
     for (place, append_time_ms), outcome in zip(accepted, outcomes, strict=True):
         results[place] = _answer(outcome, append_time_ms)
 
 
-def _judged(target: Target, rules: _Rules, acks: int, api_version: int) -> tuple[Buffer, BatchHeader]:
-    """The batch that a target holds, if its header is acceptable."""
-    data, header = _single_batch(target.records, api_version)
+def _judged(batch: BatchToAppend, rules: _Rules, acks: int, api_version: int) -> tuple[Buffer, BatchHeader]:
+    """The batch and its header, if that is acceptable."""
+    data, header = _single_batch(batch.records, api_version)
     # More replicas in sync than there are replicas cannot be asked for (KIP-966).
-    if acks == ACKS_ALL and target.in_sync_count < min(rules.min_in_sync, target.replica_count):
+    if acks == ACKS_ALL and batch.in_sync_count < min(rules.min_in_sync, batch.replica_count):
         raise KafkaError(
             Error.NOT_ENOUGH_REPLICAS,
-            f"The size of the current ISR : {target.in_sync_count} is insufficient to satisfy the min.isr requirement "
-            f"of {rules.min_in_sync} for partition {target.log}",
+            f"The size of the current ISR : {batch.in_sync_count} is insufficient to satisfy the min.isr requirement "
+            f"of {rules.min_in_sync} for partition {batch.log}",
         )
-    _check_batch(data, header, target, rules)
+    _check_batch(data, header, batch, rules)
     return data, header
 
 
@@ -276,48 +276,48 @@ def _not_a_batch(records: Buffer | None, api_version: int, corrupt: CorruptBatch
     return KafkaError(Error.CORRUPT_MESSAGE, str(corrupt))
 
 
-def _check_batch(data: Buffer, header: BatchHeader, target: Target, rules: _Rules) -> None:
+def _check_batch(data: Buffer, header: BatchHeader, batch: BatchToAppend, rules: _Rules) -> None:
     """Everything that the header and the CRC tell."""
     (base_offset, length, _, _, crc, attributes, last_offset_delta, _, _, producer_id, _, base_sequence, count) = header
     if base_offset != 0:
         raise BatchRefused(
             Error.INVALID_RECORD,
-            f"The baseOffset of the record batch in the append to {target.log} should be 0, but it is {base_offset}",
+            f"The baseOffset of the record batch in the append to {batch.log} should be 0, but it is {base_offset}",
         )
     if LOG_OVERHEAD + length > rules.max_batch_bytes:
         raise KafkaError(
             Error.MESSAGE_TOO_LARGE,
-            f"The record batch size in the append to {target.log} is {header.size_bytes} bytes which exceeds the "
+            f"The record batch size in the append to {batch.log} is {header.size_bytes} bytes which exceeds the "
             f"maximum configured value of {rules.max_batch_bytes}",
         )
     if checksum(data[CRC_FROM:]) != crc:
-        raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {crc}) {_where(target)}.")
+        raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {crc}) {_where(batch)}.")
     if last_offset_delta < 0:
         raise BatchRefused(
-            Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {last_offset_delta}] {_where(target)}"
+            Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {last_offset_delta}] {_where(batch)}"
         )
     if count <= 0:
-        raise BatchRefused(Error.INVALID_RECORD, f"Invalid reported count for record batch: {count} {_where(target)}")
+        raise BatchRefused(Error.INVALID_RECORD, f"Invalid reported count for record batch: {count} {_where(batch)}")
     if last_offset_delta + 1 != count:
         raise BatchRefused(
             Error.INVALID_RECORD,
-            f"Inconsistent batch offset range [0, {last_offset_delta}] and count of records {count} {_where(target)}",
+            f"Inconsistent batch offset range [0, {last_offset_delta}] and count of records {count} {_where(batch)}",
         )
     if attributes & CONTROL:
-        raise BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {_where(target)}")
+        raise BatchRefused(Error.INVALID_RECORD, f"Clients are not allowed to write control records {_where(batch)}")
     if producer_id >= 0 and base_sequence < 0:
         raise BatchRefused(
             Error.INVALID_RECORD,
-            f"Invalid sequence number {base_sequence} in record batch with producerId {producer_id} {_where(target)}",
+            f"Invalid sequence number {base_sequence} in record batch with producerId {producer_id} {_where(batch)}",
         )
     if attributes & TRANSACTIONAL:
-        raise KafkaError(Error.INVALID_TXN_STATE, f"No transaction of this producer is open {_where(target)}")
+        raise KafkaError(Error.INVALID_TXN_STATE, f"No transaction of this producer is open {_where(batch)}")
     if attributes & _CODEC_BITS not in _KNOWN_CODECS:
-        raise KafkaError(Error.CORRUPT_MESSAGE, f"unknown compression type {header.codec} {_where(target)}")
+        raise KafkaError(Error.CORRUPT_MESSAGE, f"unknown compression type {header.codec} {_where(batch)}")
 
 
-def _where(target: Target) -> str:
-    return f"in topic partition {target.log}"
+def _where(batch: BatchToAppend) -> str:
+    return f"in topic partition {batch.log}"
 
 
 async def _recompressed(data: Buffer, header: BatchHeader, rules: _Rules, config: TopicConfig, turns: Turns) -> bytes:
@@ -346,13 +346,13 @@ async def _recompressed(data: Buffer, header: BatchHeader, rules: _Rules, config
     return batch
 
 
-def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> Result:
+def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> AppendResult:
     """The answer to what was not appended. Only errors of single records come with a text, as in Kafka."""
     _log.debug("refused a batch for %s: %s", log, refusal)
     if not isinstance(refusal, BatchRefused):
-        return Result(refusal.error)
+        return AppendResult(refusal.error)
     bounds = logs.bounds(log)
-    return Result(
+    return AppendResult(
         refusal.error,
         refusal.message if refusal.record_errors else None,
         log_start_offset=-1 if isinstance(bounds, Error) else bounds.log_start_offset,
@@ -360,10 +360,10 @@ def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> Result:
     )
 
 
-def _answer(outcome: Outcome, append_time_ms: int) -> Result:
+def _answer(outcome: Outcome, append_time_ms: int) -> AppendResult:
     base_offset, _, log_start_offset, error, message, duplicate, repeated_timestamp = outcome
     if error:
         _log.debug("refused a batch: %s", message)
-        return Result(error, log_start_offset=log_start_offset)
+        return AppendResult(error, log_start_offset=log_start_offset)
     time_ms = repeated_timestamp if duplicate else append_time_ms
-    return Result(error, None, base_offset, time_ms, log_start_offset)
+    return AppendResult(error, None, base_offset, time_ms, log_start_offset)

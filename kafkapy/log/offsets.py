@@ -17,7 +17,7 @@ EARLIEST_PENDING_UPLOAD: Final = -6
 _SINCE_VERSION: Final = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING_UPLOAD: 11}
 
 
-class Target(NamedTuple):
+class LogAtEpoch(NamedTuple):
     """A log, its present leader epoch, and the epoch that the client believes in."""
 
     log: LogId
@@ -41,46 +41,46 @@ def is_supported(timestamp: int, api_version: int) -> bool:
     return since is not None and api_version >= since
 
 
-async def find_offset(logs: Logs, target: Target, timestamp: int, isolation: IsolationLevel | None) -> FoundOffset:
+async def find_offset(logs: Logs, asked: LogAtEpoch, timestamp: int, isolation: IsolationLevel | None) -> FoundOffset:
     """The offset for a timestamp or a special mark; `isolation` None for a replica, which sees everything."""
-    _check_epoch(target)
-    bounds = logs.bounds(target.log)
+    _check_epoch(asked)
+    bounds = logs.bounds(asked.log)
     if isinstance(bounds, Error):
         raise KafkaError(bounds)
     committed = isolation is IsolationLevel.READ_COMMITTED
     limit = bounds.last_stable_offset if committed else bounds.high_watermark
     if timestamp == LATEST:
-        return FoundOffset(limit, leader_epoch=target.leader_epoch)
+        return FoundOffset(limit, leader_epoch=asked.leader_epoch)
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
-        end = await logs.epoch_end(target.log, target.leader_epoch)
+        end = await logs.epoch_end(asked.log, asked.leader_epoch)
         empty = bounds.log_start_offset == bounds.end_offset
-        epoch = target.leader_epoch if end is None or empty else end.leader_epoch
+        epoch = asked.leader_epoch if end is None or empty else end.leader_epoch
         return FoundOffset(bounds.log_start_offset, leader_epoch=epoch)
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         return FoundOffset()  # nothing is ever moved to tiered storage
     if timestamp == MAX_TIMESTAMP:
-        found = await logs.find_max_time(target.log)
+        found = await logs.find_max_time(asked.log)
     else:
-        found = await logs.find_time(target.log, timestamp)
+        found = await logs.find_time(asked.log, timestamp)
     if found is None or found.offset >= limit:
         return FoundOffset()
     return FoundOffset(*found)
 
 
-async def find_epoch_end(logs: Logs, target: Target, leader_epoch: int) -> EpochEnd:
+async def find_epoch_end(logs: Logs, asked: LogAtEpoch, leader_epoch: int) -> EpochEnd:
     """Where a leader epoch ended (KIP-101); both -1 when the log knows no such epoch."""
-    _check_epoch(target)
-    bounds = logs.bounds(target.log)
+    _check_epoch(asked)
+    bounds = logs.bounds(asked.log)
     if isinstance(bounds, Error):
         raise KafkaError(bounds)
-    if leader_epoch == target.leader_epoch:
+    if leader_epoch == asked.leader_epoch:
         return EpochEnd(leader_epoch, bounds.end_offset)
-    if leader_epoch == NO_LEADER_EPOCH or leader_epoch > target.leader_epoch:
+    if leader_epoch == NO_LEADER_EPOCH or leader_epoch > asked.leader_epoch:
         return EpochEnd(-1, -1)
-    return await logs.epoch_end(target.log, leader_epoch) or EpochEnd(-1, -1)
+    return await logs.epoch_end(asked.log, leader_epoch) or EpochEnd(-1, -1)
 
 
-def _check_epoch(target: Target) -> None:
-    error = leader_epoch_error(target.current_leader_epoch, target.leader_epoch)
+def _check_epoch(asked: LogAtEpoch) -> None:
+    error = leader_epoch_error(asked.current_leader_epoch, asked.leader_epoch)
     if error is not Error.NONE:
         raise KafkaError(error)

@@ -14,7 +14,7 @@ from catalogues import create
 from kafkapy.clock import ManualClock
 from kafkapy.config.layers import BrokerConfig, TopicConfig
 from kafkapy.errors import Error
-from kafkapy.log.appending import Result, Target, append
+from kafkapy.log.appending import AppendResult, BatchToAppend, append
 from kafkapy.model import IsolationLevel
 from kafkapy.records.batch import HEADER_SIZE, Compression, assemble, crc_matches, read_header
 from kafkapy.records.builder import build_batch
@@ -35,10 +35,10 @@ async def logs():
         yield store
 
 
-async def put(logs: Logs, data: bytes, **settings: str) -> Result:
+async def put(logs: Logs, data: bytes, **settings: str) -> AppendResult:
     config = TopicConfig({name.replace("_", "."): value for name, value in settings.items()}, BrokerConfig.load())
-    target = Target(LOG, config, 0, 1, 1, data)
-    results = await append(logs, ManualClock(NOW_MS), Turns(), [target], acks=-1, api_version=9, timeout_ms=1000)
+    sent = BatchToAppend(LOG, config, 0, 1, 1, data)
+    results = await append(logs, ManualClock(NOW_MS), Turns(), [sent], acks=-1, api_version=9, timeout_ms=1000)
     assert isinstance(results, list)
     return results[0]
 

@@ -7,7 +7,7 @@ the first one still to be tiered (-6, 11 on). Nothing is ever tiered here, so th
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
-from kafkapy.log.offsets import Target, find_offset, is_supported
+from kafkapy.log.offsets import LogAtEpoch, find_offset, is_supported
 from kafkapy.model import IsolationLevel
 from kafkapy.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 
@@ -57,8 +57,8 @@ async def _find(name: str, asked: Question, isolation: IsolationLevel | None, ct
     leader_epoch = ctx.rooms.cluster.leadership.epoch(partition.log)
     if leader_epoch is None:
         raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER)
-    target = Target(partition.log, leader_epoch, asked.current_leader_epoch)
-    found = await find_offset(ctx.rooms.logs, target, asked.timestamp, isolation)
+    log = LogAtEpoch(partition.log, leader_epoch, asked.current_leader_epoch)
+    found = await find_offset(ctx.rooms.logs, log, asked.timestamp, isolation)
     answer = PartitionResponse(partition_index=asked.partition_index, timestamp=found.timestamp, offset=found.offset)
     if ctx.api_version >= _EPOCH_FROM_VERSION:
         answer.leader_epoch = found.leader_epoch

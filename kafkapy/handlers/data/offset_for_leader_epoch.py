@@ -6,7 +6,7 @@ KIP-320). An epoch that the log does not know is answered with -1 for both, with
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
-from kafkapy.log.offsets import Target, find_epoch_end
+from kafkapy.log.offsets import LogAtEpoch, find_epoch_end
 from kafkapy.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequest,
     OffsetForLeaderEpochResponse,
@@ -29,8 +29,8 @@ async def handle(request: OffsetForLeaderEpochRequest, ctx: Context) -> OffsetFo
                 leader_epoch = ctx.rooms.cluster.leadership.epoch(partition.log)
                 if leader_epoch is None:
                     raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER)
-                target = Target(partition.log, leader_epoch, asked.current_leader_epoch)
-                end = await find_epoch_end(ctx.rooms.logs, target, asked.leader_epoch)
+                log = LogAtEpoch(partition.log, leader_epoch, asked.current_leader_epoch)
+                end = await find_epoch_end(ctx.rooms.logs, log, asked.leader_epoch)
             except KafkaError as refusal:
                 results.append(PartitionResult(partition=asked.partition, error_code=refusal.error))
             else:

@@ -15,7 +15,7 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.handlers.data.current_leader import name_leaders
-from kafkapy.log.appending import Result, Target, append, is_transactional
+from kafkapy.log.appending import AppendResult, BatchToAppend, append, is_transactional
 from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 
 TopicData = ProduceRequest.TopicProduceData
@@ -29,7 +29,7 @@ _NONE, _WRITE, _TOPIC = Error.NONE, Operation.WRITE, ResourceType.TOPIC  # looke
 
 async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Delayed[ProduceResponse] | None:
     responses: list[TopicResponse] = []
-    targets: list[Target] = []
+    batches: list[BatchToAppend] = []
     waiting: list[tuple[list[PartitionResponse], int]] = []
     whole_error = _whole_error(request)
     leadership = ctx.rooms.cluster.leadership
@@ -52,8 +52,8 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
                     partition_responses.append(answer)
                     elsewhere.append((answer, topic, index))
                     continue
-                targets.append(
-                    Target(
+                batches.append(
+                    BatchToAppend(
                         partition.log,
                         topic.config,
                         leader_epoch,
@@ -67,7 +67,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
                 error = topic_error or _partition_error(topic, index, whole_error)
                 partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
 
-    def packed(results: Sequence[Result]) -> ProduceResponse:
+    def packed(results: Sequence[AppendResult]) -> ProduceResponse:
         for (partition_responses, index), result in zip(waiting, results, strict=True):
             partition_responses.append(_packed(index, result))
         response = ProduceResponse(responses=responses)
@@ -75,14 +75,14 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
             name_leaders(response, elsewhere, ctx)
         return response
 
-    if not targets:
+    if not batches:
         response = packed(())
     else:
         results = await append(
             ctx.rooms.logs,
             ctx.rooms.clock,
             ctx.rooms.turns,
-            targets,
+            batches,
             acks=request.acks,
             api_version=ctx.api_version,
             timeout_ms=request.timeout_ms,
@@ -150,7 +150,7 @@ def _partition_error(topic: TopicInfo | None, index: int, whole_error: Error) ->
     return whole_error or Error.INVALID_TOPIC_EXCEPTION
 
 
-def _packed(index: int, result: Result) -> PartitionResponse:
+def _packed(index: int, result: AppendResult) -> PartitionResponse:
     error, message, base_offset, log_append_time_ms, log_start_offset, record_errors = result
     response = PartitionResponse(
         index=index,
