@@ -38,6 +38,7 @@ WORK = ROOT / ".mutants"
 # What the tests need beside the code: mutmut copies it into the room's own tree.
 BESIDE = ["tests", "protocol_specs", "scripts", "compat", "docs"]
 UNNOTICED = ("survived", "no tests")
+UNTRIED = "not checked"
 USUAL = (*UNNOTICED, "killed", "timeout", "caught by type check")
 CAUGHT_BY_TYPES = 37
 # The copies of a method stand beside each other, and each declares its attributes.
@@ -75,7 +76,7 @@ class Room:
             "pytest_add_cli_args_test_selection": self._tests["tests"],
             "pytest_add_cli_args": [f"--deselect={test}" for test in self._tests.get("leave_out", [])],
             # What is logged is for people, and no test reads it.
-            "do_not_mutate_patterns": [r"^\s*log\.\w+\("],
+            "do_not_mutate_patterns": [r"^\s*_?log\.\w+\("],
             "timeout_multiplier": 10.0,
             "use_git_change_detection": False,
         }
@@ -132,7 +133,7 @@ class Room:
 
     def untold(self) -> list[str]:
         """What is to be tried again: what nothing noticed, and what a run that was stopped did not come to."""
-        return [name for _, name, status in self.statuses() if status in (*UNNOTICED, "not checked")]
+        return [name for _, name, status in self.statuses() if status in (*UNNOTICED, UNTRIED)]
 
     def survivors(self) -> Iterator[Survivor]:
         for path, name, status in self.statuses():
@@ -176,7 +177,7 @@ def _report(room: Room, explained: list[dict[str, Any]]) -> None:
         left[survivor.path] += 1
         print(f"{survivor.path}:{survivor.line} {survivor.function}")
         print("".join(f"    {line}\n" for line in survivor.change.splitlines()), end="")
-    counts = Counter((path, status) for path, _, status in room.statuses())
+    counts = Counter((path, status) for path, _, status in room.statuses() if status != UNTRIED)
     paths = sorted({path for path, _ in counts})
     print(f"\n{'':40}{'mutants':>8}{'types':>7}{'tests':>7}{'explained':>10}{'survivors':>10}{'share':>8}")
     for name in [*paths, room.name]:
@@ -187,9 +188,10 @@ def _report(room: Room, explained: list[dict[str, Any]]) -> None:
         tests = total - types - explained_count - left_count
         share = left_count / max(total, 1)
         print(f"{name:40}{total:8}{types:7}{tests:7}{explained_count:10}{left_count:10}{share:8.1%}")
-    odd = {status: count for (_, status), count in counts.items() if status not in USUAL}
-    if odd:
-        print(f"counted as noticed by tests: {odd}")
+    if odd := Counter(status for _, _, status in room.statuses() if status not in (*USUAL, UNTRIED)):
+        print(f"counted as noticed by tests: {dict(odd)}")
+    if untried := sum(status == UNTRIED for _, _, status in room.statuses()):
+        print(f"not tried, and not counted: {untried}")
     modules = {path.removeprefix("kafkapy/") for path in paths}
     for (place, change), seen in reasons.items():
         if not seen and place.split()[0] in modules:

@@ -4,6 +4,7 @@ import pytest
 
 from kafkapy.errors import Error
 from kafkapy.groups.commands import (
+    CommitOffsets,
     DeleteGroups,
     DeleteOffsets,
     DescribeGroup,
@@ -301,6 +302,67 @@ def test_what_was_removed_need_not_have_been_there(coordinator):
     assert coordinator.committed() == {("t", 0): 1}
 
 
+# A write that is refused
+
+
+def test_who_waits_in_groups_that_a_refused_write_takes_back_is_told(coordinator):
+    joined = {}
+    for group in ("g", "h"):
+        tickets = [coordinator.enter(group=group) for _ in range(2)]
+        coordinator.advance(0)
+        joined[group] = [coordinator.joined(ticket) for ticket in tickets]
+    coordinator.begin_write()
+    waiting = []
+    for group, (leader, follower) in joined.items():
+        coordinator.sync(leader, {}, group=group)  # this is what is to be written
+        waiting.append(coordinator.join(follower.member_id, group=group, protocols=(("range", b"new"),)))
+        promised = coordinator.new_id(group=group)
+        assert promised
+    assert all(map(coordinator.waits, waiting))
+    coordinator.end_write(Error.NOT_COORDINATOR)
+    assert [coordinator.answers[ticket].error for ticket in waiting] == [Error.NOT_COORDINATOR] * 2
+    assert {state(coordinator, group) for group in joined} == {GroupState.EMPTY}
+    assert coordinator.awaited() == {RemoveExpired}
+
+
+def test_members_that_a_refused_write_brings_back_have_a_session_to_be_heard_of(coordinator):
+    leader, follower = coordinator.stable(2, session_ms=10_000)
+    coordinator.advance(5_000)
+    coordinator.begin_write()
+    coordinator.leave(follower.member_id)
+    again = coordinator.joined(coordinator.join(leader.member_id))
+    coordinator.sync(again, {leader.member_id: b"all"})
+    coordinator.end_write(Error.COORDINATOR_NOT_AVAILABLE)
+    assert coordinator.synced(coordinator.sync(follower)).assignment == b"1"
+    coordinator.advance(9_000)
+    assert coordinator.heartbeat(leader) is Error.NONE
+    coordinator.advance(1_000)
+    assert coordinator.heartbeat(follower) is Error.UNKNOWN_MEMBER_ID
+    assert coordinator.heartbeat(leader) is Error.REBALANCE_IN_PROGRESS
+
+
+def test_a_refused_write_leaves_offsets_as_they_were(coordinator):
+    coordinator.commit(1, group="kept", topic="t")
+    coordinator.commit(2, group="kept", topic="u")
+    [only] = coordinator.stable(1, group="live")
+    coordinator.commit(3, group="live", member=only)
+    coordinator.commit(4, group="deleted")
+    coordinator.begin_write()
+    coordinator.commit(11, group="kept", topic="t")
+    coordinator.commit(12, group="kept", topic="new")
+    coordinator.send(DeleteOffsets("kept", [("u", [0])]))
+    coordinator.commit(13, group="live", member=only, topic="new")
+    coordinator.commit(14, group="new")
+    coordinator.send(DeleteGroups(["deleted"]))
+    coordinator.end_write(Error.NOT_COORDINATOR)
+    for each in coordinator, coordinator.restarted():
+        assert each.committed("kept") == {("t", 0): 1, ("u", 0): 2}
+        assert each.committed("live") == {("t", 0): 3}
+        assert each.committed("deleted") == {("t", 0): 4}
+        assert set(each.machine.groups) == {"kept", "live", "deleted"}
+        assert each.heartbeat(only, group="live") is Error.NONE
+
+
 # Settings
 
 
@@ -406,6 +468,19 @@ def test_who_may_commit_without_a_generation(coordinator):
     assert coordinator.commit(1, generation=0) is Error.UNKNOWN_MEMBER_ID
     assert coordinator.commit(1, generation=0, member_id=only.member_id) is Error.ILLEGAL_GENERATION
     assert coordinator.committed() == {}
+
+
+def test_a_commit_of_a_generation_names_the_group_that_is_not_there(coordinator):
+    for generation in (0, 5):
+        command = CommitOffsets("nowhere", "m", None, generation, -1, [], True)
+        answer = coordinator.answers[coordinator.send(command)]
+        assert (answer.error, answer.message) == (Error.GROUP_ID_NOT_FOUND, "Group nowhere not found.")
+
+
+def test_missing_metadata_is_empty_beside_a_retention_too(coordinator):
+    coordinator.commit(1, metadata=None, retention_ms=60_000)
+    [found] = coordinator.ask(FetchOffsets("g", None))
+    assert found.partitions[0][1].metadata == ""
 
 
 def test_a_group_that_is_described_without_a_protocol(coordinator):
