@@ -18,7 +18,6 @@ FLOORS = {
     "model": 0,
     "clock": 0,
     "delayed": 0,
-    "derived": 0,
     "metrics": 0,
     "timers": 0,
     "turns": 0,

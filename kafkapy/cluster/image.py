@@ -5,13 +5,12 @@ hold an image for the length of a request and never see it change. `ClusterMachi
 untouched topics are shared between images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from kafkapy.config.layers import BrokerConfig, TopicConfig
-from kafkapy.derived import Deriving
 from kafkapy.model import LogId
 
 INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
@@ -28,7 +27,7 @@ class PartitionInfo(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class TopicInfo(Deriving):
+class TopicInfo:
     """One topic. `overrides` are its own settings as text, `config` all of them with their values."""
 
     name: str
@@ -36,7 +35,6 @@ class TopicInfo(Deriving):
     partitions: tuple[PartitionInfo, ...]
     overrides: Mapping[str, str]
     config: TopicConfig
-    _derived: dict[Callable[[Any], Any], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_internal(self) -> bool:

@@ -34,7 +34,7 @@ class TopicLogs:
             return _METADATA_SETTINGS if log == METADATA_LOG else None
         if topic.topic_id != log.topic_id or log.partition >= len(topic.partitions):
             return None
-        return topic.config.derived(log_settings)
+        return topic.config.once(log_settings)
 
     def is_gone(self, log: LogId) -> bool:
         return log.topic_id in self._gone

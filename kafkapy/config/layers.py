@@ -6,17 +6,17 @@ brokers'. A topic's own settings lie above the broker's.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
 
 from kafkapy.config.advice import complaints
 from kafkapy.config.broker import BROKER
 from kafkapy.config.checks import check_together
-from kafkapy.config.client_metrics import CLIENT_METRICS
-from kafkapy.config.group import GROUP
-from kafkapy.config.setting import ConfigError, Setting, Source, Type, text_of
+from kafkapy.config.setting import ConfigError, Setting, Source, Type
 from kafkapy.config.topic import TOPIC
-from kafkapy.derived import Deriving
+
+T = TypeVar("T")
 
 DEVELOPMENT_PROFILE = {
     "node.id": "1",
@@ -67,21 +67,35 @@ class Synonym(NamedTuple):
     source: Source
 
 
-class DescribedConfig(NamedTuple):
-    """One setting as DescribeConfigs answers it."""
+class Config(ABC):
+    """Settings by name: `config[name]` is the parsed value. Immutable."""
 
-    name: str
-    value: str | None
-    source: Source
-    read_only: bool
-    sensitive: bool
-    synonyms: Sequence[Synonym]
-    type: Type
-    documentation: str
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._made: dict[Callable[[Any], Any], Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            value = self._values[name] = self._value(name)
+            return value
+
+    def once(self, make: Callable[[Self], T]) -> T:
+        """What `make` makes of these settings: made once, for those who need it with every request."""
+        try:
+            made: T = self._made[make]
+        except KeyError:
+            made = self._made[make] = make(self)
+        return made
+
+    @abstractmethod
+    def _value(self, name: str) -> Any:
+        """Read the setting; done once for each."""
 
 
-class BrokerConfig(Deriving):
-    """The broker's settings. Immutable; `config[name]` is the parsed value."""
+class BrokerConfig(Config):
+    """The broker's settings."""
 
     def __init__(
         self,
@@ -90,14 +104,13 @@ class BrokerConfig(Deriving):
         dynamic_default: Mapping[str, str] | None = None,
         warnings: Sequence[str] = (),
     ) -> None:
+        super().__init__()
         self.static = dict(static)
         self.dynamic_broker = dict(dynamic_broker or {})
         # A fresh Kafka cluster keeps min.insync.replicas as a cluster-wide dynamic default (KIP-966).
         self.dynamic_default = {"min.insync.replicas": static.get("min.insync.replicas", "1")}
         self.dynamic_default.update(dynamic_default or {})
         self.warnings = list(warnings)
-        self._values: dict[str, Any] = {}
-        self._derived = {}
 
     @classmethod
     def load(
@@ -139,13 +152,6 @@ class BrokerConfig(Deriving):
         """The same static layers under other dynamic ones; what cannot be changed while a broker runs is left out."""
         return BrokerConfig(self.static, _dynamic(broker), _dynamic(default), self.warnings)
 
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._values[name]
-        except KeyError:
-            value = self._values[name] = self._value(name)
-            return value
-
     def is_set(self, name: str) -> bool:
         """Whether a value was given, in whatever layer; the development profile counts."""
         return any(name in layer for layer in (self.dynamic_broker, self.dynamic_default, self.static))
@@ -170,7 +176,7 @@ class BrokerConfig(Deriving):
             (self.static, Source.STATIC_BROKER_CONFIG),
         ):
             found += [
-                Synonym(other, _shown(_definition(other), layer[other]), source)
+                Synonym(other, definition(other).shown(layer[other]), source)
                 for other in _family(name)
                 if other in layer
             ]
@@ -184,25 +190,6 @@ class BrokerConfig(Deriving):
             del found[0]
         return found
 
-    def describe(self, cluster_defaults: bool = False) -> list[DescribedConfig]:
-        """Every setting as the BROKER resource answers it; with `cluster_defaults` only what is set for all brokers.
-
-        Kafka lists what it was given even when it does not know it, without the value, which could be a secret.
-        """
-        described = []
-        names = [setting.name for setting in BROKER.values() if not setting.internal]
-        names += [name for name in self.static if name not in BROKER or BROKER[name].internal]
-        for name in names:
-            synonyms = self.synonyms(name)
-            if cluster_defaults:
-                synonyms = [entry for entry in synonyms if entry.source is Source.DYNAMIC_DEFAULT_BROKER_CONFIG]
-                if not synonyms:
-                    continue
-            setting = _definition(name)
-            value = text_of(self[name]) if name in BROKER else self.static[name]
-            described.append(_described(setting, value, synonyms, read_only=not setting.dynamic))
-        return described
-
     def _value(self, name: str) -> Any:
         for layer in (self.dynamic_broker, self.dynamic_default, self.static):
             if name in layer:
@@ -214,21 +201,13 @@ def _dynamic(overrides: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in overrides.items() if name not in BROKER or BROKER[name].dynamic}
 
 
-class TopicConfig(Deriving):
-    """One topic's settings: its own, else the broker's. Immutable; `config[name]` is the parsed value."""
+class TopicConfig(Config):
+    """One topic's settings: its own, else the broker's."""
 
     def __init__(self, overrides: Mapping[str, str], broker: BrokerConfig) -> None:
+        super().__init__()
         self.overrides = overrides
-        self._broker = broker
-        self._values: dict[str, Any] = {}
-        self._derived = {}
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._values[name]
-        except KeyError:
-            value = self._values[name] = self._value(name)
-            return value
+        self.broker = broker
 
     def _value(self, name: str) -> Any:
         setting = TOPIC[name]
@@ -237,22 +216,9 @@ class TopicConfig(Deriving):
         if setting.synonym is None:
             return setting.default_value
         if name in ("segment.ms", "segment.jitter.ms", "retention.ms", "flush.ms"):
-            duration = self._broker.milliseconds(setting.synonym)
+            duration = self.broker.milliseconds(setting.synonym)
             return setting.default_value if duration is None else duration
-        return self._broker[setting.synonym]
-
-    def describe(self) -> list[DescribedConfig]:
-        """Every setting as the TOPIC resource answers it."""
-        described = []
-        for setting in TOPIC.values():
-            if setting.internal and setting.name not in self.overrides:
-                continue
-            synonyms = self._broker.synonyms(setting.synonym) if setting.synonym else []
-            if setting.name in self.overrides:
-                own = Synonym(setting.name, text_of(self[setting.name]), Source.DYNAMIC_TOPIC_CONFIG)
-                synonyms = [own, *synonyms]
-            described.append(_described(setting, text_of(self[setting.name]), synonyms, read_only=False))
-        return described
+        return self.broker[setting.synonym]
 
 
 def validate_topic_overrides(overrides: Mapping[str, str], broker: BrokerConfig | None = None) -> None:
@@ -275,49 +241,6 @@ def validate_topic_overrides(overrides: Mapping[str, str], broker: BrokerConfig 
         )
 
 
-def describe_group(overrides: Mapping[str, str], broker: BrokerConfig) -> list[DescribedConfig]:
-    """Every setting as the GROUP resource answers it."""
-    return [_layered(setting, overrides, broker, Source.DYNAMIC_GROUP_CONFIG) for setting in GROUP.values()]
-
-
-def describe_client_metrics(overrides: Mapping[str, str]) -> list[DescribedConfig]:
-    """Every setting as the CLIENT_METRICS resource answers it."""
-    return [
-        _layered(setting, overrides, None, Source.DYNAMIC_CLIENT_METRICS_CONFIG) for setting in CLIENT_METRICS.values()
-    ]
-
-
-def _layered(
-    setting: Setting, overrides: Mapping[str, str], broker: BrokerConfig | None, own_source: Source
-) -> DescribedConfig:
-    synonyms: list[Synonym] = []
-    if setting.name in overrides:
-        synonyms.append(Synonym(setting.name, overrides[setting.name], own_source))
-    if broker and setting.synonym and setting.synonym in BROKER:
-        synonyms += broker.synonyms(setting.synonym)
-    elif setting.synonym and setting.default is not None:
-        synonyms.append(Synonym(setting.synonym, setting.default, Source.DEFAULT_CONFIG))
-    value = synonyms[0].value if synonyms else setting.default
-    return _described(setting, value, synonyms, read_only=False)
-
-
-def _described(setting: Setting, value: str | None, synonyms: Sequence[Synonym], *, read_only: bool) -> DescribedConfig:
-    return DescribedConfig(
-        name=setting.name,
-        value=_shown(setting, value),
-        source=synonyms[0].source if synonyms else Source.DEFAULT_CONFIG,
-        read_only=read_only,
-        sensitive=setting.sensitive,
-        synonyms=synonyms,
-        type=setting.type,
-        documentation=setting.doc,
-    )
-
-
-def _shown(setting: Setting, text: str | None) -> str | None:
-    return None if setting.sensitive else text
-
-
 def _family(name: str) -> tuple[str, ...]:
     """The setting and those that say the same, strongest first."""
     for family in SYNONYMS:
@@ -329,7 +252,7 @@ def _family(name: str) -> tuple[str, ...]:
     return (name,)
 
 
-def _definition(name: str) -> Setting:
+def definition(name: str) -> Setting:
     """The row of a setting; made up for one that only a listener has, and for one that Kafka does not know."""
     if name in BROKER:
         return BROKER[name]

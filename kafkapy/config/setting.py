@@ -93,6 +93,10 @@ class Setting(NamedTuple):
         """Whether the value may be shown to nobody: passwords, and what Kafka does not know."""
         return self.type in (Type.PASSWORD, Type.UNKNOWN)
 
+    def shown(self, text: str | None) -> str | None:
+        """The text as it may be shown."""
+        return None if self.sensitive else text
+
     def parse(self, text: str | None) -> Any:
         """The value behind the text: bool, int, float, list of str, or str; ConfigError when it is not valid."""
         if text is None:

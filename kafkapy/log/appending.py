@@ -147,7 +147,7 @@ async def append(
     for batch in batches:
         log, config, leader_epoch, _, _, _ = batch
         if config is not ruling:  # batches of one topic follow each other
-            ruling, rules = config, config.derived(_Rules.of)
+            ruling, rules = config, config.once(_Rules.of)
         try:
             data, header = _judged(batch, rules, acks, api_version)
             # Often the header settles the times: the latest is not too late, the bound for early ones lies before 1970.

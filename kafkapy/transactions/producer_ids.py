@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from kafkapy.errors import Error, KafkaError
+
 
 class ProducerIds:
     """The broker's supply of producer ids."""
@@ -18,12 +20,18 @@ class ProducerIds:
         self._refill = trio.Lock()
 
     async def next_producer_id(self) -> int:
-        """An id that no other producer gets, now or after a restart."""
+        """An id that no other producer gets, now or after a restart.
+
+        Raises COORDINATOR_LOAD_IN_PROGRESS while no block is to be had, as Kafka does: clients try again.
+        """
         while (producer_id := next(self._left, None)) is None:
             async with self._refill:
                 # Someone else may have refilled while this task waited for the lock.
                 producer_id = next(self._left, None)
                 if producer_id is not None:
                     return producer_id
-                self._left = iter(await self._allocate_block())
+                try:
+                    self._left = iter(await self._allocate_block())
+                except KafkaError as refusal:
+                    raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, refusal.message) from refusal
         return producer_id

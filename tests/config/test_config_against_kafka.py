@@ -13,13 +13,17 @@ import pytest
 
 from kafkapy.config.broker import BROKER
 from kafkapy.config.client_metrics import CLIENT_METRICS
+from kafkapy.config.describing import (
+    DescribedConfig,
+    describe_broker,
+    describe_client_metrics,
+    describe_group,
+    describe_topic,
+)
 from kafkapy.config.group import GROUP
 from kafkapy.config.layers import (
     BrokerConfig,
-    DescribedConfig,
     TopicConfig,
-    describe_client_metrics,
-    describe_group,
 )
 from kafkapy.config.setting import ConfigError, Setting, text_of
 from kafkapy.config.topic import TOPIC
@@ -86,14 +90,14 @@ def broker() -> BrokerConfig:
 
 
 def descriptions(broker: BrokerConfig) -> Iterator[tuple[str, list[DescribedConfig]]]:
-    yield "BROKER", broker.describe()
-    yield "TOPIC", TopicConfig({}, broker).describe()
+    yield "BROKER", describe_broker(broker)
+    yield "TOPIC", describe_topic(TopicConfig({}, broker))
     yield "GROUP", describe_group({}, broker)
     yield "CLIENT_METRICS", describe_client_metrics({})
     for topic in INTERNAL_TOPICS:
         rows = resource_rows(f"TOPIC:{topic}")
         overrides = {row[0]: row[2] for row in rows if row[3] == "DYNAMIC_TOPIC_CONFIG"}
-        yield f"TOPIC:{topic}", TopicConfig(overrides, broker).describe()
+        yield f"TOPIC:{topic}", describe_topic(TopicConfig(overrides, broker))
 
 
 def test_every_resource_is_described_as_by_kafka(broker: BrokerConfig) -> None:

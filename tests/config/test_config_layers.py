@@ -4,13 +4,17 @@ from collections.abc import Mapping
 
 import pytest
 
+from kafkapy.config.describing import (
+    DescribedConfig,
+    describe_broker,
+    describe_client_metrics,
+    describe_group,
+    describe_topic,
+)
 from kafkapy.config.layers import (
     DEVELOPMENT_PROFILE,
     BrokerConfig,
-    DescribedConfig,
     TopicConfig,
-    describe_client_metrics,
-    describe_group,
     validate_topic_overrides,
 )
 from kafkapy.config.setting import ConfigError, Source, Type
@@ -21,8 +25,9 @@ def load(**layers: Mapping[str, str]) -> BrokerConfig:
     return BrokerConfig.load(**layers)
 
 
-def described(config: BrokerConfig, name: str) -> DescribedConfig:
-    return next(entry for entry in config.describe() if entry.name == name)
+def described(config: BrokerConfig | TopicConfig, name: str) -> DescribedConfig:
+    everything = describe_topic(config) if isinstance(config, TopicConfig) else describe_broker(config)
+    return next(entry for entry in everything if entry.name == name)
 
 
 def test_flags_beat_the_environment_which_beats_the_file_which_beats_the_profile() -> None:
@@ -66,11 +71,11 @@ def test_dynamic_values_lie_above_static_ones() -> None:
 
 def test_the_common_defaults_of_all_brokers_hold_min_insync_replicas_as_in_a_fresh_kafka() -> None:
     config = load(file={"min.insync.replicas": "2"})
-    assert [(entry.name, entry.value) for entry in config.describe(cluster_defaults=True)] == [
+    assert [(entry.name, entry.value) for entry in describe_broker(config, cluster_defaults=True)] == [
         ("min.insync.replicas", "2")
     ]
     changed = config.with_dynamic(broker={}, default={"message.max.bytes": "9"})
-    assert {entry.name for entry in changed.describe(cluster_defaults=True)} == {
+    assert {entry.name for entry in describe_broker(changed, cluster_defaults=True)} == {
         "min.insync.replicas",
         "message.max.bytes",
     }
@@ -195,7 +200,7 @@ def test_settings_that_do_nothing_are_reported() -> None:
 def test_a_secret_is_shown_nowhere() -> None:
     secret = "hunter2"
     config = load(file={"ssl.key.password": secret, "my.plugin.password": secret, "sasl.jaas.config": secret})
-    assert secret not in repr(config.describe())
+    assert secret not in repr(describe_broker(config))
     assert secret not in repr(config.warnings)
     assert described(config, "ssl.key.password").sensitive
 
@@ -223,10 +228,10 @@ def test_a_setting_of_one_listener_has_the_type_of_the_setting_it_stands_in_for(
 
 def test_an_internal_setting_is_described_once_it_is_set() -> None:
     name = "unstable.api.versions.enable"
-    assert name not in {entry.name for entry in load().describe()}
+    assert name not in {entry.name for entry in describe_broker(load())}
     assert described(load(file={name: "true"}), name).value == "true"
     topic = TopicConfig({"internal.segment.bytes": "5000"}, load())
-    assert [entry.value for entry in topic.describe() if entry.name == "internal.segment.bytes"] == ["5000"]
+    assert [entry.value for entry in describe_topic(topic) if entry.name == "internal.segment.bytes"] == ["5000"]
 
 
 def test_the_value_is_shown_as_read_and_the_synonym_as_written() -> None:
@@ -259,7 +264,7 @@ def test_flushing_follows_the_scheduler_when_nothing_finer_is_set() -> None:
 
 def test_a_coarser_setting_is_no_synonym_of_the_finer_one() -> None:
     config = load(file={"log.retention.minutes": "10"})
-    retention = next(entry for entry in TopicConfig({}, config).describe() if entry.name == "retention.ms")
+    retention = next(entry for entry in describe_topic(TopicConfig({}, config)) if entry.name == "retention.ms")
     assert (retention.value, retention.source, list(retention.synonyms)) == ("600000", Source.DEFAULT_CONFIG, [])
     minutes = described(config, "log.retention.minutes")
     assert [synonym.name for synonym in minutes.synonyms] == ["log.retention.minutes", "log.retention.hours"]
@@ -268,7 +273,7 @@ def test_a_coarser_setting_is_no_synonym_of_the_finer_one() -> None:
 def test_a_topics_own_setting_lies_above_the_brokers() -> None:
     config = TopicConfig({"cleanup.policy": "compact , delete", "retention.bytes": " 5 "}, load())
     assert config["cleanup.policy"] == ["compact", "delete"]
-    shown = {entry.name: entry for entry in config.describe()}
+    shown = {entry.name: entry for entry in describe_topic(config)}
     assert shown["cleanup.policy"].source is Source.DYNAMIC_TOPIC_CONFIG
     assert [(synonym.name, synonym.value) for synonym in shown["cleanup.policy"].synonyms] == [
         ("cleanup.policy", "compact,delete"),

@@ -28,6 +28,7 @@ from kafkapy.protocol.messages.describe_topic_partitions import DescribeTopicPar
 from kafkapy.protocol.messages.fetch import FetchRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.heartbeat import HeartbeatRequest
+from kafkapy.protocol.messages.init_producer_id import InitProducerIdRequest
 from kafkapy.protocol.messages.join_group import JoinGroupRequest
 from kafkapy.protocol.messages.list_offsets import ListOffsetsRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
@@ -36,6 +37,7 @@ from kafkapy.protocol.messages.produce import ProduceRequest
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.storage.memory import open_memory
+from kafkapy.transactions.producer_ids import ProducerIds
 from kafkapy.turns import Turns
 from tests.handlers.two_brokers import BROKERS, THEM, US, LiveBrokers, SharedLeases
 
@@ -71,6 +73,7 @@ class Broker:
         self.groups = rooms.groups = GroupService(self.cluster, logs, self.leases, clock, config)
         self.session = Session("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50_000)
         rooms.fetch_sessions = FetchSessionCache(0, lambda: 1)
+        rooms.producer_ids = ProducerIds(self.cluster.allocate_producer_ids)
         self._registry = Registry(rooms)
 
     async def run(self, task_status: Any) -> None:
@@ -252,3 +255,15 @@ async def test_a_topic_that_is_made_in_passing_is_asked_of_the_controller(broker
     await trio.testing.wait_all_tasks_blocked()
     answer = await broker.ask(wanted)
     assert [topic.error_code for topic in answer.topics] == [Error.NONE]
+
+
+async def test_a_producer_gets_an_id_once_the_controller_can_be_had(broker: Broker) -> None:
+    broker.leases.lose([METADATA_LOG])
+    await trio.testing.wait_all_tasks_blocked()
+    wanted = InitProducerIdRequest(producer_id=-1, producer_epoch=-1, transactional_id=None)
+    answer = await broker.ask(wanted, 4)
+    assert (answer.error_code, answer.producer_id) == (Error.COORDINATOR_LOAD_IN_PROGRESS, -1)
+    broker.leases.gain([METADATA_LOG])
+    await trio.testing.wait_all_tasks_blocked()
+    answer = await broker.ask(wanted, 4)
+    assert (answer.error_code, answer.producer_id) == (Error.NONE, 0)

@@ -10,6 +10,7 @@ from collections import Counter
 from kafkapy.cluster.image import TopicInfo
 from kafkapy.cluster.machine import NewTopic
 from kafkapy.cluster.service import TopicResult
+from kafkapy.config.describing import describe_topic
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
@@ -68,7 +69,7 @@ def _created(topic: TopicInfo, ctx: Context) -> Result:
             config_source=config.source,
             is_sensitive=config.sensitive,
         )
-        for config in sorted(topic.config.describe())
+        for config in sorted(describe_topic(topic.config))
     ]
     return result
 

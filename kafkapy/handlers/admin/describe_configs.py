@@ -11,7 +11,13 @@ import re
 from collections.abc import Sequence
 
 from kafkapy.cluster.topic_names import validate_topic_name
-from kafkapy.config.layers import DescribedConfig, describe_client_metrics, describe_group
+from kafkapy.config.describing import (
+    DescribedConfig,
+    describe_broker,
+    describe_client_metrics,
+    describe_group,
+    describe_topic,
+)
 from kafkapy.config.setting import ConfigResource, Source, Type
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
@@ -81,7 +87,7 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
         topic = image.topic(name)
         if topic is None:
             raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, "")  # Kafka says no more here
-        return topic.config.describe()
+        return describe_topic(topic.config)
     if resource_type == ConfigResource.GROUP:
         ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.GROUP, name)
         if not name:
@@ -93,7 +99,7 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
             raise KafkaError(Error.INVALID_REQUEST, "Client metrics subscription name must not be empty")
         return describe_client_metrics(image.overrides_of(ConfigResource.CLIENT_METRICS, name))
     if resource_type == ConfigResource.BROKER and not name:
-        return config.describe(cluster_defaults=True)
+        return describe_broker(config, cluster_defaults=True)
     if not name:
         raise KafkaError(Error.INVALID_REQUEST, "Broker id must not be empty")
     if not _INTEGER.fullmatch(name) or int(name) not in _INT32:
@@ -102,7 +108,7 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
     if int(name) != node_id:
         expected = f"{node_id} or empty string," if resource_type == ConfigResource.BROKER else f"{node_id}"
         raise KafkaError(Error.INVALID_REQUEST, f"Unexpected broker id, expected {expected} but received {name}")
-    return config.describe() if resource_type == ConfigResource.BROKER else _loggers()
+    return describe_broker(config) if resource_type == ConfigResource.BROKER else _loggers()
 
 
 def _loggers() -> list[DescribedConfig]:

@@ -55,7 +55,7 @@ _CHECKPOINT_AFTER_SECONDS: Final = 1.0
 """So soon after a change the checkpoints are written; all changes until then share one write."""
 
 _PRODUCERS_A_STEP: Final = 5000
-_LOGS_A_STEP: Final = 50
+_LOGS_A_STEP: Final = 10
 """So many logs are made or deleted before the others get their turn: some milliseconds' work."""
 
 
