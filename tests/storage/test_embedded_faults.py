@@ -418,3 +418,14 @@ async def test_checkpoints_outlast_a_power_cut(tmp_path: Path) -> None:
     async with opened(copy, disk) as logs:
         await create(logs, LOG, SYNCED)
         assert logs.bounds(LOG) == Bounds(5, 10, 10, 10)
+
+
+async def test_what_came_after_a_sync_began_is_not_called_synced(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, SMALL)
+        await append(logs, LOG, batch(b"before"))
+        partition = logs._partitions[LOG]
+        end_offset, *_ = partition.begin_sync()
+        await append(logs, LOG, batch(b"meanwhile"))
+        partition.synced(end_offset)
+        assert (partition.recovery_point, partition.unflushed_count) == (1, 1)
