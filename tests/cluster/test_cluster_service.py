@@ -18,6 +18,7 @@ from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId, format_uuid
+from kafkapy.protocol.journal.cluster_metadata import RemoveTopicRecord
 from kafkapy.records.batch import read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
@@ -262,6 +263,20 @@ async def test_who_wants_to_know_hears_of_each_topic_that_goes(cluster: ClusterS
     assert heard == [("t", False, False), ("v", False, False)]
     assert isinstance(results[1], KafkaError)
     assert results[1].error is Error.UNKNOWN_TOPIC_ID
+
+
+async def test_topics_whose_logs_are_gone_leave_nothing_in_a_checkpoint(cluster: ClusterService, store: Store) -> None:
+    """Until then it tells that they are to go, since a crash may come before."""
+    [topic] = await create(cluster, "t")
+    machine = cluster._controller._shard.machine
+    before = len(list(machine.snapshot()))
+    store.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cluster.delete_topics, [topic.topic_id])
+        await trio.testing.wait_all_tasks_blocked()
+        assert RemoveTopicRecord(topic_id=topic.topic_id) in list(machine.snapshot())
+        store.gate.set()
+    assert len(list(machine.snapshot())) == before - 2, "neither the topic, nor its partition, nor its end"
 
 
 # What goes wrong
