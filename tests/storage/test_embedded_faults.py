@@ -425,7 +425,7 @@ async def test_what_came_after_a_sync_began_is_not_called_synced(tmp_path: Path)
         await create(logs, LOG, SMALL)
         await append(logs, LOG, batch(b"before"))
         partition = logs._partitions[LOG]
-        end_offset, *_ = partition.begin_sync()
+        end_offset, _ = partition.begin_sync(0.0)
         await append(logs, LOG, batch(b"meanwhile"))
         partition.synced(end_offset)
         assert (partition.recovery_point, partition.unflushed_count) == (1, 1)
