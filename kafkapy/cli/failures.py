@@ -42,5 +42,7 @@ def explain(failure: BaseException, *, ready: bool) -> None:
         complain(f"cannot start: {failure.filename}: {failure.strerror}; name another directory with --data-dir")
     elif isinstance(failure, OSError | KafkaError | DamagedLog) and not ready:
         complain(f"cannot start: {failure}")
+        if isinstance(failure, DamagedLog):
+            complain("`kafkapy check` names file and position; docs/storage_format.md says what can be done")
     else:
         _log.critical("kafkapy ends because it cannot trust its own state", exc_info=failure)

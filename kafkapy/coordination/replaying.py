@@ -4,13 +4,13 @@ A shard is loaded by it, and whoever only follows a log (`load` once, `catch_up`
 
 Invariants
  1. What a transaction wrote counts from its commit marker on, or never.
- 2. Of the records of a key only the last of each piece is applied: coordinators' topics are compacted, so what a later
+ 2. Of the records of a key only the last of each bite is applied: coordinators' topics are compacted, so what a later
     record supersedes says nothing. Records without a key all count.
  3. Nothing is applied that fails its CRC.
 """
 
 import logging
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import trio
 
@@ -20,16 +20,16 @@ from kafkapy.coordination.transactions import OpenTransactions
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.protocol.primitives import ProtocolError
-from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch, crc_matches, walk
+from kafkapy.records.batch import CONTROL, CRC_FROM, TRANSACTIONAL, BatchHeader, Buffer, CorruptBatch, checksum, walk
 from kafkapy.records.control import read_end_marker
 from kafkapy.records.record import keys_and_values
 from kafkapy.storage.base import Checkpoint, Logs, Read
 
 _log = logging.getLogger(__name__)
 
-# Replay is work on the event loop: small bites keep the other tasks alive.
-LOAD_SIZE_BYTES: Final = 128 * 1024
-_FACTS_A_BITE: Final = 500
+LOAD_SIZE_BYTES: Final = 256 * 1024
+_RECORDS_A_BITE: Final = 200
+"""Replay is work on the event loop: after some milliseconds' work the other tasks get their turn."""
 
 _UNREADABLE: Final = (CorruptBatch, ProtocolError, ValueError, LookupError)
 """What journals and machines raise at a record that makes no sense."""
@@ -42,13 +42,6 @@ class DamagedLog(Exception):
         super().__init__(f"{log}: the batch at offset {offset} is damaged: {reason}")
         self.log = log
         self.offset = offset
-
-
-class _Superseding(NamedTuple):
-    """The last record of a key, and the offset of its batch."""
-
-    value: bytes | None
-    offset: int
 
 
 class Replay:
@@ -71,7 +64,7 @@ class Replay:
         """How many records the checkpoint had."""
         self.record_count = 0
         """How many records were read behind the checkpoint."""
-        self._latest: dict[bytes, _Superseding] = {}
+        self._latest: dict[bytes, tuple[bytes | None, int]] = {}  # the last value of a key, and its batch's offset
 
     async def load(self) -> None:
         """Bring in all that is in the log. Raises `KafkaError` when there is no such log here, and DamagedLog."""
@@ -117,29 +110,37 @@ class Replay:
 
     async def _take_batches(self, batches: Buffer) -> None:
         """Apply whole batches, in bites."""
-        view, last = memoryview(batches), None
+        view, header, bite_ends_at = memoryview(batches), None, self.record_count + _RECORDS_A_BITE
         for position, header in walk(batches):
+            batch = view[position : position + header.size_bytes]
             try:
-                if not crc_matches(batches, position, header):
+                if checksum(batch[CRC_FROM:]) != header.crc:
                     raise CorruptBatch("it fails its CRC")
-                self._take(view[position : position + header.size_bytes], header)
+                self._take(batch, header)
             except _UNREADABLE as reason:
                 raise DamagedLog(self._log, header.base_offset, reason) from reason
-            self.offset = header.next_offset
-            last = header
-            if len(self._latest) >= _FACTS_A_BITE:
+            if self.record_count >= bite_ends_at:
                 self._apply_latest()
                 await trio.lowlevel.checkpoint()
+                bite_ends_at = self.record_count + _RECORDS_A_BITE
         self._apply_latest()
-        if last is not None:
-            self.last_batch = BatchMark.of(last)
+        if header is not None:
+            self.offset, self.last_batch = header.next_offset, BatchMark.of(header)
         await trio.lowlevel.checkpoint()
 
     def _take(self, batch: memoryview, header: BatchHeader) -> None:
         if header.record_count == 0:
             return  # what compaction left of a batch
         self.record_count += header.record_count
-        if header.is_control:
+        if not header.attributes & (CONTROL | TRANSACTIONAL):
+            latest, offset = self._latest, header.base_offset
+            for key, value in keys_and_values(batch, header):
+                if key is None:
+                    self._apply(key, value)
+                else:
+                    latest.pop(key, None)  # so that it comes after those that it followed
+                    latest[key] = (value, offset)
+        elif header.is_control:
             marker = read_end_marker(batch)
             if marker is not None:
                 facts = self.open.end(header.producer_id).facts
@@ -147,17 +148,9 @@ class Replay:
                     self._apply_latest()
                     for fact in facts:
                         self.machine.apply(fact)
-        elif header.is_transactional:
+        else:
             decoded = [self._decode(key, value) for key, value in keys_and_values(batch, header)]
             self.open.add(header.producer_id, [fact for fact in decoded if fact is not None])
-        else:
-            latest, offset = self._latest, header.base_offset
-            for key, value in keys_and_values(batch, header):
-                if key is None:
-                    self._apply(key, value)
-                else:
-                    latest.pop(key, None)  # so that it comes after those that it followed
-                    latest[key] = _Superseding(value, offset)
 
     def _apply_latest(self) -> None:
         latest, self._latest = self._latest, {}

@@ -134,6 +134,7 @@ class Shard:
         self._transactions = OpenTransactions()
         self._unwritten: list[_Unwritten] = []
         self._under_way: list[_Unwritten] = []
+        self._is_over = False
         self._failure: Exception | None = None
         self._wake = trio.Event()
         self._sleeping_until = float("-inf")
@@ -176,31 +177,34 @@ class Shard:
         Raises `KafkaError` or DamagedLog when the log cannot be loaded; what a machine or a journal raised when an
         invariant broke, in whichever task it happened.
         """
-        error = KafkaError(Error.NOT_COORDINATOR, f"{self.name} has stopped")
         try:
             await self._load()
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._checkpointing.run)
-                error = await self._serve()
+                await self._serve()
                 nursery.cancel_scope.cancel()
         finally:
-            self._refusal = error
-            self._settled.set()
-            self._release([Answer(ticket, error) for ticket in self._waiting])
+            if not self._is_over:
+                self._end(KafkaError(Error.NOT_COORDINATOR, f"{self.name} has stopped"))
 
-    async def _serve(self) -> KafkaError:
-        """Carry on until the log is lost; what those who wait are to be told."""
-        while True:
+    async def _serve(self) -> None:
+        """Carry on until the log is lost."""
+        while not self._is_over:
             self.fire_due_timers()
             if self._failure is not None:
                 raise self._failure
             if self._unwritten:
-                refusal = await self._write()
-                if refusal in _LOG_IS_LOST:
-                    return self._told(refusal)
+                await self._write()
             else:
                 await self._sleep()
+
+    def _end(self, error: KafkaError) -> None:
+        """The tenure is over: nothing more is decided, and whoever waits is told."""
+        self._is_over = True
+        self._refusal = error
+        self._settled.set()
+        self._release([Answer(ticket, error) for ticket in self._waiting])
 
     def fire_due_timers(self) -> None:
         """Hand the machine every timer that is due now; a clock that was moved by hand calls for it."""
@@ -288,8 +292,8 @@ class Shard:
 
     # Writing
 
-    async def _write(self) -> Error:
-        """Append all that is unwritten, a batch a producer, in the decided order; the error of what was refused."""
+    async def _write(self) -> None:
+        """Append all that is unwritten, a batch a producer, in the decided order."""
         batches, self._unwritten = self._unwritten, []
         self._under_way = batches
         view = self._type.view(self.machine)
@@ -311,17 +315,19 @@ class Shard:
         finally:
             self._under_way = []
         for position, (batch, write, outcome) in enumerate(zip(batches, writes, outcomes, strict=True)):
+            if outcome.error in _LOG_IS_LOST:
+                self._end(self._told(outcome.error))
+                return
             if outcome.error is not Error.NONE:
                 # Those behind it were refused because it was.
                 self._take_back(batches[position:], outcome.error)
-                return outcome.error
+                return
             self._end_offset = outcome.end_offset
             checkpointing.wrote(write.headers[0].record_count)
             self._release(batch.answers)
         self.view = view
         if snapshot is not None:
             checkpointing.write(snapshot, BatchMark(outcome.base_offset, header.crc), self._end_offset)
-        return Error.NONE
 
     def _encode(self, batch: _Unwritten, now_ms: int) -> bytes:
         epoch, producer = self._log.leader_epoch, batch.producer

@@ -43,7 +43,7 @@ def keys_and_values(batch: Buffer, header: BatchHeader) -> list[tuple[bytes | No
             length, position = _varint(plain, position)
             end = position + length
             position += 1  # attributes: none are defined
-            for _ in range(2):  # timestamp and offset
+            for _ in (0, 1):  # timestamp and offset
                 while plain[position] > 0x7F:
                     position += 1
                 position += 1
@@ -111,7 +111,11 @@ def _read_record(buf: bytes, position: int, header: BatchHeader) -> tuple[Record
 
 
 def _nullable_bytes(buf: bytes, position: int, end: int) -> tuple[bytes | None, int]:
-    length, position = _varint(buf, position)
+    length = buf[position] if position < len(buf) else 0x80
+    if length & 0x81:
+        length, position = _varint(buf, position)
+    else:  # of one byte, and not negative: nearly every one
+        length, position = length >> 1, position + 1
     if length < 0:
         if length != -1:
             raise CorruptBatch(f"a field of {length} bytes")

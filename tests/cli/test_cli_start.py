@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from kafkapy.cli.failures import explain
 from kafkapy.cli.main import main
+from kafkapy.cluster.image import METADATA_LOG
+from kafkapy.coordination.replaying import DamagedLog
 
 COMMAND = [sys.executable, "-m", "kafkapy"]
 
@@ -260,3 +263,12 @@ def test_without_a_command_it_starts(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["version"]) == 0
     assert capsys.readouterr().out == version
     assert main(["-c", "nonsense"]) == 1
+
+
+def test_a_damaged_log_of_metadata_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    damage = DamagedLog(METADATA_LOG, 3, "it fails its CRC")
+    explain(ExceptionGroup("nursery", [ExceptionGroup("nursery", [damage])]), ready=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "kafkapy: cannot start: __cluster_metadata-0: the batch at offset 3 is damaged: it fails its CRC",
+        "kafkapy: `kafkapy check` names file and position; docs/storage_format.md says what can be done",
+    ]

@@ -269,7 +269,8 @@ async def test_of_what_is_not_one(logs, checkpoint, data):
 
 
 async def test_of_one_that_is_damaged_inside(logs, checkpoint, caplog):
-    damaged = bytearray(checkpoint.data)
+    foreign = build_batch([Record(0, 1, b"foreign", b"?", [])])
+    damaged = bytearray(checkpoint.data[:14] + foreign + checkpoint.data[14:])
     damaged[-3] ^= 1
     await logs.save_checkpoint(LOG, Checkpoint(21, bytes(damaged)))
     replay = Replay(logs, LOG, TABLE)

@@ -15,7 +15,8 @@ from kafkapy.groups.commands import (
     TopicCommit,
     TopicQuery,
 )
-from kafkapy.groups.facts import CommittedOffset
+from kafkapy.groups.facts import CommittedOffset, OffsetStored
+from kafkapy.groups.group import GroupState
 from kafkapy.model import ZERO_UUID
 
 DAY_MS = 24 * 3_600_000
@@ -329,3 +330,65 @@ def test_groups_are_listed_by_state_and_type(coordinator):
     assert listed(states={"stable"}) == {live}
     assert listed(states={"empty", "stable"}, types={"classic"}) == {simple, live, coming}
     assert listed(types={"consumer"}) == set()
+
+
+def test_a_snapshot_shows_the_moment_it_was_begun(coordinator):
+    for group in ("g", "h"):
+        for partition in range(3):
+            coordinator.commit(partition, group=group, partition=partition)
+    before = set(coordinator.machine.snapshot())
+    snapshot = coordinator.machine.snapshot()
+    next(snapshot)
+    coordinator.commit(100, group="g")
+    coordinator.ask(DeleteGroups(["h"]))
+    coordinator.commit(100, group="i")
+    assert len(before) == 8
+    assert {*snapshot} <= before
+    again = coordinator.machine.snapshot()
+    coordinator.commit(101, group="g")
+    assert {fact.committed.offset for fact in again if isinstance(fact, OffsetStored)} == {100, 1, 2}
+
+
+def test_what_the_log_refuses_is_as_it_was_before(coordinator):
+    coordinator.commit(1)
+    coordinator.commit(1, partition=1, metadata="with words")
+    before = set(coordinator.machine.snapshot())
+    coordinator.begin_write()
+    coordinator.commit(2)
+    coordinator.commit(3)
+    coordinator.ask(DeleteOffsets("g", [("t", [1])]))
+    coordinator.commit(4, group="new")
+    coordinator.end_write(Error.NOT_COORDINATOR)
+    assert set(coordinator.machine.snapshot()) == before
+    assert set(coordinator.machine.groups) == {"g"}
+
+
+def test_a_refusal_concerns_those_who_waited_for_it(coordinator):
+    """A group with a refused fact is what it was at its last one; another one goes on as if nothing had been."""
+    joining = coordinator.join(version=3)
+    coordinator.advance(0)
+    first = coordinator.answers[joining]
+    coordinator.sync(first, {first.member_id: b"all of it"})
+    waiting = coordinator.join(group="other", version=3)
+    coordinator.advance(0)
+    other = coordinator.machine.groups["other"]
+    coordinator.join("", version=3)  # a second member: the group waits for the first one
+    coordinator.begin_write()
+    rejoined = coordinator.join(first.member_id, version=3)
+    leader = coordinator.answers[rejoined]
+    coordinator.sync(leader, {leader.member_id: b"half of it"})
+    coordinator.end_write(Error.NOT_COORDINATOR)
+    group = coordinator.machine.groups["g"]
+    assert (group.state, group.generation, list(group.members)) == (GroupState.STABLE, 1, [first.member_id])
+    assert not {("join", "g"), ("sync", "g")} & coordinator.timer_keys
+    assert coordinator.machine.groups["other"] is other
+    assert coordinator.answers[waiting].error is Error.NONE
+    coordinator.advance(9_000)
+    assert coordinator.heartbeat(first) is Error.NONE
+    coordinator.begin_write()
+    coordinator.leave(first.member_id)
+    coordinator.end_write(Error.NOT_COORDINATOR)
+    coordinator.advance(9_999)
+    assert coordinator.machine.groups["g"].members
+    coordinator.advance(2)
+    assert not coordinator.machine.groups["g"].members  # whoever is back has a session, which ends

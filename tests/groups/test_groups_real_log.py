@@ -9,16 +9,20 @@ from pathlib import Path
 import pytest
 
 from kafkapy.clock import ManualClock
+from kafkapy.coordination.replaying import Replay
 from kafkapy.coordination.runtime import Shard, ShardLog
 from kafkapy.coordination.shard import ShardType
 from kafkapy.errors import Error
 from kafkapy.groups.commands import DescribeGroup, FetchOffsets, ListGroups
+from kafkapy.groups.facts import CommittedOffset, GroupRemoved, OffsetRemoved, OffsetStored
 from kafkapy.groups.journal import GroupJournal
 from kafkapy.groups.machine import GroupMachine
 from kafkapy.groups.settings import GroupSettings
 from kafkapy.model import LogId
-from kafkapy.records.batch import walk
+from kafkapy.records.batch import read_header, walk
+from kafkapy.records.builder import build_batch
 from kafkapy.records.control import header_view
+from kafkapy.records.record import Record
 from kafkapy.storage.base import LogSettings, Origin, Write
 from kafkapy.storage.memory import open_memory
 from tests.storage.catalogues import create
@@ -80,3 +84,18 @@ async def test_offsets_are_what_they_were(shard):
 async def test_of_transactions_only_the_committed_count(shard):
     assert await offsets(shard, "exact-tx1") == {("t", 1): (4, "")}
     assert await offsets(shard, "exact-tx2") == {}
+
+
+async def test_a_group_that_is_removed_and_comes_back_within_a_few_records_is_there(nursery):
+    """Of a key only the last record counts, and it counts where that one stands."""
+    stored, removed = OffsetStored("g", "t", 0, CommittedOffset(1)), OffsetRemoved("g", "t", 0)
+    facts = [stored, removed, GroupRemoved("g"), stored]
+    entries = [entry for fact in facts for entry in GroupJournal().encode(fact)]
+    batch = build_batch([Record(offset, 1, key, value, []) for offset, (key, value) in enumerate(entries)])
+    async with open_memory(ManualClock()) as logs:
+        await create(logs, LOG, LogSettings())
+        await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)]).wait()
+        replay = Replay(logs, LOG, ShardType(lambda: GroupMachine(GroupSettings()), GroupJournal()))
+        await replay.load()
+    assert set(replay.machine.groups) == {"g"}
+    assert replay.machine.offsets.committed("g", "t", 0) == CommittedOffset(1)
