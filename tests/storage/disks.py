@@ -134,6 +134,19 @@ class LyingDisk(Disk):
         disk.entries = {str(path): set(os.listdir(path)) for path in (copy, *copy.glob("*/"))}
         return disk
 
+    def after_kill(self, directory: Path, copy: Path) -> "LyingDisk":
+        """The same after the process alone was killed: all is there, and what was not synced still is not."""
+        shutil.copytree(directory, copy)
+        disk = LyingDisk()
+
+        def moved(path: str) -> str | None:
+            there = Path(path)
+            return str(copy / there.relative_to(directory)) if there.is_relative_to(directory) else None
+
+        disk.synced = {at: content for path, content in self.synced.items() if (at := moved(path))}
+        disk.entries = {at: set(names) for path, names in self.entries.items() if (at := moved(path))}
+        return disk
+
     def _leave_content(self, path: Path, target: Path, part: float) -> None:
         synced = self.synced.get(str(path), b"")
         now = path.read_bytes() if path.exists() else synced

@@ -78,7 +78,7 @@ class Disk:
         """
         file = self.open_files.get(path, make=True)
         if not position:
-            self._note_change(os.path.dirname(path))
+            self.note_change(os.path.dirname(path))
         if position + size > file.allocated_end:
             ahead = min(position // _ALLOCATED_PART, _MAX_ALLOCATED_BYTES)
             if ahead >= _MIN_ALLOCATED_BYTES and ahead >= size:
@@ -180,7 +180,7 @@ class Disk:
         ):
             os.fsync(descriptor)
 
-    def _note_change(self, folder: str) -> None:
+    def note_change(self, folder: str) -> None:
         """An entry of the folder came or went: the next sync of a file at or below it takes the folder along."""
         self._changed[folder] = next(self._ticks)
 
@@ -209,7 +209,7 @@ class Disk:
         if sync:
             self.sync_folder(str(path.parent))
         else:
-            self._note_change(str(path.parent))
+            self.note_change(str(path.parent))
 
     # -- folders
 
@@ -217,7 +217,7 @@ class Disk:
         """Make the folder, and those it is in, unless it is there."""
         if not path.exists():
             path.mkdir(parents=True, exist_ok=True)
-            self._note_change(str(path.parent))
+            self.note_change(str(path.parent))
 
     def names(self, folder: Path) -> list[str]:
         """What the folder holds."""
@@ -234,13 +234,14 @@ class Disk:
         self.open_files.move(str(source), str(target))
         self._changed.pop(str(source), None)
         self._folders_synced.pop(str(source), None)
-        self._note_change(str(target.parent))
+        self.note_change(str(target.parent))
 
     def remove(self, path: str) -> None:
         """Remove a file if it is there."""
         self.open_files.forget(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+            self.note_change(os.path.dirname(path))
 
     def remove_folder(self, path: Path) -> None:
         """Remove a folder with all it holds; for worker threads."""

@@ -7,6 +7,7 @@ one before it ends the log there; indexes and producer state are rebuilt. Source
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -41,14 +42,20 @@ def load(
     """The partition in `folder`, whose entries are `names`."""
     bases = sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
     partition = Partition(disk, folder, log, settings, max(start_offset, bases[0] if bases else 0))
+    if not clean:
+        # What the process before had written may not be synced, nor the entries that lead there.
+        disk.note_change(str(folder))
+        disk.note_change(str(folder.parent))
+    _remove_orphans(disk, folder, names, bases)
     if not bases:
         return partition
-    intact = True
+    intact = whole = True
     for base, following in zip(bases, [*bases[1:], None], strict=True):
         segment = Segment(disk, folder, base)
         if not intact:
             _log.warning("%s: removed the segment at offset %d, which follows a damaged one", log, base)
             segment.remove()
+            whole = False
             continue
         size = disk.size(segment.path)
         trusted = clean or (following is not None and following <= recovery_point)
@@ -56,10 +63,13 @@ def load(
         if trusted and _load_indexes(disk, segment, size) and (sealed or _tail_is_whole(segment)):
             partition.add_segment(segment)
             continue
-        end = size if trusted and sealed else _verified_end(disk, segment, size)
+        end, next_offset = (size, following) if trusted and sealed else _verified_end(disk, segment, size)
         if end < size:
             _log.warning("%s: cut %d bytes of a torn tail at offset %d", log, size - end, base)
-            intact = not sealed
+            intact, whole = not sealed, False
+        elif sealed and next_offset != following:
+            _log.warning("%s: offsets %d to %d are lost", log, next_offset, following)
+            intact = whole = False
         disk.truncate(segment.path, end)  # in any case: what was allocated ahead is still there
         try:
             segment.index_anew(end, settings.index_interval_bytes)
@@ -69,11 +79,29 @@ def load(
             segment.save_indexes()  # a sealed segment is not written again at the next stop
         partition.add_segment(segment)
     _load_state(disk, partition, names, recovery_point, clean=clean)
+    if not whole:
+        # What was cut or removed must not come back with a power cut, beside what is written in its place.
+        disk.sync([partition.active.path])
+        disk.sync_folder(str(folder))
     partition.recovery_point = partition.head.end_offset if clean else min(recovery_point, partition.head.end_offset)
     partition.high_watermark = partition.head.end_offset
     partition.unflushed_count = partition.head.end_offset - partition.recovery_point
+    if partition.unflushed_count:
+        partition.sealed_unsynced = [
+            segment for segment, later in pairwise(partition.segments) if later.base_offset > recovery_point
+        ]
     partition.start_offset = min(partition.start_offset, partition.head.end_offset)
     return partition
+
+
+def _remove_orphans(disk: Disk, folder: Path, names: list[str], bases: list[int]) -> None:
+    """Remove what belongs to segments that a power cut took; of a log without any, all that was derived from it."""
+    for name in names:
+        stem, _, suffix = name.partition(".")
+        of_segment = suffix in ("index", "timeindex", "txnindex") and stem.isdigit() and int(stem) not in bases
+        of_nothing = not bases and (name == LEADER_EPOCHS or suffix == "snapshot")
+        if of_segment or of_nothing:
+            disk.remove(str(folder / name))
 
 
 def _load_indexes(disk: Disk, segment: Segment, size: int) -> bool:
@@ -109,8 +137,8 @@ def _tail_is_whole(segment: Segment) -> bool:
     return end == segment.size
 
 
-def _verified_end(disk: Disk, segment: Segment, size: int) -> int:
-    """The position up to which the segment holds whole, sound batches in order."""
+def _verified_end(disk: Disk, segment: Segment, size: int) -> tuple[int, int]:
+    """Up to which position the segment holds whole, sound batches in order, and the offset after them."""
     position, expected = 0, segment.base_offset
     chunk, start = b"", 0
     while size - position >= HEADER_SIZE:
@@ -119,17 +147,17 @@ def _verified_end(disk: Disk, segment: Segment, size: int) -> int:
         try:
             header = read_header(chunk, position - start)
         except CorruptBatch:
-            return position
+            return position, expected
         if header.size_bytes > size - position or header.base_offset < expected or header.last_offset_delta < 0:
-            return position
+            return position, expected
         if position - start + header.size_bytes > len(chunk):
             wanted = max(_VERIFY_SIZE_BYTES, header.size_bytes)
             chunk, start = disk.read(segment.path, position, wanted), position
         if not crc_matches(chunk, position - start, header):
-            return position
+            return position, expected
         position += header.size_bytes
         expected = header.next_offset
-    return position
+    return position, expected
 
 
 def _load_state(disk: Disk, partition: Partition, names: list[str], recovery_point: int, *, clean: bool) -> None:

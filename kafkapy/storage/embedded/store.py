@@ -121,6 +121,8 @@ class EmbeddedLogs:
         partition = self._find(log)
         if isinstance(partition, Partition) and partition.unflushed_count:
             self._syncer.note_unsynced(partition)
+            if partition.sealed_unsynced or partition.unflushed_count >= partition.settings.flush_messages:
+                self._syncer.sync(partition)  # a crash left it so, or the setting is new
 
     def _find(self, log: LogId) -> Partition | Error:
         """The log with its present settings; made now if it should be there and is not."""
