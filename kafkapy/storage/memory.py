@@ -105,7 +105,7 @@ class MemoryLogs:
         for log in list(dict.fromkeys([*self._catalogue.logs(), *self._logs] if logs is None else logs)):
             if self._catalogue.settings(log) is not None:
                 self._logs.setdefault(log, _Log())
-                self.leases.gain([log])
+                self.leases.gain({log: 0})
             elif self._catalogue.is_gone(log) and self._logs.pop(log, None) is not None:
                 self._checkpoints.pop(log, None)
                 self.leases.lose([log])

@@ -3,44 +3,41 @@
 The one-process side of `Leases` and `Brokers`; made by the stores that no other broker shares, and by `broker.py`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
 
 from kafkapy.model import Endpoint, LogId
 from kafkapy.storage.base import Holder, LiveBroker, Watch
-
-_EPOCH: Final = 0
-"""Nobody ever takes a log over from this broker."""
 
 Told = Callable[[Sequence[LogId]], None]
 
 
 class SoleLeases:
-    """Leases on whatever there is."""
+    """Leases on whatever there is, each under the epoch in which the log was last written to: nobody takes it over."""
 
     def __init__(self, node_id: int) -> None:
         self.moves = 0
-        self._ours = Holder(node_id, _EPOCH)
-        self._logs: dict[LogId, None] = {}
+        self._node_id = node_id
+        self._holders: dict[LogId, Holder] = {}
         self._watches: list[_LeaseWatch] = []
 
     def epoch(self, log: LogId) -> int | None:
-        return _EPOCH if log in self._logs else None
+        holder = self._holders.get(log)
+        return None if holder is None else holder.epoch
 
     def holder(self, log: LogId) -> Holder | None:
-        return self._ours if log in self._logs else None
+        return self._holders.get(log)
 
     def watch(self, gained: Told, lost: Told) -> Watch:
         watch = _LeaseWatch(self._watches, gained, lost)
         self._watches.append(watch)
-        if self._logs:
-            gained(list(self._logs))
+        if self._holders:
+            gained(list(self._holders))
         return watch
 
-    def gain(self, logs: Sequence[LogId]) -> None:
-        """The store has these logs now."""
-        new = [log for log in logs if log not in self._logs]
-        self._logs.update(dict.fromkeys(new))
+    def gain(self, epochs: Mapping[LogId, int]) -> None:
+        """The store has these logs now, last written to in these leader epochs."""
+        new = [log for log in epochs if log not in self._holders]
+        self._holders.update((log, Holder(self._node_id, epochs[log])) for log in new)
         if new:
             self.moves += 1
             for watch in list(self._watches):
@@ -48,9 +45,9 @@ class SoleLeases:
 
     def lose(self, logs: Sequence[LogId]) -> None:
         """The store has these logs no longer."""
-        old = [log for log in logs if log in self._logs]
+        old = [log for log in logs if log in self._holders]
         for log in old:
-            del self._logs[log]
+            del self._holders[log]
         if old:
             self.moves += 1
             for watch in list(self._watches):

@@ -164,6 +164,17 @@ async def test_trimming_and_deleting_survive(tmp_path: Path) -> None:
         assert logs.bounds(OTHER) is Error.UNKNOWN_TOPIC_OR_PARTITION
 
 
+async def test_a_log_goes_on_in_the_leader_epoch_it_was_last_written_in(tmp_path: Path) -> None:
+    """Such as one that another broker has led: clients take an epoch that goes back for another history."""
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, SMALL)
+        assert logs.leases.epoch(LOG) == 0
+        await append(logs, LOG, batch(b"v"), leader_epoch=3)
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, SMALL)
+        assert logs.leases.epoch(LOG) == 3
+
+
 async def test_a_directory_has_one_owner(tmp_path: Path) -> None:
     async with opened(tmp_path):
         with pytest.raises(DirectoryInUse):

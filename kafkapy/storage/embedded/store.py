@@ -108,13 +108,17 @@ class EmbeddedLogs:
             for partition in self._nameless.values():
                 self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
             self._nameless.clear()
-        self.leases.gain(there)
+        self.leases.gain({log: self._last_epoch(log) for log in there})
 
     async def _in_steps(self, logs: Sequence[LogId], act: Callable[[LogId], None]) -> None:
         for number, log in enumerate(logs, 1):
             act(log)
             if number % _LOGS_A_STEP == 0:
                 await trio.lowlevel.checkpoint()
+
+    def _last_epoch(self, log: LogId) -> int:
+        partition = self._partitions.get(log)
+        return partition.epochs[-1][0] if partition and partition.epochs else 0
 
     def _follow(self, log: LogId) -> None:
         """See that the log is there, and that its settings act."""
