@@ -14,7 +14,10 @@ from catalogues import create
 from disks import FOLDER, opened
 
 from kafkapy.records.batch import assemble, read_header
+from kafkapy.storage.base import Checkpoint
 from kafkapy.storage.embedded.check import NotADataDirectory, check
+from kafkapy.storage.embedded.checkpoints import write_coordinator
+from kafkapy.storage.embedded.files import Disk
 
 
 async def fill(directory: Path) -> None:
@@ -121,6 +124,14 @@ def test_a_folder_that_is_no_data_directory_is_not_looked_through(directory: Pat
     (directory / "meta.properties").unlink()
     with pytest.raises(NotADataDirectory, match=r"meta\.properties"):
         list(check(directory))
+
+
+def test_a_damaged_coordinator_s_checkpoint_is_named(directory: Path) -> None:
+    path = directory / FOLDER / "coordinator-checkpoint"
+    write_coordinator(Disk(), path.parent, Checkpoint(3, b"facts"))
+    assert list(check(directory)) == []
+    change(path, set_byte(-1, ord("?")))
+    assert [finding.path for finding in check(directory)] == [str(path)]
 
 
 def test_nothing_is_changed(directory: Path) -> None:
