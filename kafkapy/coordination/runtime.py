@@ -6,11 +6,12 @@ coordination/replaying.py, what it keeps beside its log in coordination/checkpoi
 
 A command is decided at once, in its caller's task; its facts are applied and put into the next write, and its answers
 wait for that write. What is decided while a write is under way shares the following one. So a command that needs no
-fact, on a shard with nothing unwritten, is answered without a single hop, and a thousand commits cost few writes.
+fact, on a shard with nothing unwritten, is answered without a single hop, and a thousand commits cost few writes. An
+answer that waits for what others do waits as an object (coordination/waiting.py), in nobody's task.
 
 Invariants
- 1. Commands take effect in the order of their `execute` calls, and an answer leaves only after every fact decided
-    before it is in the log.
+ 1. Commands take effect in the order in which they come, and an answer leaves only after every fact decided before it
+    is in the log.
  2. The machine's memory may run ahead of the log by the unwritten facts, and by nothing else. `view` never does.
  3. What the log refuses is taken back, with all that was decided after it, and nothing else is.
  4. The log is written at its known end (compare-and-append): a shard that lost its log to another is refused, which
@@ -37,6 +38,7 @@ from kafkapy.coordination.shard import (
     Ticket,
 )
 from kafkapy.coordination.transactions import Change, OpenTransactions
+from kafkapy.coordination.waiting import PENDING, Waiting, given
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import Compression, read_header
@@ -47,7 +49,6 @@ from kafkapy.storage.base import Logs, Origin, Write
 from kafkapy.timers import Timers
 
 _TIMER_TICKET: Final = 0
-_PENDING: Final = object()
 
 _LOG_IS_LOST: Final = {Error.NOT_LEADER_OR_FOLLOWER, Error.UNKNOWN_TOPIC_OR_PARTITION}
 
@@ -59,16 +60,6 @@ _TOLD: Final = {
     Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE,
 }
 """What a caller hears of a write that the log refused, as in Kafka; of any other error it hears itself."""
-
-
-class _Waiter:
-    """One caller of `execute`; `woken` exists only once there is something to wait for."""
-
-    __slots__ = ("value", "woken")
-
-    def __init__(self) -> None:
-        self.value: Any = _PENDING
-        self.woken: trio.Event | None = None
 
 
 class _Unwritten:
@@ -128,8 +119,10 @@ class Shard:
         self._settled = trio.Event()
         self._refusal: KafkaError | None = KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, f"{name} is loading")
         self._end_offset = 0
-        self._waiting: dict[Ticket, _Waiter] = {}
+        self._waiting: dict[Ticket, Waiting] = {}
         self._last_ticket = _TIMER_TICKET
+        self._asking: Ticket | None = None  # whose command is being decided
+        self._answer: Any = PENDING  # to that one, if it comes at once
         self._timers: Timers[Any, Any] = Timers()
         self._transactions = OpenTransactions()
         self._unwritten: list[_Unwritten] = []
@@ -155,21 +148,22 @@ class Shard:
         replayed; NOT_COORDINATOR or COORDINATOR_NOT_AVAILABLE when the log refused the facts, or the tenure is over. A
         caller that is cancelled only stops waiting: what was decided stays decided.
         """
+        answer = self.submit(command)
+        return await answer.wait() if isinstance(answer, Waiting) else answer
+
+    def submit(self, command: Any) -> Any:
+        """As `execute`, for a caller who keeps no task for it: the answer, or a `Delayed` where that has to wait.
+
+        Closing the `Delayed` does not undo the command. The answer must not be None, which a `Delayed` cannot give.
+        """
         if self._refusal is not None:
             raise self._refusal
         self._last_ticket += 1
-        ticket = self._last_ticket
-        waiter = self._waiting[ticket] = _Waiter()
-        try:
-            self._take(command, ticket)
-            if waiter.value is _PENDING:
-                waiter.woken = trio.Event()
-                await waiter.woken.wait()
-        finally:
-            self._waiting.pop(ticket, None)
-        if isinstance(waiter.value, KafkaError):
-            raise waiter.value
-        return waiter.value
+        ticket = self._asking = self._last_ticket
+        self._take(command, ticket)
+        self._asking = None
+        answer, self._answer = self._answer, PENDING
+        return Waiting(self._waiting, ticket) if answer is PENDING else given(answer)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load, say so (`started`), and serve until cancelled. Returns when the log turns out to be another's.
@@ -390,8 +384,8 @@ class Shard:
 
     def _release(self, answers: list[Answer]) -> None:
         for ticket, value in answers:
-            waiter = self._waiting.pop(ticket, None)
-            if waiter is not None:
-                waiter.value = value
-                if waiter.woken is not None:
-                    waiter.woken.set()
+            waiting = self._waiting.pop(ticket, None)
+            if waiting is not None:
+                waiting.release(value)
+            elif ticket == self._asking:
+                self._answer = value

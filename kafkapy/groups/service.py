@@ -22,6 +22,7 @@ from kafkapy.clock import Clock
 from kafkapy.coordination.replaying import DamagedLog
 from kafkapy.coordination.runtime import Shard, ShardLog
 from kafkapy.coordination.shard import ShardType
+from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import (
     CommitOffsets,
@@ -105,8 +106,8 @@ class GroupService:
             await self._cluster.ensure_internal_topic(OFFSETS_TOPIC)
         return self._log_of(group_id)
 
-    async def join(self, command: Join) -> Joined:
-        """JoinGroup: returns when the next generation begins, or at once with an error in the answer."""
+    async def join(self, command: Join) -> Joined | Delayed[Joined]:
+        """JoinGroup: the answer comes when the next generation begins, or at once with an error in it."""
         if not command.group_id:
             return Joined(Error.INVALID_GROUP_ID, command.member_id)
         settings = self._settings
@@ -116,14 +117,14 @@ class GroupService:
             prefix = command.instance_id if command.instance_id is not None else command.client_id
             command = command._replace(new_member_id=f"{prefix}-{_new_uuid()}")
         shard = await self._shard_of(command.group_id)
-        joined: Joined = await shard.execute(command)
+        joined: Joined | Delayed[Joined] = shard.submit(command)
         return joined
 
-    async def sync(self, command: Sync) -> Synced:
-        """SyncGroup: returns when the leader has brought the assignment."""
+    async def sync(self, command: Sync) -> Synced | Delayed[Synced]:
+        """SyncGroup: the answer comes when the leader has brought the assignment."""
         _require_group_id(command.group_id)
         shard = await self._shard_of(command.group_id)
-        synced: Synced = await shard.execute(command)
+        synced: Synced | Delayed[Synced] = shard.submit(command)
         return synced
 
     async def heartbeat(self, command: Heartbeat) -> None:

@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from kafkapy.coordination.replaying import DamagedLog
 from kafkapy.coordination.runtime import Shard, ShardLog
 from kafkapy.coordination.shard import ShardType
+from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import read_header
@@ -20,6 +21,7 @@ from kafkapy.storage.base import LogSettings, Origin, Write
 from kafkapy.storage.memory import open_memory
 from tests.coordination.shards import LOG, Door, Sum, SumJournal, TrioClock, gather
 from tests.storage.catalogues import create
+from tests.waiting import answered
 
 
 @pytest.fixture
@@ -250,3 +252,68 @@ async def test_a_missing_log_is_an_error(logs):
     with pytest.raises(KafkaError) as refusal:
         await nowhere.run()
     assert refusal.value.error is Error.UNKNOWN_TOPIC_OR_PARTITION
+
+
+async def test_what_is_submitted_is_answered_at_once_where_that_can_be(make_shard):
+    shard = await make_shard()
+    await shard.execute(("add", 2))
+    await wait_all_tasks_blocked()
+    assert shard.submit(("total", 0)) == 2
+    with pytest.raises(KafkaError, match="no way"):
+        shard.submit(("refuse", "way"))
+
+
+async def test_what_is_submitted_and_has_to_wait_is_delayed(make_shard, nursery):
+    shard = await make_shard()
+    waiting = shard.submit(("wait", 0))
+    woken = []
+    waiting.begin(lambda: woken.append(await_nothing(waiting.attempt())))
+    assert (await waiting.attempt(), woken) == (None, [])
+    assert await shard.execute(("release", 7)) == 7
+    assert woken == [7]
+    assert await waiting.attempt() == 7
+    waiting.close()
+
+
+async def test_an_answer_that_comes_before_it_is_waited_for_is_not_missed(make_shard):
+    shard = await make_shard()
+    waiting = shard.submit(("add", 7))
+    assert isinstance(waiting, Delayed)
+    await wait_all_tasks_blocked()
+    woken = []
+    waiting.begin(lambda: woken.append(await_nothing(waiting.attempt())))
+    assert woken == [7]
+
+
+async def test_who_no_longer_wants_an_answer_is_forgotten_and_what_was_decided_stays(make_shard):
+    shard = await make_shard()
+    waiting, other = shard.submit(("wait", 0)), shard.submit(("wait", 0))
+    waiting.begin(lambda: pytest.fail("nobody wants it"))
+    waiting.close()
+    assert list(shard._waiting.values()) == [other]
+    assert len(shard.machine.waiting) == 2
+    await shard.execute(("release", 7))
+    assert await answered(other) == 7
+    assert shard.submit(("total", 0)) == 7
+    assert not shard._waiting
+    shard.submit(("add", 1)).close()
+    await wait_all_tasks_blocked()
+    assert isinstance(shard.submit(("wait", 0)), Delayed)  # its answer is not the one that nobody took
+
+
+async def test_a_refusal_that_comes_later_is_raised(make_shard, logs):
+    shard = await make_shard()
+    waiting, adding = shard.submit(("wait", 0)), shard.submit(("add", 7))
+    logs.refuse_with = Error.NOT_LEADER_OR_FOLLOWER
+    await wait_all_tasks_blocked()
+    for answer in (waiting, adding):
+        with pytest.raises(KafkaError) as refusal:
+            await answered(answer)
+        assert refusal.value.error is Error.NOT_COORDINATOR
+
+
+def await_nothing(attempt):
+    """The outcome of an attempt that does not wait."""
+    with pytest.raises(StopIteration) as done:
+        attempt.send(None)
+    return done.value.value

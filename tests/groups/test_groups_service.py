@@ -25,6 +25,7 @@ from kafkapy.records.batch import read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.storage.base import Origin, Write
+from tests.waiting import answered
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ async def test_who_waits_when_the_log_is_lost_is_told_and_who_asks_later_too(bro
     async def join() -> None:
         protocols = (Protocol("range", b""),)
         command = Join("g", "", None, "c", "/h", 10_000, 60_000, "consumer", protocols, "", False, True)
-        told.append(await refused(broker.rooms.groups.join(command)))
+        told.append(await refused(answered(await broker.rooms.groups.join(command))))
 
     nursery.start_soon(join)
     await wait_all_tasks_blocked()

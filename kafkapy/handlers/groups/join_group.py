@@ -5,8 +5,10 @@ A newcomer gets its member id, `<client id>-<uuid>` or `<instance id>-<uuid>`, a
 with it unless it is a static member. Version 0 has no rebalance timeout and uses the session timeout.
 """
 
+from functools import partial
 from typing import Final
 
+from kafkapy.delayed import Delayed
 from kafkapy.errors import KafkaError
 from kafkapy.groups.commands import Join, Joined, Protocol
 from kafkapy.handlers.context import Context, Operation, ResourceType
@@ -18,7 +20,8 @@ FIRST_NULL_PROTOCOL_VERSION: Final = 7
 FIRST_SKIPPING_VERSION: Final = 9
 
 
-async def handle(request: JoinGroupRequest, ctx: Context) -> JoinGroupResponse:
+async def handle(request: JoinGroupRequest, ctx: Context) -> JoinGroupResponse | Delayed[JoinGroupResponse]:
+    ctx.require(Operation.READ, ResourceType.GROUP, request.group_id)
     version = ctx.api_version
     command = Join(
         group_id=request.group_id,
@@ -35,11 +38,11 @@ async def handle(request: JoinGroupRequest, ctx: Context) -> JoinGroupResponse:
         supports_skipping_assignment=version >= FIRST_SKIPPING_VERSION,
         reason=request.reason,
     )
-    try:
-        ctx.require(Operation.READ, ResourceType.GROUP, request.group_id)
-        joined = await ctx.rooms.groups.join(command)
-    except KafkaError as refusal:
-        joined = Joined(refusal.error, "")
+    joined = await ctx.rooms.groups.join(command)
+    return joined.then(partial(_packed, version)) if isinstance(joined, Delayed) else _packed(version, joined)
+
+
+def _packed(version: int, joined: Joined) -> JoinGroupResponse:
     return JoinGroupResponse(
         error_code=joined.error,
         generation_id=joined.generation,
@@ -62,3 +65,7 @@ def _protocol_name(joined: Joined, version: int) -> str | None:
     if version < FIRST_NULL_PROTOCOL_VERSION:
         return joined.protocol_name or ""
     return joined.protocol_name or None
+
+
+def refuse(request: JoinGroupRequest, refusal: KafkaError, ctx: Context) -> JoinGroupResponse:
+    return _packed(ctx.api_version, Joined(refusal.error, ""))

@@ -6,15 +6,16 @@ on protocol type and name must be given, and must be the group's.
 
 from typing import Final
 
-from kafkapy.errors import Error, KafkaError
-from kafkapy.groups.commands import Sync
+from kafkapy.delayed import Delayed
+from kafkapy.errors import Error
+from kafkapy.groups.commands import Sync, Synced
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
 FIRST_PROTOCOL_VERSION: Final = 5
 
 
-async def handle(request: SyncGroupRequest, ctx: Context) -> SyncGroupResponse:
+async def handle(request: SyncGroupRequest, ctx: Context) -> SyncGroupResponse | Delayed[SyncGroupResponse]:
     if ctx.api_version >= FIRST_PROTOCOL_VERSION and None in (request.protocol_type, request.protocol_name):
         return SyncGroupResponse(error_code=Error.INCONSISTENT_GROUP_PROTOCOL)
     command = Sync(
@@ -26,11 +27,12 @@ async def handle(request: SyncGroupRequest, ctx: Context) -> SyncGroupResponse:
         protocol_name=request.protocol_name,
         assignments={assignment.member_id: assignment.assignment for assignment in request.assignments},
     )
-    try:
-        ctx.require(Operation.READ, ResourceType.GROUP, request.group_id)
-        synced = await ctx.rooms.groups.sync(command)
-    except KafkaError as refusal:
-        return SyncGroupResponse(error_code=refusal.error)
+    ctx.require(Operation.READ, ResourceType.GROUP, request.group_id)
+    synced = await ctx.rooms.groups.sync(command)
+    return synced.then(_packed) if isinstance(synced, Delayed) else _packed(synced)
+
+
+def _packed(synced: Synced) -> SyncGroupResponse:
     return SyncGroupResponse(
         protocol_type=synced.protocol_type, protocol_name=synced.protocol_name, assignment=synced.assignment
     )

@@ -14,13 +14,13 @@ from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
 from kafkapy.errors import KafkaError
 from kafkapy.groups.service import GroupService
-from kafkapy.handlers import ALL
 from kafkapy.handlers.context import Context, Session
-from kafkapy.protocol.messages import request_class, response_class
+from kafkapy.handlers.registry import Registry
+from kafkapy.protocol.header import decode_response_header, encode_request_header
+from kafkapy.protocol.messages import response_class
 from kafkapy.storage.memory import open_memory
 from tests.membership import alone
-
-MODULES = {route.key: route.module for route in ALL}
+from tests.waiting import answered
 
 
 class TrioClock(SystemClock):
@@ -31,7 +31,7 @@ class TrioClock(SystemClock):
 
 
 class Broker:
-    """Rooms and handlers; `ask` goes through the wire form of the request and the response."""
+    """Rooms and handlers; `ask` sends a frame and decodes the frame that comes back."""
 
     def __init__(self, logs: Any, config: BrokerConfig) -> None:
         clock = TrioClock()
@@ -41,29 +41,28 @@ class Broker:
         self.groups = self.rooms.groups = GroupService(self.cluster, logs, logs.leases, clock, config)
         self.cluster.on_change(self._on_change)
         self.denied: dict[Any, Any] = {}
+        self.rooms.denied = self.denied
+        self._registry = Registry(self.rooms)
 
     def _on_change(self, change: Change) -> None:
         for topic in change.deleted:
             self.groups.on_topic_deleted(topic)
 
-    def context(self, key: int, version: int, client_id: str | None = "client", host: str = "127.0.0.1") -> Context:
-        session = Session("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, host, 50_000)
-        return _DenyingContext(key, version, 1, client_id, session, self.rooms, self.denied)
-
-    async def ask(self, request: Any, version: int, **options: Any) -> Any:
+    async def ask(
+        self, request: Any, version: int, *, client_id: str | None = "client", host: str = "127.0.0.1"
+    ) -> Any:
         """The response to a request of this version, both as the other side would see them."""
         key = request.API_KEY
-        out = bytearray()
-        request.encode(version, out)
-        decoded, end = request_class(key).decode(version, bytes(out))
-        assert end == len(out)
-        module = __import__(f"kafkapy.handlers.{MODULES[key]}", fromlist=["handle"])
-        response = await module.handle(decoded, self.context(key, version, **options))
-        out = bytearray()
-        response.encode(version, out)
-        answer, end = response_class(key).decode(version, bytes(out))
-        assert end == len(out)
-        return answer
+        frame = bytearray()
+        encode_request_header(key, version, 7, client_id, frame)
+        frame = b"".join(map(bytes, request.encode(version, frame)))
+        session = Session("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, host, 50_000)
+        answer = await answered(await self._registry.dispatch(memoryview(frame), session))
+        raw = b"".join(map(bytes, answer))[4:]
+        _, offset = decode_response_header(key, version, raw)
+        response, end = response_class(key).decode(version, raw, offset)
+        assert end == len(raw)
+        return response
 
     async def create_topic(self, name: str, partition_count: int = 1) -> bytes:
         [topic] = await self.cluster.create_topics([NewTopic(name, partition_count)])
@@ -80,28 +79,22 @@ class Broker:
             task_status.started()
 
 
-class _DenyingContext(Context):
-    """A context in which some operations are forbidden, as an authorizer would."""
-
-    def __init__(self, *fields: Any) -> None:
-        *fields, self._denied = fields
-        super().__init__(*fields)
-
-    def require(self, operation: Any, resource_type: Any, name: str) -> None:
-        error = self._denied.get((operation, resource_type, name))
-        if error is not None:
-            raise KafkaError(error)
-
-
 @pytest.fixture
 async def logs():
     async with open_memory(TrioClock()) as store:
         yield store
 
 
+def _require(context: Context, *operation: Any) -> None:
+    error = context.rooms.denied.get(operation)  # type: ignore[attr-defined]
+    if error is not None:
+        raise KafkaError(error)
+
+
 @pytest.fixture
-def open_broker(logs, nursery) -> Callable[..., Any]:
-    """Start a broker over the test's store; once more is a restart."""
+def open_broker(logs, nursery, monkeypatch) -> Callable[..., Any]:
+    """Start a broker over the test's store; once more is a restart. What it has `denied` is forbidden."""
+    monkeypatch.setattr(Context, "require", _require)
 
     async def open_one(**settings: str) -> Broker:
         overrides = {name.replace("_", "."): value for name, value in settings.items()}

@@ -290,3 +290,50 @@ async def test_a_group_of_a_deleted_offsets_topic_starts_anew(broker, autojump_c
     await ready(broker)
     assert (await broker.ask(heartbeat, 4)).error_code == Error.UNKNOWN_MEMBER_ID
     assert (await enter(broker)).generation_id == 1
+
+
+async def asked(broker, nursery, request, version):
+    """Ask, and return the list that the answer will be put into."""
+    answers = []
+
+    async def ask():
+        answers.append(await broker.ask(request, version))
+
+    nursery.start_soon(ask)
+    await wait_all_tasks_blocked()
+    assert not answers
+    return answers
+
+
+@pytest.mark.parametrize("version", [3, 6, 7, 9])
+async def test_who_waits_to_join_is_told_that_the_coordinator_moves(open_broker, nursery, version):
+    broker = await open_broker(group_initial_rebalance_delay_ms="3000")
+    await ready(broker)
+    member_id = (await broker.ask(join_request(), version)).member_id if version >= 4 else ""
+    answers = await asked(broker, nursery, join_request(member_id), version)
+    broker.logs.leases.lose([await broker.groups.coordinating_log("g")])
+    await wait_all_tasks_blocked()
+    [joined] = answers
+    assert (joined.error_code, joined.member_id, joined.generation_id) == (Error.NOT_COORDINATOR, "", -1)
+    assert joined.protocol_name == (None if version >= 7 else "")
+
+
+async def test_who_waits_to_join_is_fenced_by_another_of_its_name(open_broker, nursery):
+    broker = await open_broker(group_initial_rebalance_delay_ms="3000")
+    await ready(broker)
+    answers = await asked(broker, nursery, join_request(instance="pod"), 9)
+    await asked(broker, nursery, join_request(instance="pod"), 9)
+    assert [answer.error_code for answer in answers] == [Error.FENCED_INSTANCE_ID]
+
+
+async def test_who_waits_for_an_assignment_is_told_of_the_next_rebalance(broker, nursery, autojump_clock):
+    await ready(broker)
+    leader = await enter(broker)
+    promised = (await broker.ask(join_request(), 9)).member_id
+    joining = await asked(broker, nursery, join_request(promised), 9)
+    await enter(broker, member_id=leader.member_id)
+    await wait_all_tasks_blocked()
+    answers = await asked(broker, nursery, sync_request(joining[0], 5), 5)
+    nursery.start_soon(enter, broker)
+    await wait_all_tasks_blocked()
+    assert [answer.error_code for answer in answers] == [Error.REBALANCE_IN_PROGRESS]
