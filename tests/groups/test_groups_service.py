@@ -90,7 +90,7 @@ async def test_a_log_that_is_gained_again_is_read_again(broker):
     await commit(broker, 1)
     leases(broker).lose([log])
     await append(broker, log, 17)  # by whoever had it meanwhile
-    leases(broker).gain([log])
+    leases(broker).gain({log: 0})
     listed = await broker.rooms.groups.list_groups(ListGroups(frozenset(), frozenset()))
     assert [group.group_id for group in listed] == ["g"]  # at once: nobody had to ask for it
     assert await committed(broker) == [17]
@@ -102,7 +102,7 @@ async def test_a_log_that_is_lost_and_gained_at_once_goes_on(broker):
     log = await log_of_g(broker)
     await commit(broker, 1)
     leases(broker).lose([log])
-    leases(broker).gain([log])
+    leases(broker).gain({log: 0})
     assert await committed(broker) == [1]
     await wait_all_tasks_blocked()
     await commit(broker, 2)
