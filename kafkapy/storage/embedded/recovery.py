@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from kafkapy.model import LogId
-from kafkapy.records.batch import HEADER_SIZE, BatchHeader, CorruptBatch, crc_matches, read_header
+from kafkapy.records.batch import CRC_FROM, HEADER_SIZE, LOG_OVERHEAD, BatchHeader, CorruptBatch, checksum, read_header
 from kafkapy.records.control import header_view
 from kafkapy.storage.aborted import AbortedRow, decode_rows
 from kafkapy.storage.base import LogSettings
@@ -63,7 +63,14 @@ def load(
         if trusted and _load_indexes(disk, segment, size) and (sealed or _tail_is_whole(segment)):
             partition.add_segment(segment)
             continue
-        end, next_offset = (size, following) if trusted and sealed else _verified_end(disk, segment, size)
+        if trusted and sealed:
+            end, next_offset = size, following
+            try:
+                segment.index_anew(end, settings.index_interval_bytes)
+            except CorruptBatch as damage:
+                _log.error("%s: the segment at offset %d cannot be read to its end: %s", log, base, damage)
+        else:
+            end, next_offset = _index_what_is_sound(disk, segment, size, settings.index_interval_bytes)
         if end < size:
             _log.warning("%s: cut %d bytes of a torn tail at offset %d", log, size - end, base)
             intact, whole = not sealed, False
@@ -71,10 +78,6 @@ def load(
             _log.warning("%s: offsets %d to %d are lost", log, next_offset, following)
             intact = whole = False
         disk.truncate(segment.path, end)  # in any case: what was allocated ahead is still there
-        try:
-            segment.index_anew(end, settings.index_interval_bytes)
-        except CorruptBatch as damage:
-            _log.error("%s: the segment at offset %d cannot be read to its end: %s", log, base, damage)
         if sealed:
             segment.save_indexes()  # a sealed segment is not written again at the next stop
         partition.add_segment(segment)
@@ -137,26 +140,33 @@ def _tail_is_whole(segment: Segment) -> bool:
     return end == segment.size
 
 
-def _verified_end(disk: Disk, segment: Segment, size: int) -> tuple[int, int]:
-    """Up to which position the segment holds whole, sound batches in order, and the offset after them."""
+def _index_what_is_sound(disk: Disk, segment: Segment, size: int, index_interval_bytes: int) -> tuple[int, int]:
+    """Take the segment's whole, sound batches in order into new indexes; the position and the offset after them."""
+    segment.begin_indexes()
     position, expected = 0, segment.base_offset
-    chunk, start = b"", 0
+    chunk, start = memoryview(b""), 0
     while size - position >= HEADER_SIZE:
         if position - start + HEADER_SIZE > len(chunk):
-            chunk, start = disk.read(segment.path, position, _VERIFY_SIZE_BYTES), position
+            chunk, start = memoryview(disk.read(segment.path, position, _VERIFY_SIZE_BYTES)), position
         try:
             header = read_header(chunk, position - start)
         except CorruptBatch:
-            return position, expected
-        if header.size_bytes > size - position or header.base_offset < expected or header.last_offset_delta < 0:
-            return position, expected
-        if position - start + header.size_bytes > len(chunk):
-            wanted = max(_VERIFY_SIZE_BYTES, header.size_bytes)
-            chunk, start = disk.read(segment.path, position, wanted), position
-        if not crc_matches(chunk, position - start, header):
-            return position, expected
-        position += header.size_bytes
-        expected = header.next_offset
+            break
+        base_offset, batch_length, _, _, crc, _, last_offset_delta, _, max_timestamp, _, _, _, _ = header
+        batch_size = LOG_OVERHEAD + batch_length
+        if batch_size > size - position or base_offset < expected or last_offset_delta < 0:
+            break
+        if position - start + batch_size > len(chunk):
+            wanted = max(_VERIFY_SIZE_BYTES, batch_size)
+            chunk, start = memoryview(disk.read(segment.path, position, wanted)), position
+        at = position - start
+        if checksum(chunk[at + CRC_FROM : at + batch_size]) != crc:
+            break
+        last_offset = base_offset + last_offset_delta
+        segment.note(position, batch_size, last_offset, max_timestamp, index_interval_bytes)
+        position += batch_size
+        expected = last_offset + 1
+    segment.size = position
     return position, expected
 
 

@@ -83,13 +83,17 @@ class Segment:
             self._since_index_row = 0
         self._since_index_row += size
 
-    def index_anew(self, end: int, index_interval_bytes: int) -> None:
-        """Make the indexes from the batches before `end`, which becomes the size. Raises CorruptBatch, OSError."""
-        self.size = end
+    def begin_indexes(self) -> None:
+        """Forget all that was noted of batches."""
         self.offset_index, self.time_index = OffsetIndex(), TimeIndex()
         self.first_timestamp = None
         self.max_timestamp, self.max_timestamp_offset = NO_TIMESTAMP, self.base_offset
         self._since_index_row = 0
+
+    def index_anew(self, end: int, index_interval_bytes: int) -> None:
+        """Make the indexes from the batches before `end`, which becomes the size. Raises CorruptBatch, OSError."""
+        self.begin_indexes()
+        self.size = end
         for position, header in self.scan():
             self.note(position, header.size_bytes, header.last_offset, header.max_timestamp, index_interval_bytes)
 
