@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel
+from kafkapy.records.batch import read_header, stamp
 from kafkapy.storage.base import Bounds, LogSettings, Read
 from kafkapy.storage.embedded.check import check
 from kafkapy.storage.embedded.directory import DirectoryInUse, DirectoryMismatch
@@ -162,6 +163,29 @@ async def test_trimming_and_deleting_survive(tmp_path: Path) -> None:
     async with opened(tmp_path) as logs:
         assert logs.bounds(LOG) == Bounds(30, 50, 50, 50)
         assert logs.bounds(OTHER) is Error.UNKNOWN_TOPIC_OR_PARTITION
+
+
+LENGTH = read_header(batch(b"v")).batch_length
+
+
+def segment(directory: Path, base: int, *offsets: int) -> None:
+    """A segment of single records with these offsets."""
+    data = b"".join(stamp(offset, LENGTH, 0) + batch(b"v")[16:] for offset in offsets)
+    (directory / FOLDER / f"{base:020}.log").write_bytes(data)
+
+
+@pytest.mark.parametrize(("offsets", "end"), [((0, 1, 2, 3), 6), ((0, 1), 2), ((), 0), ((0, 2), 6)])
+async def test_a_segment_that_was_lost_ends_the_log_and_a_compacted_one_does_not(
+    tmp_path: Path, offsets: tuple[int, ...], end: int
+) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, SMALL)
+    (tmp_path / ".kafka_cleanshutdown").unlink()
+    segment(tmp_path, 0, *offsets)
+    segment(tmp_path, 4, 4, 5)
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, SMALL)
+        assert logs.bounds(LOG) == Bounds(0, end, end, end)
 
 
 async def test_a_log_goes_on_in_the_leader_epoch_it_was_last_written_in(tmp_path: Path) -> None:

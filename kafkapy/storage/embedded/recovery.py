@@ -64,18 +64,18 @@ def load(
             partition.add_segment(segment)
             continue
         if trusted and sealed:
-            end, next_offset = size, following
+            end, ends_before = size, None
             try:
                 segment.index_anew(end, settings.index_interval_bytes)
             except CorruptBatch as damage:
                 _log.error("%s: the segment at offset %d cannot be read to its end: %s", log, base, damage)
         else:
-            end, next_offset = _index_what_is_sound(disk, segment, size, settings.index_interval_bytes)
+            end, ends_before = _index_what_is_sound(disk, segment, size, settings.index_interval_bytes)
         if end < size:
             _log.warning("%s: cut %d bytes of a torn tail at offset %d", log, size - end, base)
             intact, whole = not sealed, False
-        elif sealed and next_offset != following:
-            _log.warning("%s: offsets %d to %d are lost", log, next_offset, following)
+        elif sealed and ends_before not in (None, following):
+            _log.warning("%s: the offsets from %d to %d are lost", log, ends_before, following)
             intact = whole = False
         disk.truncate(segment.path, end)  # in any case: what was allocated ahead is still there
         if sealed:
@@ -140,10 +140,13 @@ def _tail_is_whole(segment: Segment) -> bool:
     return end == segment.size
 
 
-def _index_what_is_sound(disk: Disk, segment: Segment, size: int, index_interval_bytes: int) -> tuple[int, int]:
-    """Take the segment's whole, sound batches in order into new indexes; the position and the offset after them."""
+def _index_what_is_sound(disk: Disk, segment: Segment, size: int, index_interval_bytes: int) -> tuple[int, int | None]:
+    """Take the segment's whole, sound batches in order into new indexes; the position and the offset after them.
+
+    No offset when others are missing before: Kafka has compacted the segment, and what follows need not follow closely.
+    """
     segment.begin_indexes()
-    position, expected = 0, segment.base_offset
+    position, expected, is_dense = 0, segment.base_offset, True
     chunk, start = memoryview(b""), 0
     while size - position >= HEADER_SIZE:
         if position - start + HEADER_SIZE > len(chunk):
@@ -163,11 +166,12 @@ def _index_what_is_sound(disk: Disk, segment: Segment, size: int, index_interval
         if checksum(chunk[at + CRC_FROM : at + batch_size]) != crc:
             break
         last_offset = base_offset + last_offset_delta
+        is_dense = is_dense and base_offset == expected
         segment.note(position, batch_size, last_offset, max_timestamp, index_interval_bytes)
         position += batch_size
         expected = last_offset + 1
     segment.size = position
-    return position, expected
+    return position, expected if is_dense else None
 
 
 def _load_state(disk: Disk, partition: Partition, names: list[str], recovery_point: int, *, clean: bool) -> None:
