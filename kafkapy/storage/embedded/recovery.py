@@ -130,14 +130,14 @@ def _load_indexes(disk: Disk, segment: Segment, size: int) -> bool:
 
 
 def _tail_is_whole(segment: Segment) -> bool:
-    """Whether batches fill the file from the last index row to its end."""
-    end = segment.offset_index.last_position()
+    """Whether batches fill the file from the last index row to its end, and the indexes tell of none beyond."""
+    end, last_offset = segment.offset_index.last_position(), segment.base_offset
     try:
         for position, header in segment.scan(end):
-            end = position + header.size_bytes
+            end, last_offset = position + header.size_bytes, header.last_offset
     except CorruptBatch:
         return False
-    return end == segment.size
+    return end == segment.size and segment.max_timestamp_offset <= last_offset
 
 
 def _index_what_is_sound(disk: Disk, segment: Segment, size: int, index_interval_bytes: int) -> tuple[int, int | None]:
