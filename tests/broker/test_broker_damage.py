@@ -9,9 +9,9 @@ import trio
 
 from kafkapy.broker import Broker
 from kafkapy.coordination.replaying import DamagedLog
+from kafkapy.coordination.shards import partition_for
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import CommitOffsets, FetchOffsets, ListGroups, PartitionCommit, TopicCommit
-from kafkapy.groups.service import partition_for
 from kafkapy.model import ZERO_UUID
 from kafkapy.storage.embedded.check import check
 from tests.broker.conftest import StartBroker

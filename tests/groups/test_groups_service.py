@@ -123,9 +123,9 @@ async def test_a_shard_that_another_wrote_under_begins_anew_while_the_log_is_our
 async def test_an_empty_log_has_no_shard_before_somebody_asks(broker):
     await log_of_g(broker)
     await wait_all_tasks_blocked()
-    assert not broker.rooms.groups._shards
+    assert not broker.rooms.groups._shards.running()
     await commit(broker, 1)
-    assert len(broker.rooms.groups._shards) == 1
+    assert len(broker.rooms.groups._shards.running()) == 1
 
 
 async def test_writes_carry_the_epoch_of_the_lease(broker, monkeypatch):

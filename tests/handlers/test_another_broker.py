@@ -14,8 +14,9 @@ from kafkapy.cluster.machine import NewTopic
 from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
+from kafkapy.coordination.shards import partition_for
 from kafkapy.errors import Error
-from kafkapy.groups.service import GroupService, partition_for
+from kafkapy.groups.service import GroupService
 from kafkapy.handlers.context import Session
 from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache

@@ -2,8 +2,8 @@
 
 import pytest
 
+from kafkapy.coordination.shards import partition_for
 from kafkapy.errors import Error
-from kafkapy.groups.service import partition_for
 from kafkapy.handlers.context import CLUSTER_NAME, Operation, ResourceType, Session
 from kafkapy.handlers.groups.requests import client_host
 from kafkapy.protocol.messages.delete_groups import DeleteGroupsRequest
