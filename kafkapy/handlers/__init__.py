@@ -45,5 +45,6 @@ ALL: tuple[Route, ...] = (
     Route(42, "groups.delete_groups", 0, 2),
     Route(47, "groups.offset_delete", 0, 0),
     Route(60, "admin.describe_cluster", 0, 2),
+    Route(61, "data.describe_producers", 0, 0),
     Route(75, "admin.describe_topic_partitions", 0, 0),
 )

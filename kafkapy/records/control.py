@@ -15,10 +15,14 @@ _COMMIT = 1
 
 
 class EndMarker(NamedTuple):
-    """How a transaction ended, said by which epoch of its coordinator."""
+    """How a transaction ended, said by which epoch of its coordinator.
+
+    `transaction_version` is by which rules, and does not stand in the record: one that is read has 0.
+    """
 
     committed: bool
     coordinator_epoch: int
+    transaction_version: int = 0
 
 
 class ControlHeader(BatchHeader):

@@ -29,6 +29,7 @@ import trio
 from kafkapy.errors import Error
 from kafkapy.model import NO_TIMESTAMP, Endpoint, IsolationLevel, LogId
 from kafkapy.records.batch import BatchHeader
+from kafkapy.storage.verification import Claim, Verification
 
 Buffer = bytes | bytearray | memoryview
 
@@ -62,6 +63,8 @@ class Write:
     `data` holds exactly the batches that `headers` describes, back to back; a control batch is described by a
     `ControlHeader`. With `expect_end`, the write is refused
     (outcome NOT_LEADER_OR_FOLLOWER) unless the log ends at that offset: the store itself stops a deposed coordinator.
+    With a `verification`, a transaction begins with it only if that is still the log's (INVALID_TXN_STATE); None: the
+    writer answers for it.
     """
 
     log: LogId
@@ -70,6 +73,7 @@ class Write:
     leader_epoch: int = 0
     origin: Origin = Origin.CLIENT
     expect_end: int | None = None
+    verification: Verification | None = None
 
 
 class Outcome(NamedTuple):
@@ -217,6 +221,17 @@ class FoundTime(NamedTuple):
     leader_epoch: int
 
 
+class ActiveProducer(NamedTuple):
+    """What a log knows of a producer; -1 for what is not known, and without an open transaction."""
+
+    producer_id: int
+    epoch: int
+    last_sequence: int
+    last_timestamp: int
+    coordinator_epoch: int
+    transaction_start: int
+
+
 class EpochEnd(NamedTuple):
     """The largest leader epoch at or below the asked one, and the offset where it ended (KIP-101)."""
 
@@ -325,6 +340,16 @@ class Logs(Protocol):
 
     def log_dir(self) -> LogDir:
         """Where the logs are, and the room there. Raises OSError."""
+
+    def begin_verification(self, log: LogId, claim: Claim, now_ms: int) -> Verification | Error:
+        """What must come with a batch that begins a transaction, once its coordinator has said that it may.
+
+        `ALREADY_OPEN` where the transaction is open, and nobody has to be asked. INVALID_PRODUCER_EPOCH for a producer
+        that has been fenced here; other errors as of `bounds`.
+        """
+
+    def producers(self, log: LogId) -> Sequence[ActiveProducer] | Error:
+        """Who has written to the log, idempotently or in transactions, and is remembered; errors as of `bounds`."""
 
     async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget idempotent producers that have been silent for `expiration_ms` (producer.id.expiration.ms)."""

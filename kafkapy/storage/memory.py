@@ -15,6 +15,7 @@ from kafkapy.records.batch import STAMP_SIZE, BatchHeader, CorruptBatch, stamp
 from kafkapy.storage.aborted import AbortedRow, first_from, overlapping
 from kafkapy.storage.base import (
     AbortedTransaction,
+    ActiveProducer,
     Bounds,
     Catalogue,
     Checkpoint,
@@ -32,6 +33,7 @@ from kafkapy.storage.base import (
 from kafkapy.storage.sequencing import Accepted, Head, Refused, Repeated
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
+from kafkapy.storage.verification import Claim, Verification
 from kafkapy.storage.watching import Watchers
 from kafkapy.turns import Steps, Turns
 
@@ -120,7 +122,7 @@ class MemoryLogs:
             return Outcome(error=Error.UNKNOWN_TOPIC_OR_PARTITION)
         if write.expect_end is not None and write.expect_end != log.head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
-        verdict = log.head.judge(write.headers, write.origin)
+        verdict = log.head.judge(write.headers, write.origin, write.verification)
         if isinstance(verdict, Refused):
             return Outcome(log_start_offset=log.start, error=verdict.error, message=verdict.message)
         if isinstance(verdict, Repeated):
@@ -252,6 +254,14 @@ class MemoryLogs:
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)
+
+    def begin_verification(self, log: LogId, claim: Claim, now_ms: int) -> Verification | Error:
+        found = self._logs.get(log)
+        return found.head.begin_verification(claim, now_ms) if found else Error.UNKNOWN_TOPIC_OR_PARTITION
+
+    def producers(self, log: LogId) -> Sequence[ActiveProducer] | Error:
+        found = self._logs.get(log)
+        return found.head.active_producers() if found else Error.UNKNOWN_TOPIC_OR_PARTITION
 
     async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         for log in self._logs.values():

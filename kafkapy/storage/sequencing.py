@@ -11,11 +11,12 @@ Invariants
     or whose state has expired, may begin anywhere; a new epoch of a known producer begins at 0.
  4. A batch that repeats one of the producer's last five is answered with the offsets it got then, and not appended.
  5. The last stable offset is the first offset of the oldest open transaction, or the end offset.
+ 6. A transaction begins with a batch that comes with the verification that the log has of its producer then, where the
+    writer says that it was verified at all. A marker of transaction version 2 has an epoch that is not known here yet.
 
-Source: KIP-98, KIP-360, and Kafka's design chapter on idempotent producers.
+Source: KIP-98, KIP-360, KIP-890, and Kafka's design chapter on idempotent producers.
 """
 
-import struct
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +24,17 @@ from typing import NamedTuple
 
 from kafkapy.errors import Error
 from kafkapy.model import NO_PRODUCER_EPOCH, NO_SEQUENCE, NO_TIMESTAMP
-from kafkapy.records.batch import CONTROL, MAX_SEQUENCE, TRANSACTIONAL, BatchHeader, checksum
+from kafkapy.records.batch import CONTROL, MAX_SEQUENCE, TRANSACTIONAL, BatchHeader
 from kafkapy.records.control import ControlHeader, EndMarker
 from kafkapy.storage.aborted import AbortedRow
-from kafkapy.storage.base import Origin
+from kafkapy.storage.base import ActiveProducer, Origin
+from kafkapy.storage.verification import ALREADY_OPEN, Claim, Verification
 
 REMEMBERED_BATCHES = 5
 """How many batches per producer can be recognised as repeats; clients keep at most as many in flight."""
+
+_EPOCH_A_TRANSACTION = 2
+"""The transaction version from which on a marker has the epoch after that of what it ends."""
 
 
 class BatchMark(NamedTuple):
@@ -55,6 +60,9 @@ class Producer(NamedTuple):
     def last_sequence(self) -> int:
         return self.batches[-1].last_sequence if self.batches else NO_SEQUENCE
 
+    def has_open_transaction(self, epoch: int) -> bool:
+        return self.transaction_start is not None and epoch == self.epoch
+
 
 UNKNOWN = Producer()
 
@@ -66,6 +74,8 @@ class Accepted(NamedTuple):
     end_offset: int
     producers: dict[int, Producer]
     aborted: list[AbortedRow]
+    verified: tuple[int, ...] = ()
+    """The producers of whom nothing is to be verified any longer."""
 
 
 class Repeated(NamedTuple):
@@ -94,16 +104,48 @@ class Head:
     producers: dict[int, Producer] = field(default_factory=dict)
     open_transactions: OrderedDict[int, int] = field(default_factory=OrderedDict)
     """First offset by producer id, the oldest first."""
+    verifications: dict[int, Verification] = field(default_factory=dict)
+    """By producer id. A start forgets them."""
 
     @property
     def last_stable_offset(self) -> int:
         return next(iter(self.open_transactions.values())) if self.open_transactions else self.end_offset
 
-    def judge(self, headers: Sequence[BatchHeader], origin: Origin) -> Accepted | Repeated | Refused:
-        """Decide about one write, which has these batches."""
+    def judge(
+        self, headers: Sequence[BatchHeader], origin: Origin, verification: Verification | None = None
+    ) -> Accepted | Repeated | Refused:
+        """Decide about one write, which has these batches. `verification`: as of `Write`."""
         if len(headers) == 1 and (verdict := self._judge_usual(headers[0])):
             return verdict
-        return self._judge_each(headers, origin)
+        return self._judge_each(headers, origin, verification)
+
+    def begin_verification(self, claim: Claim, now_ms: int) -> Verification | Error:
+        """What a batch of this producer has to bring along. See `Logs.begin_verification`."""
+        producer = self.producers.get(claim.producer_id, UNKNOWN)
+        if claim.epoch < producer.epoch:
+            return Error.INVALID_PRODUCER_EPOCH
+        if producer.has_open_transaction(claim.epoch):
+            return ALREADY_OPEN
+        verification = self.verifications.get(claim.producer_id)
+        if verification is None:
+            verification = self.verifications[claim.producer_id] = Verification(claim, now_ms)
+        else:
+            verification.joined_by(claim)
+        return verification
+
+    def active_producers(self) -> list[ActiveProducer]:
+        """The producers, as administrators see them."""
+        return [
+            ActiveProducer(
+                producer_id,
+                producer.epoch,
+                producer.last_sequence,
+                producer.last_timestamp,
+                producer.coordinator_epoch,
+                -1 if producer.transaction_start is None else producer.transaction_start,
+            )
+            for producer_id, producer in self.producers.items()
+        ]
 
     def _judge_usual(self, header: BatchHeader) -> Accepted | None:
         """The verdict about nearly every write: nothing is to be remembered, or the producer's next batch has come.
@@ -115,7 +157,7 @@ class Head:
         if producer_id < 0:
             return Accepted(offset, offset + last_offset_delta + 1, {}, [])
         known = self.producers.get(producer_id)
-        if known is None:
+        if known is None or (self.verifications and producer_id in self.verifications):
             return None
         known_epoch, batches, _, coordinator_epoch, transaction_start = known
         last_sequence = first_sequence + last_offset_delta
@@ -133,33 +175,39 @@ class Head:
         producer = Producer(epoch, batches, timestamp, coordinator_epoch, transaction_start)
         return Accepted(offset, last_offset + 1, {producer_id: producer}, [])
 
-    def _judge_each(self, headers: Sequence[BatchHeader], origin: Origin) -> Accepted | Repeated | Refused:
+    def _judge_each(
+        self, headers: Sequence[BatchHeader], origin: Origin, verification: Verification | None = None
+    ) -> Accepted | Repeated | Refused:
         offset = self.end_offset
         changed: dict[int, Producer] = {}
         aborted: list[AbortedRow] = []
+        verified: list[int] = []
         for header in headers:
             if header.has_producer:
                 producer = changed.get(header.producer_id) or self.producers.get(header.producer_id, UNKNOWN)
                 if origin is Origin.CLIENT and (repeated := _find_repeat(producer, header)):
                     return repeated
-                if refused := _check(producer, header, origin):
+                marker, known = _marker(header), self.verifications.get(header.producer_id)
+                if marker:
+                    refused = _check_marker(producer, header, marker)
+                else:
+                    refused = _check(producer, header, origin, known, verification)
+                if refused:
                     return refused
-                marker = _marker(header)
-                if marker and marker.coordinator_epoch < producer.coordinator_epoch:
-                    return Refused(
-                        Error.TRANSACTION_COORDINATOR_FENCED,
-                        f"coordinator epoch {marker.coordinator_epoch} is older than {producer.coordinator_epoch}",
-                    )
+                if known and header.is_transactional and not _is_of_the_next(known, header):
+                    verified.append(header.producer_id)
                 if marker and not marker.committed and producer.transaction_start is not None:
                     aborted.append(self._aborted(header.producer_id, producer.transaction_start, offset, changed))
                 changed[header.producer_id] = _advance(producer, header, marker, offset)
             offset += header.last_offset_delta + 1
-        return Accepted(self.end_offset, offset, changed, aborted)
+        return Accepted(self.end_offset, offset, changed, aborted, tuple(verified))
 
     def take(self, accepted: Accepted) -> None:
         """The batches are written: the verdict becomes the state."""
         self.end_offset = accepted.end_offset
         self._set_all(accepted.producers)
+        for producer_id in accepted.verified:
+            self.verifications.pop(producer_id, None)
 
     def replay(self, header: BatchHeader) -> AbortedRow | None:
         """Take a batch that is in the log already; the row it adds to the aborted transactions, if any."""
@@ -181,7 +229,7 @@ class Head:
         self._set_all(producers)
 
     def expire(self, now_ms: int, expiration_ms: int) -> None:
-        """Forget producers that wrote nothing for `expiration_ms` and have no open transaction."""
+        """Forget producers that wrote nothing for `expiration_ms` and have no open transaction, and old questions."""
         stale = [
             producer_id
             for producer_id, producer in self.producers.items()
@@ -189,6 +237,9 @@ class Head:
         ]
         for producer_id in stale:
             del self.producers[producer_id]
+        for producer_id, verification in list(self.verifications.items()):
+            if now_ms - verification.begun_ms >= expiration_ms:
+                del self.verifications[producer_id]
 
     def _set_all(self, producers: Mapping[int, Producer]) -> None:
         changes = list(producers.items())
@@ -241,29 +292,70 @@ def _find_repeat(producer: Producer, header: BatchHeader) -> Repeated | None:
     return None
 
 
-def _check(producer: Producer, header: BatchHeader, origin: Origin) -> Refused | None:
-    who = f"producer {header.producer_id}"
-    if header.producer_epoch < producer.epoch:
+def _check_marker(producer: Producer, header: BatchHeader, marker: EndMarker) -> Refused | None:
+    if refused := _check_epoch(producer, header, marker.transaction_version):
+        return refused
+    if marker.coordinator_epoch < producer.coordinator_epoch:
+        return Refused(
+            Error.TRANSACTION_COORDINATOR_FENCED,
+            f"coordinator epoch {marker.coordinator_epoch} is older than {producer.coordinator_epoch}",
+        )
+    return None
+
+
+def _check_epoch(producer: Producer, header: BatchHeader, transaction_version: int = 0) -> Refused | None:
+    # From transaction version 2 on every transaction ends in an epoch of its own: a known one is that of a late marker.
+    if header.producer_epoch < producer.epoch + (transaction_version >= _EPOCH_A_TRANSACTION):
         return Refused(
             Error.INVALID_PRODUCER_EPOCH,
-            f"{who} writes with epoch {header.producer_epoch}, its last one here is {producer.epoch}",
+            f"producer {header.producer_id} writes with epoch {header.producer_epoch}, its last one here is "
+            f"{producer.epoch}",
         )
-    if header.is_control or origin is not Origin.CLIENT:
+    return None
+
+
+def _check(
+    producer: Producer,
+    header: BatchHeader,
+    origin: Origin,
+    known: Verification | None,
+    verification: Verification | None,
+) -> Refused | None:
+    """Whether a batch that ends no transaction may go in, while `known` is what the log has of its producer."""
+    who = f"producer {header.producer_id}"
+    if refused := _check_epoch(producer, header):
+        return refused
+    if header.is_control:
         return None
+    begins = header.is_transactional and not producer.has_open_transaction(header.producer_epoch)
+    if begins and verification is not None and verification is not known:
+        return Refused(Error.INVALID_TXN_STATE, f"{who} writes to a transaction that is not open here")
+    if origin is not Origin.CLIENT:
+        return None
+    sequence = header.base_sequence
+    if known and (sequence > known.lowest_sequence or (known.bumps_epoch and sequence and not producer.batches)):
+        return Refused(
+            Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{who} begins its transaction with sequence number {sequence}"
+        )
     if header.producer_epoch != producer.epoch:
-        if header.base_sequence != 0 and producer.epoch != NO_PRODUCER_EPOCH:
+        if sequence != 0 and producer.epoch != NO_PRODUCER_EPOCH:
             return Refused(
                 Error.OUT_OF_ORDER_SEQUENCE_NUMBER,
-                f"{who} begins epoch {header.producer_epoch} with sequence number {header.base_sequence}",
+                f"{who} begins epoch {header.producer_epoch} with sequence number {sequence}",
             )
-    elif not _follows(producer.last_sequence, header.base_sequence):
+    elif not _follows(producer.last_sequence, sequence):
         return Refused(
             Error.OUT_OF_ORDER_SEQUENCE_NUMBER,
-            f"{who} sends sequence number {header.base_sequence} after {producer.last_sequence}",
+            f"{who} sends sequence number {sequence} after {producer.last_sequence}",
         )
     if producer.transaction_start is not None and not header.is_transactional:
         return Refused(Error.INVALID_TXN_STATE, f"{who} writes outside of its open transaction")
     return None
+
+
+def _is_of_the_next(known: Verification, header: BatchHeader) -> bool:
+    """Whether the question is about the transaction that follows the one that this marker ends: it stays."""
+    return header.is_control and known.bumps_epoch and header.producer_epoch == known.epoch
 
 
 def _follows(last: int, following: int) -> bool:
@@ -288,81 +380,3 @@ def _advance(producer: Producer, header: BatchHeader, marker: EndMarker | None, 
         producer.coordinator_epoch,
         start,
     )
-
-
-# A producer snapshot file: version 2, CRC-32C 4 (of what follows), count 4, then a row a producer, which holds its last
-# batch. Then, where Apache Kafka does not look any more: count 4, and a row for each batch, the oldest first, of the
-# producers of whom the first row does not say all.
-
-_SNAPSHOT_VERSION = 1
-_SNAPSHOT_HEAD = struct.Struct(">hI")
-_SNAPSHOT_COUNT = struct.Struct(">i")
-_SNAPSHOT_ROW = struct.Struct(">qhiqiqiq")
-_BATCH_ROW = struct.Struct(">qiqiq")
-
-
-def encode_snapshot(producers: dict[int, Producer]) -> bytes:
-    """The producers as a snapshot file holds them."""
-    body = bytearray(_SNAPSHOT_COUNT.pack(len(producers)))
-    more: list[tuple[int, BatchMark]] = []
-    for producer_id, producer in producers.items():
-        last = producer.batches[-1] if producer.batches else None
-        body += _SNAPSHOT_ROW.pack(
-            producer_id,
-            producer.epoch,
-            last.last_sequence if last else NO_SEQUENCE,
-            last.last_offset if last else -1,
-            last.last_offset - last.first_offset if last else 0,
-            producer.last_timestamp,
-            producer.coordinator_epoch,
-            -1 if producer.transaction_start is None else producer.transaction_start,
-        )
-        if last is not None and (len(producer.batches) > 1 or last.timestamp != producer.last_timestamp):
-            more += [(producer_id, mark) for mark in producer.batches if mark.last_sequence >= 0]
-    if more:
-        body += _SNAPSHOT_COUNT.pack(len(more))
-        for producer_id, (_, last_sequence, first_offset, last_offset, timestamp) in more:
-            body += _BATCH_ROW.pack(producer_id, last_sequence, last_offset, last_offset - first_offset, timestamp)
-    return _SNAPSHOT_HEAD.pack(_SNAPSHOT_VERSION, checksum(body)) + body
-
-
-def decode_snapshot(data: bytes) -> dict[int, Producer]:
-    """The producers in a snapshot file; ValueError when it is damaged.
-
-    One that Apache Kafka wrote knows the last batch of each alone.
-    """
-    if len(data) < _SNAPSHOT_HEAD.size + _SNAPSHOT_COUNT.size:
-        raise ValueError("a producer snapshot is cut off")
-    version, crc = _SNAPSHOT_HEAD.unpack_from(data)
-    if version != _SNAPSHOT_VERSION:
-        raise ValueError(f"producer snapshot version {version}")
-    body = data[_SNAPSHOT_HEAD.size :]
-    if checksum(body) != crc:
-        raise ValueError("a producer snapshot fails its CRC")
-    rows, rest = _rows(body, _SNAPSHOT_ROW)
-    more, rest = _rows(rest, _BATCH_ROW) if rest else (b"", b"")
-    if rest:
-        raise ValueError(f"a producer snapshot with {len(rest)} bytes left over")
-    batches: dict[int, tuple[BatchMark, ...]] = {}
-    for producer_id, sequence, offset, delta, timestamp in _BATCH_ROW.iter_unpack(more):
-        batches[producer_id] = (*batches.get(producer_id, ()), _mark(sequence, offset, delta, timestamp))
-    producers = {}
-    for producer_id, epoch, sequence, offset, delta, timestamp, coordinator, start in _SNAPSHOT_ROW.iter_unpack(rows):
-        last = (_mark(sequence, offset, delta, timestamp),) if sequence >= 0 else ()
-        known = batches.get(producer_id, last)
-        producers[producer_id] = Producer(epoch, known, timestamp, coordinator, None if start < 0 else start)
-    return producers
-
-
-def _rows(data: bytes, row: struct.Struct) -> tuple[bytes, bytes]:
-    """The rows that a count at the start announces, and what follows them."""
-    start = _SNAPSHOT_COUNT.size
-    count = _SNAPSHOT_COUNT.unpack_from(data)[0] if len(data) >= start else -1
-    end = start + count * row.size
-    if count < 0 or end > len(data):
-        raise ValueError(f"a producer snapshot of {count} rows in {len(data)} bytes")
-    return data[start:end], data[end:]
-
-
-def _mark(sequence: int, offset: int, delta: int, timestamp: int) -> BatchMark:
-    return BatchMark((sequence - delta) & MAX_SEQUENCE, sequence, offset - delta, offset, timestamp)

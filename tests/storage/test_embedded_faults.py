@@ -12,7 +12,7 @@ import trio.testing
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import LOG, OTHER, SMALL, append, batch, end, sent, values
+from batches import LOG, OTHER, SMALL, append, batch, end, marker, sent, values
 from catalogues import create, delete
 from disks import FOLDER, SYNCED, LyingDisk, everything, opened
 from hypothesis import given, settings
@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel
 from kafkapy.storage.aborted import ROW_SIZE
-from kafkapy.storage.base import Bounds, LogSettings, Read
+from kafkapy.storage.base import Bounds, LogSettings, Origin, Read
 from kafkapy.storage.embedded.check import check
 from kafkapy.storage.embedded.files import Buffer, Disk
 from kafkapy.storage.embedded.store import EmbeddedLogs
-from kafkapy.storage.sequencing import decode_snapshot
+from kafkapy.storage.producer_snapshot import decode_snapshot
 
 ANY = LogSettings(segment_bytes=600, index_interval_bytes=100)
 
@@ -236,17 +236,17 @@ class Pending:
         self.disk, self.logs, self.nursery = disk, logs, nursery
         self.done: list[Error] = []
 
-    async def begin(self, data: bytes, *, first: bool = False) -> None:
+    async def begin(self, data: bytes, *, first: bool = False, origin: Origin = Origin.CLIENT) -> None:
         if first:
             self.disk.sync_begun.clear()
             self.disk.sync_may_end.clear()
-        self.nursery.start_soon(self._append, data)
+        self.nursery.start_soon(self._append, data, origin)
         if first:
             await trio.to_thread.run_sync(self.disk.sync_begun.wait)
         await trio.testing.wait_all_tasks_blocked()
 
-    async def _append(self, data: bytes) -> None:
-        self.done.append((await append(self.logs, LOG, data)).error)
+    async def _append(self, data: bytes, origin: Origin) -> None:
+        self.done.append((await append(self.logs, LOG, data, origin=origin)).error)
 
 
 async def test_what_is_sealed_while_a_sync_runs_waits_for_the_next(tmp_path: Path) -> None:
@@ -435,3 +435,19 @@ async def test_what_came_after_a_sync_began_is_not_called_synced(tmp_path: Path)
         await append(logs, LOG, batch(b"meanwhile"))
         partition.synced(end_offset)
         assert (partition.recovery_point, partition.unflushed_count) == (1, 1)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_marker_that_is_not_durable_has_decided_nothing_yet(tmp_path: Path, committed: bool) -> None:
+    """Or a power cut would take the stable offset back to where the transaction began, for those who have read on."""
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs, trio.open_nursery() as nursery:
+        await create(logs, LOG, SYNCED)
+        await append(logs, LOG, sent(0, b"a", b"b", transactional=True))
+        pending = Pending(disk, logs, nursery)
+        await pending.begin(marker(7, committed=committed), first=True, origin=Origin.COORDINATOR)
+        assert logs.bounds(LOG) == Bounds(0, 2, 0, 3)
+        disk.sync_may_end.set()
+        with trio.fail_after(30):
+            while logs.bounds(LOG) != Bounds(0, 3, 3, 3):
+                await trio.lowlevel.checkpoint()

@@ -17,6 +17,7 @@ from kafkapy.errors import Error
 from kafkapy.records.batch import read_header, stamp
 from kafkapy.storage.aborted import AbortedRow, decode_rows, encode_rows, overlapping
 from kafkapy.storage.base import Origin
+from kafkapy.storage.producer_snapshot import decode_snapshot, encode_snapshot
 from kafkapy.storage.sequencing import (
     Accepted,
     BatchMark,
@@ -24,8 +25,6 @@ from kafkapy.storage.sequencing import (
     Producer,
     Refused,
     Repeated,
-    decode_snapshot,
-    encode_snapshot,
 )
 
 LAST = 2**31 - 1

@@ -18,7 +18,7 @@ from kafkapy.storage.embedded.directory import locked
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
 from kafkapy.storage.embedded.removal import DELETED_SUFFIX, STRAY_SUFFIX
-from kafkapy.storage.sequencing import decode_snapshot
+from kafkapy.storage.producer_snapshot import decode_snapshot
 
 
 class Finding(NamedTuple):

@@ -39,7 +39,8 @@ from kafkapy.storage.base import (
 from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, write_epochs
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.segment import Segment, offset_name
-from kafkapy.storage.sequencing import Accepted, Head, encode_snapshot
+from kafkapy.storage.producer_snapshot import encode_snapshot
+from kafkapy.storage.sequencing import Accepted, Head
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
 from kafkapy.turns import Steps, Turns
 
@@ -102,6 +103,7 @@ class Partition:
         self._roll_jitter_ms = 0
         self._last_batch: tuple[int, Segment, int, int] | None = None  # its offset and its place
         self._limit: tuple[int, tuple[int, int]] | None = None  # of a reader: its offset, and where that lies
+        self._ended: list[tuple[int, int]] = []  # transactions: the offset behind the marker, and their first one
 
     @property
     def active(self) -> Segment:
@@ -113,13 +115,17 @@ class Partition:
 
     def bounds(self) -> Bounds:
         stable = min(self.head.last_stable_offset, self.high_watermark)
+        if self._ended:
+            # A marker that a power cut may take has decided nothing yet.
+            self._ended = [ended for ended in self._ended if ended[0] > self.high_watermark]
+            stable = min(stable, *(first for _, first in self._ended)) if self._ended else stable
         return Bounds(self.start_offset, self.high_watermark, max(stable, self.start_offset), self.head.end_offset)
 
     # -- writing
 
     def append(self, write: Write, accepted: Accepted) -> None:
         """Write the batches into the page cache; OSError leaves the log as it was."""
-        offset, end_offset, _, aborted = accepted
+        offset, end_offset, _, aborted, _ = accepted
         data, leader_epoch, segments = memoryview(write.data), write.leader_epoch, self.segments
         segment_count, segment_size = len(segments), segments[-1].size if segments else 0
         position, index_interval_bytes = 0, self.settings.index_interval_bytes
@@ -148,7 +154,15 @@ class Partition:
             self._undo(segment_count, segment_size)
             raise
         self.unflushed_count += end_offset - accepted.base_offset
+        if self.head.open_transactions:
+            self._note_ended(accepted)
         self.head.take(accepted)
+
+    def _note_ended(self, accepted: Accepted) -> None:
+        for producer_id, producer in accepted.producers.items():
+            first = self.head.open_transactions.get(producer_id)
+            if first is not None and producer.transaction_start != first:
+                self._ended.append((accepted.end_offset, first))
 
     def _begin_epoch(self, leader_epoch: int, offset: int) -> None:
         epochs = [*self.epochs, (leader_epoch, offset)]

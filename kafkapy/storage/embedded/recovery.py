@@ -21,7 +21,7 @@ from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
 from kafkapy.storage.embedded.partition import Partition
 from kafkapy.storage.embedded.segment import Segment, offset_name
-from kafkapy.storage.sequencing import decode_snapshot
+from kafkapy.storage.producer_snapshot import decode_snapshot
 
 _log = logging.getLogger(__name__)
 

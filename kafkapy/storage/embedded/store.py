@@ -22,6 +22,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId, TopicPartition
 from kafkapy.records.batch import CorruptBatch
 from kafkapy.storage.base import (
+    ActiveProducer,
     Bounds,
     Catalogue,
     Checkpoint,
@@ -44,6 +45,7 @@ from kafkapy.storage.embedded.removal import DELETED_SUFFIX, STRAY_SUFFIX, Remov
 from kafkapy.storage.embedded.syncing import Syncer
 from kafkapy.storage.sequencing import Accepted, Repeated
 from kafkapy.storage.sole import SoleLeases
+from kafkapy.storage.verification import Claim, Verification
 from kafkapy.storage.watching import Watchers
 from kafkapy.turns import Steps, Turns
 
@@ -270,7 +272,7 @@ class EmbeddedLogs:
         head = partition.head
         if write.expect_end is not None and write.expect_end != head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
-        verdict = head.judge(write.headers, write.origin)
+        verdict = head.judge(write.headers, write.origin, write.verification)
         if isinstance(verdict, Accepted):
             first_unflushed = not partition.unflushed_count
             try:
@@ -282,8 +284,7 @@ class EmbeddedLogs:
             if first_unflushed:
                 partition.unflushed_since = self._clock.monotonic()
                 self._syncer.note_unsynced(partition)
-            base_offset, end_offset, _, _ = verdict
-            return Outcome(base_offset, end_offset, partition.start_offset)
+            return Outcome(verdict.base_offset, verdict.end_offset, partition.start_offset)
         if isinstance(verdict, Repeated):
             return Outcome(
                 verdict.first_offset,
@@ -390,6 +391,14 @@ class EmbeddedLogs:
     async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
         folder = self._there(log).folder
         return await trio.to_thread.run_sync(checkpoints.read_coordinator, self._disk, folder)
+
+    def begin_verification(self, log: LogId, claim: Claim, now_ms: int) -> Verification | Error:
+        partition = self._find(log)
+        return partition.head.begin_verification(claim, now_ms) if isinstance(partition, Partition) else partition
+
+    def producers(self, log: LogId) -> Sequence[ActiveProducer] | Error:
+        partition = self._find(log)
+        return partition.head.active_producers() if isinstance(partition, Partition) else partition
 
     async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         await self._turns.finish(self._expire_producers(now_ms, expiration_ms))
