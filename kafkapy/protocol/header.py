@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from kafkapy.protocol.messages import APIS
 from kafkapy.protocol.primitives import Buffer, ProtocolError, skip_tags
+from kafkapy.protocol.text import REPLACING
 
 API_VERSIONS: Final = 18
 
@@ -53,7 +54,7 @@ def decode_request_header(frame: Buffer) -> RequestHeader:
         offset = _FIXED_AND_LENGTH.size
         client_id = None
         if length >= 0:
-            client_id = str(frame[offset : offset + length], "utf-8")
+            client_id = str(frame[offset : offset + length], "utf-8", REPLACING)
             offset += length
         api = APIS.get(api_key)
         if api is not None and api_version >= api.flexible_from:
@@ -63,8 +64,6 @@ def decode_request_header(frame: Buffer) -> RequestHeader:
                 offset = skip_tags(frame, offset)
         if offset > size:
             raise ProtocolError("it is cut off")
-    except UnicodeDecodeError as error:
-        return _bare_header(frame, f"a client id is not UTF-8: {error}")
     except (IndexError, StructError, ProtocolError) as error:
         return _bare_header(frame, str(error))
     return RequestHeader(api_key, api_version, correlation_id, client_id, offset)

@@ -16,6 +16,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, ClassVar, Final, NoReturn, Self
 
+from kafkapy.protocol.text import Replacing
+
 Buffer = bytes | bytearray | memoryview
 
 ZERO_UUID: Final = bytes(16)
@@ -74,8 +76,14 @@ class Message(Struct):
             decoder = cls.DECODERS[version]
         try:
             # Indexing and slicing bytes is about twice as fast as a memoryview's, which pays for the copy at once.
-            message, end = decoder(memoryview(buf) if cls.HAS_RECORDS else bytes(buf), offset)
-        except (IndexError, struct.error, UnicodeDecodeError) as error:
+            if cls.HAS_RECORDS:
+                message, end = decoder(memoryview(buf), offset)
+            else:
+                try:
+                    message, end = decoder(bytes(buf), offset)
+                except UnicodeDecodeError:
+                    message, end = decoder(Replacing(buf), offset)
+        except (IndexError, struct.error) as error:
             raise ProtocolError(f"malformed {cls.__name__} version {version}: {error}") from error
         if end > len(buf):
             raise ProtocolError(f"{cls.__name__} version {version} is cut off: {len(buf)} bytes of at least {end}")

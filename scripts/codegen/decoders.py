@@ -192,7 +192,8 @@ class DecoderBuilder:
 
     def string(self, target: str, assign: str = "{} = {}") -> None:
         self.out.add(f"end = offset + {self.count}")
-        value = 'str(buf[offset:end], "utf-8")' if self.views else "buf[offset:end].decode()"
+        # A view's slice has no `decode`; what is given again to replace what is malformed has one of its own.
+        value = 'str(buf[offset:end], "utf-8", REPLACING)' if self.views else "buf[offset:end].decode()"
         self.out.add(assign.format(target, value))
         self.out.add("offset = end")
 

@@ -88,6 +88,8 @@ def assemble(docstring: str, body: Sequence[str], imports: Sequence[str] = ()) -
         head += [f"from struct import {', '.join(layout)}", ""]
     head += imports
     head += import_lines("primitives", helpers)
+    if _names(text, "REPLACING"):
+        head += import_lines("text", ["REPLACING"])
     return "\n".join([*head, text, ""])
 
 

@@ -13,11 +13,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from wire import Wire
 
+from kafkapy.errors import Error
+from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.protocol.messages.delete_topics import DeleteTopicsRequest
 from kafkapy.protocol.messages.fetch import FetchRequest
-from kafkapy.protocol.messages.metadata import MetadataRequest
+from kafkapy.protocol.messages.metadata import MetadataRequest, MetadataResponse
 from kafkapy.protocol.messages.produce import ProduceRequest
 from kafkapy.records.batch import Compression, crc_matches, read_header
 from kafkapy.records.builder import build_batch
@@ -283,3 +285,30 @@ async def test_topics_are_not_created_where_that_is_off(start_broker: Any) -> No
         assert (await wire.ask(asked, 9)).topics[0].error_code == 3
         answer = await wire.ask(DeleteTopicsRequest(topic_names=["t"], timeout_ms=1000), 5)
         assert answer.responses[0].error_code == 73
+
+
+@pytest.mark.parametrize("version", [1, 9])
+async def test_text_that_is_no_utf_8_is_answered_not_hung_up_on(start_broker: Any, version: int) -> None:
+    """As by Kafka: a client id may be anything, a topic's name may not, and whoever asks hears that."""
+    async with start_broker(memory=True) as broker, await Wire.connect(broker.port) as wire:
+        out = bytearray()
+        encode_request_header(MetadataRequest.API_KEY, version, 0, "caf#", out)
+        request = MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name="t#pic")])
+        frame = b"".join(request.encode(version, out))
+        await wire.send_frame(frame.replace(b"caf#", b"caf\xe9").replace(b"t#pic", b"t\xffpic"))
+        answer = await wire.receive_frame()
+        assert answer is not None
+        _, offset = decode_response_header(MetadataRequest.API_KEY, version, answer)
+        [topic] = MetadataResponse.decode(version, answer, offset)[0].topics
+        assert (topic.name, topic.error_code) == ("t\ufffdpic", Error.INVALID_TOPIC_EXCEPTION)
+
+
+async def test_a_software_name_that_is_no_utf_8_is_refused_with_its_error(start_broker: Any) -> None:
+    async with start_broker(memory=True) as broker, await Wire.connect(broker.port) as wire:
+        out = bytearray()
+        encode_request_header(ApiVersionsRequest.API_KEY, 3, 0, "me", out)
+        request = ApiVersionsRequest(client_software_name="caf#", client_software_version="1")
+        await wire.send_frame(b"".join(request.encode(3, out)).replace(b"caf#", b"caf\xe9"))
+        answer = await wire.receive_frame()
+        assert answer is not None
+        assert struct.unpack_from(">ih", answer) == (0, Error.INVALID_REQUEST)

@@ -23,6 +23,7 @@ from kafkapy.protocol.primitives import (
     write_tags,
     write_uvarint,
 )
+from kafkapy.protocol.text import REPLACING
 
 _ProduceRequest_PartitionProduceData = ProduceRequest.PartitionProduceData
 _ProduceRequest_TopicProduceData = ProduceRequest.TopicProduceData
@@ -55,7 +56,7 @@ def _decode_produce_request_v3(buf: memoryview, offset: int) -> tuple[ProduceReq
         message.transactional_id = None
     else:
         end = offset + n
-        message.transactional_id = str(buf[offset:end], "utf-8")
+        message.transactional_id = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
     message.acks, message.timeout_ms, n = _unpack_hii(buf, offset)
     offset += 10
@@ -72,7 +73,7 @@ def _decode_produce_request_v3(buf: memoryview, offset: int) -> tuple[ProduceReq
         if n < 0:
             reject_null()
         end = offset + n
-        topic_produce_data.name = str(buf[offset:end], "utf-8")
+        topic_produce_data.name = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
         (n,) = _unpack_i(buf, offset)
         offset += 4
@@ -108,7 +109,7 @@ def _decode_produce_request_v9(buf: memoryview, offset: int) -> tuple[ProduceReq
         if n >= 128:
             n, offset = read_compact_string_length(buf, offset - 1)
         end = offset + n - 1
-        message.transactional_id = str(buf[offset:end], "utf-8")
+        message.transactional_id = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
     message.acks, message.timeout_ms, n = _unpack_hiB(buf, offset)
     offset += 7
@@ -125,7 +126,7 @@ def _decode_produce_request_v9(buf: memoryview, offset: int) -> tuple[ProduceReq
         if not 0 < n < 128:
             n, offset = read_compact_string_length(buf, offset - 1)
         end = offset + n - 1
-        topic_produce_data.name = str(buf[offset:end], "utf-8")
+        topic_produce_data.name = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
         n = buf[offset]
         offset += 1
@@ -175,7 +176,7 @@ def _decode_produce_request_v13(buf: memoryview, offset: int) -> tuple[ProduceRe
         if n >= 128:
             n, offset = read_compact_string_length(buf, offset - 1)
         end = offset + n - 1
-        message.transactional_id = str(buf[offset:end], "utf-8")
+        message.transactional_id = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
     message.acks, message.timeout_ms, n = _unpack_hiB(buf, offset)
     offset += 7

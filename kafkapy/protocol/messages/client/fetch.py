@@ -25,6 +25,7 @@ from kafkapy.protocol.primitives import (
     write_tags,
     write_uvarint,
 )
+from kafkapy.protocol.text import REPLACING
 
 _FetchResponse_EpochEndOffset = FetchResponse.EpochEndOffset
 _FetchResponse_LeaderIdAndEpoch = FetchResponse.LeaderIdAndEpoch
@@ -88,7 +89,7 @@ def _decode_fetch_response_v4(buf: memoryview, offset: int) -> tuple[FetchRespon
         if n < 0:
             reject_null()
         end = offset + n
-        fetchable_topic_response.topic = str(buf[offset:end], "utf-8")
+        fetchable_topic_response.topic = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
         (n,) = _unpack_i(buf, offset)
         offset += 4
@@ -158,7 +159,7 @@ def _decode_fetch_response_v5(buf: memoryview, offset: int) -> tuple[FetchRespon
         if n < 0:
             reject_null()
         end = offset + n
-        fetchable_topic_response.topic = str(buf[offset:end], "utf-8")
+        fetchable_topic_response.topic = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
         (n,) = _unpack_i(buf, offset)
         offset += 4
@@ -226,7 +227,7 @@ def _decode_fetch_response_v7(buf: memoryview, offset: int) -> tuple[FetchRespon
         if n < 0:
             reject_null()
         end = offset + n
-        fetchable_topic_response.topic = str(buf[offset:end], "utf-8")
+        fetchable_topic_response.topic = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
         (n,) = _unpack_i(buf, offset)
         offset += 4
@@ -294,7 +295,7 @@ def _decode_fetch_response_v11(buf: memoryview, offset: int) -> tuple[FetchRespo
         if n < 0:
             reject_null()
         end = offset + n
-        fetchable_topic_response.topic = str(buf[offset:end], "utf-8")
+        fetchable_topic_response.topic = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
         (n,) = _unpack_i(buf, offset)
         offset += 4
@@ -398,7 +399,7 @@ def _decode_fetch_response_v12(buf: memoryview, offset: int) -> tuple[FetchRespo
         if not 0 < n < 128:
             n, offset = read_compact_string_length(buf, offset - 1)
         end = offset + n - 1
-        fetchable_topic_response.topic = str(buf[offset:end], "utf-8")
+        fetchable_topic_response.topic = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
         n = buf[offset]
         offset += 1
@@ -564,7 +565,7 @@ def _decode_fetch_response_tags_v16(owner: FetchResponse, buf: memoryview, offse
                 if not 0 < n < 128:
                     n, offset = read_compact_string_length(buf, offset - 1)
                 end = offset + n - 1
-                node_endpoint.host = str(buf[offset:end], "utf-8")
+                node_endpoint.host = str(buf[offset:end], "utf-8", REPLACING)
                 offset = end
                 node_endpoint.port, n = _unpack_iB(buf, offset)
                 offset += 5
@@ -574,7 +575,7 @@ def _decode_fetch_response_tags_v16(owner: FetchResponse, buf: memoryview, offse
                     if n >= 128:
                         n, offset = read_compact_string_length(buf, offset - 1)
                     end = offset + n - 1
-                    node_endpoint.rack = str(buf[offset:end], "utf-8")
+                    node_endpoint.rack = str(buf[offset:end], "utf-8", REPLACING)
                     offset = end
                 if buf[offset]:
                     offset = skip_tags(buf, offset)

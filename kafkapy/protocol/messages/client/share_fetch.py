@@ -20,6 +20,7 @@ from kafkapy.protocol.primitives import (
     write_compact_string_length,
     write_uvarint,
 )
+from kafkapy.protocol.text import REPLACING
 
 _ShareFetchResponse_LeaderIdAndEpoch = ShareFetchResponse.LeaderIdAndEpoch
 _ShareFetchResponse_AcquiredRecords = ShareFetchResponse.AcquiredRecords
@@ -52,7 +53,7 @@ def _decode_share_fetch_response_v1(buf: memoryview, offset: int) -> tuple[Share
         if n >= 128:
             n, offset = read_compact_string_length(buf, offset - 1)
         end = offset + n - 1
-        message.error_message = str(buf[offset:end], "utf-8")
+        message.error_message = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
     message.acquisition_lock_timeout_ms, n = _unpack_iB(buf, offset)
     offset += 5
@@ -80,7 +81,7 @@ def _decode_share_fetch_response_v1(buf: memoryview, offset: int) -> tuple[Share
                 if n >= 128:
                     n, offset = read_compact_string_length(buf, offset - 1)
                 end = offset + n - 1
-                partition_data.error_message = str(buf[offset:end], "utf-8")
+                partition_data.error_message = str(buf[offset:end], "utf-8", REPLACING)
                 offset = end
             partition_data.acknowledge_error_code, n = _unpack_hB(buf, offset)
             offset += 3
@@ -90,7 +91,7 @@ def _decode_share_fetch_response_v1(buf: memoryview, offset: int) -> tuple[Share
                 if n >= 128:
                     n, offset = read_compact_string_length(buf, offset - 1)
                 end = offset + n - 1
-                partition_data.acknowledge_error_message = str(buf[offset:end], "utf-8")
+                partition_data.acknowledge_error_message = str(buf[offset:end], "utf-8", REPLACING)
                 offset = end
             leader_id_and_epoch = new(_ShareFetchResponse_LeaderIdAndEpoch)
             partition_data.current_leader = leader_id_and_epoch
@@ -148,7 +149,7 @@ def _decode_share_fetch_response_v1(buf: memoryview, offset: int) -> tuple[Share
         if not 0 < n < 128:
             n, offset = read_compact_string_length(buf, offset - 1)
         end = offset + n - 1
-        node_endpoint.host = str(buf[offset:end], "utf-8")
+        node_endpoint.host = str(buf[offset:end], "utf-8", REPLACING)
         offset = end
         node_endpoint.port, n = _unpack_iB(buf, offset)
         offset += 5
@@ -158,7 +159,7 @@ def _decode_share_fetch_response_v1(buf: memoryview, offset: int) -> tuple[Share
             if n >= 128:
                 n, offset = read_compact_string_length(buf, offset - 1)
             end = offset + n - 1
-            node_endpoint.rack = str(buf[offset:end], "utf-8")
+            node_endpoint.rack = str(buf[offset:end], "utf-8", REPLACING)
             offset = end
         if buf[offset]:
             offset = skip_tags(buf, offset)
