@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,7 @@ from kafkapy.handlers.context import Rooms, Session
 from kafkapy.handlers.peers import SolePeers
 from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
-from kafkapy.log.housekeeping import expire_producers
+from kafkapy.log.housekeeping import apply_retention, expire_producers
 from kafkapy.model import format_uuid
 from kafkapy.network.connection import Peer
 from kafkapy.network.listening import bind
@@ -164,12 +165,26 @@ async def _embedded(
 
 
 async def _keep_house(logs: Logs, clock: Clock, cluster: ClusterService) -> None:
-    await expire_producers(
-        logs,
-        clock,
-        expiration_ms=lambda: int(cluster.image.config["producer.id.expiration.ms"]),
-        interval_ms=cluster.image.config["producer.id.expiration.check.interval.ms"],
-    )
+    config = cluster.image.config
+    async with trio.open_nursery() as duties:
+        duties.start_soon(
+            partial(
+                expire_producers,
+                logs,
+                clock,
+                expiration_ms=lambda: int(cluster.image.config["producer.id.expiration.ms"]),
+                interval_ms=config["producer.id.expiration.check.interval.ms"],
+            )
+        )
+        duties.start_soon(
+            partial(
+                apply_retention,
+                logs,
+                clock,
+                delay_ms=config["log.initial.task.delay.ms"],
+                interval_ms=config["log.retention.check.interval.ms"],
+            )
+        )
 
 
 def _fetch_sessions(config: BrokerConfig) -> FetchSessionCache:

@@ -72,6 +72,7 @@ class TopicLogs:
 def log_settings(config: TopicConfig) -> LogSettings:
     """What the store needs to know of a topic's settings."""
     segment_bytes = config["internal.segment.bytes"] or config["segment.bytes"]
+    deletes = "delete" in config["cleanup.policy"]
     return LogSettings(
         segment_bytes=segment_bytes,
         segment_ms=config["segment.ms"],
@@ -81,5 +82,7 @@ def log_settings(config: TopicConfig) -> LogSettings:
         flush_messages=config["flush.messages"],
         flush_ms=config["flush.ms"],
         file_delete_delay_ms=config["file.delete.delay.ms"],
+        retention_ms=config["retention.ms"] if deletes else -1,
+        retention_bytes=config["retention.bytes"] if deletes else -1,
         preallocate=config["preallocate"],
     )

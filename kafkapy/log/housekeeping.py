@@ -1,4 +1,4 @@
-"""The log's periodic duties: forgetting idempotent producers that fell silent."""
+"""The log's periodic duties: dropping what is kept no longer, forgetting idempotent producers that fell silent."""
 
 from collections.abc import Callable
 from typing import NoReturn
@@ -12,3 +12,11 @@ async def expire_producers(logs: Logs, clock: Clock, *, expiration_ms: Callable[
     while True:
         await clock.sleep(interval_ms / 1000)
         await logs.expire_producers(clock.now_ms(), expiration_ms())
+
+
+async def apply_retention(logs: Logs, clock: Clock, *, delay_ms: int, interval_ms: int) -> NoReturn:
+    """First after `delay_ms`, then every `interval_ms`, drop the segments that are kept no longer."""
+    await clock.sleep(delay_ms / 1000)
+    while True:
+        await logs.apply_retention(clock.now_ms())
+        await clock.sleep(interval_ms / 1000)

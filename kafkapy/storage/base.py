@@ -36,7 +36,10 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What a store needs to know of a topic's configuration. Names and units are those of Kafka's topic settings."""
+    """What a store needs to know of a topic's configuration. Names and units are those of Kafka's topic settings.
+
+    A topic whose policy is not to delete has a retention of -1.
+    """
 
     segment_bytes: int = 1 << 30
     segment_ms: int = 7 * 24 * 3_600_000
@@ -46,6 +49,8 @@ class LogSettings:
     flush_messages: int = (1 << 63) - 1
     flush_ms: int = (1 << 63) - 1
     file_delete_delay_ms: int = 60_000
+    retention_ms: int = -1
+    retention_bytes: int = -1
     preallocate: bool = False
 
 
@@ -330,10 +335,10 @@ class Logs(Protocol):
         """
 
     async def trim(self, log: LogId, offset: int) -> int:
-        """Drop what lies before `offset`, at most to the high watermark, and return the new log start offset.
+        """Drop what lies before `offset`, at most to the high watermark, and return the new log start offset."""
 
-        Raises KafkaError KAFKA_STORAGE_ERROR when what was dropped cannot be removed; it stays hidden nevertheless.
-        """
+    async def apply_retention(self, now_ms: int) -> None:
+        """Drop the oldest segments of every log that its settings keep no longer (retention.ms, retention.bytes)."""
 
     def size_bytes(self, log: LogId) -> int:
         """How much the log's batches take, in bytes; 0 when there is no such log."""

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import IsolationLevel, LogId
+from kafkapy.model import NO_TIMESTAMP, IsolationLevel, LogId
 from kafkapy.records.batch import STAMP_SIZE, BatchHeader, CorruptBatch, stamp
 from kafkapy.storage.aborted import AbortedRow, first_from, overlapping
 from kafkapy.storage.base import (
@@ -22,6 +22,7 @@ from kafkapy.storage.base import (
     EpochEnd,
     FoundTime,
     LogDir,
+    LogSettings,
     Outcome,
     Pending,
     Reach,
@@ -30,6 +31,7 @@ from kafkapy.storage.base import (
     Watch,
     Write,
 )
+from kafkapy.storage.segments import Extent, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head, Refused, Repeated
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
@@ -38,6 +40,9 @@ from kafkapy.storage.watching import Watchers
 from kafkapy.turns import Steps, Turns
 
 _ONLY_SEGMENT: Final = 0
+"""For readers: what is in memory has no files."""
+
+_NO_JITTER: Final = 0
 
 
 class _Stored(NamedTuple):
@@ -45,10 +50,29 @@ class _Stored(NamedTuple):
     data: bytes
 
 
+class _Segment:
+    """What retention drops as a whole."""
+
+    def __init__(self, base_offset: int) -> None:
+        self.base_offset = base_offset
+        self.size = 0
+        self.first_timestamp: int | None = None
+        self.max_timestamp = NO_TIMESTAMP
+        self.written_ms = 0
+
+    def note(self, header: BatchHeader, now_ms: int) -> None:
+        if self.first_timestamp is None:
+            self.first_timestamp = header.max_timestamp
+        self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
+        self.written_ms = now_ms
+        self.size += header.size_bytes
+
+
 class _Log:
     """One log: its batches in order, and their base offsets for the look-up."""
 
     def __init__(self) -> None:
+        self.segments: list[_Segment] = []
         self.head = Head()
         self.start = 0
         self.batches: list[_Stored] = []
@@ -57,9 +81,16 @@ class _Log:
         self.end_position = 0
         self.aborted: list[AbortedRow] = []
 
-    def append(self, write: Write, accepted: Accepted) -> None:
+    def append(self, write: Write, accepted: Accepted, settings: LogSettings, now_ms: int) -> None:
         offset, position = accepted.base_offset, 0
+        latest = max(header.max_timestamp for header in write.headers)
+        segments = self.segments
+        if not segments or is_full(
+            segments[-1], len(write.data), accepted.end_offset - 1, latest, settings, _NO_JITTER
+        ):
+            segments.append(_Segment(offset))
         for header in write.headers:
+            segments[-1].note(header, now_ms)
             body = write.data[position + STAMP_SIZE : position + header.size_bytes]
             stamped = header._replace(base_offset=offset, leader_epoch=write.leader_epoch)
             self.batches.append(_Stored(stamped, stamp(offset, header.batch_length, write.leader_epoch) + bytes(body)))
@@ -83,6 +114,32 @@ class _Log:
         index = self.index_of(offset)
         return self.positions[index] if index < len(self.positions) else self.end_position
 
+    def trim(self, offset: int) -> None:
+        self.start = max(self.start, min(offset, self.head.end_offset))
+        while len(self.segments) > 1 and self.segments[1].base_offset <= self.start:
+            del self.segments[0]
+        keep = self.index_of(self.start)
+        del self.batches[:keep], self.bases[:keep], self.positions[:keep]
+        del self.aborted[: first_from(self.aborted, self.start)]
+
+    def expire(self, settings: LogSettings, now_ms: int) -> int:
+        """Drop the oldest segments that are kept no longer; how many."""
+        segments, end = self.segments, self.head.end_offset
+        if not segments:
+            return 0
+        ends = [*(segment.base_offset for segment in segments[1:]), end]
+        extents = [
+            Extent(end, segment.size, segment.max_timestamp if segment.max_timestamp >= 0 else segment.written_ms)
+            for segment, end in zip(segments, ends, strict=True)
+        ]
+        size = sum(segment.size for segment in segments)
+        count = count_expired(extents, size, settings, end, now_ms)
+        if count == len(segments):
+            segments.append(_Segment(end))
+        if count:
+            self.trim(segments[count].base_offset)
+        return count
+
     def bounds(self) -> Bounds:
         end = self.head.end_offset
         return Bounds(self.start, end, max(self.head.last_stable_offset, self.start), end)
@@ -93,7 +150,8 @@ class MemoryLogs:
 
     _catalogue: Catalogue
 
-    def __init__(self, node_id: int, turns: Turns) -> None:
+    def __init__(self, clock: Clock, node_id: int, turns: Turns) -> None:
+        self._clock = clock
         self._turns = turns
         self.leases = SoleLeases(node_id)
         self._logs: dict[LogId, _Log] = {}
@@ -133,7 +191,7 @@ class MemoryLogs:
                 duplicate=True,
                 repeated_timestamp=verdict.timestamp,
             )
-        log.append(write, verdict)
+        log.append(write, verdict, self._settings(write.log), self._clock.now_ms())
         self._watchers.notify(write.log)
         return Outcome(verdict.base_offset, verdict.end_offset, log.start)
 
@@ -231,12 +289,17 @@ class MemoryLogs:
 
     async def trim(self, log: LogId, offset: int) -> int:
         found = self._logs[log]
-        found.start = max(found.start, min(offset, found.head.end_offset))
-        keep = found.index_of(found.start)
-        del found.batches[:keep], found.bases[:keep], found.positions[:keep]
-        del found.aborted[: first_from(found.aborted, found.start)]
+        found.trim(offset)
         self._watchers.notify(log)
         return found.start
+
+    async def apply_retention(self, now_ms: int) -> None:
+        for log, found in list(self._logs.items()):
+            if found.expire(self._settings(log), now_ms):
+                self._watchers.notify(log)
+
+    def _settings(self, log: LogId) -> LogSettings:
+        return self._catalogue.settings(log) or LogSettings()
 
     def size_bytes(self, log: LogId) -> int:
         found = self._logs.get(log)
@@ -271,4 +334,4 @@ class MemoryLogs:
 @asynccontextmanager
 async def open_memory(clock: Clock, node_id: int = 1, turns: Turns | None = None) -> AsyncIterator[MemoryLogs]:
     """A store that lives as long as the block; `turns` are those of the loop's other long work."""
-    yield MemoryLogs(node_id, turns or Turns())
+    yield MemoryLogs(clock, node_id, turns or Turns())

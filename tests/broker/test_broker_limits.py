@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
@@ -127,3 +128,33 @@ async def test_the_partitions_of_a_topic_do_not_all_begin_a_segment_at_once(
         assert set(even) == {11}
         assert len(set(uneven)) > 1
         assert all(2 <= first <= 11 for first in uneven)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+async def test_records_that_are_kept_no_longer_are_gone(start_broker: StartBroker, memory: bool) -> None:
+    """retention.ms, at the times that log.retention.check.interval.ms sets; but of a topic that is only compacted."""
+    clock = ManualClock(NOW_MS)
+    settings = {"log.retention.check.interval.ms": "1000", "log.retention.hours": "1"}
+    async with (
+        start_broker(memory=memory, settings=settings, clock=clock) as broker,
+        await Wire.connect(broker.port) as wire,
+    ):
+        await make_topic(wire, "hour", 1)
+        await make_topic(wire, "second", 1, retention_ms="1000")
+        await make_topic(wire, "compacted", 1, retention_ms="1000", cleanup_policy="compact")
+        for topic in ("hour", "second", "compacted"):
+            await fill(wire, topic, [0], BATCH)
+
+        async def starts_after(duration_ms: int) -> list[int]:
+            clock.advance_ms(duration_ms)
+            await wait_all_tasks_blocked()
+            async with await Wire.connect(broker.port) as wire:
+                found = [await wire.ask(fetch(topic, {0: 1}), FETCH) for topic in ("hour", "second", "compacted")]
+            return [answer.responses[0].partitions[0].log_start_offset for answer in found]
+
+        assert await starts_after(29_000) == [0, 0, 0]  # log.initial.task.delay.ms
+        assert await starts_after(2_000) == [0, 1, 0]
+        assert await starts_after(3_600_000) == [1, 1, 0]
+        async with await Wire.connect(broker.port) as wire:
+            gone = (await wire.ask(fetch("second", {0: 0}), FETCH)).responses[0].partitions[0]
+        assert gone.error_code == Error.OFFSET_OUT_OF_RANGE

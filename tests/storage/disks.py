@@ -78,6 +78,11 @@ class LyingDisk(Disk):
             raise OSError(errno.EIO, "Input/output error")
         super().remove(path)
 
+    def set_aside(self, path: str) -> Path | None:
+        if self.renames_fail:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().set_aside(path)
+
     def rename(self, source: Path, target: Path) -> None:
         if self.renames_fail:
             raise OSError(errno.EIO, "Input/output error")

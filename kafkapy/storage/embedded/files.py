@@ -27,6 +27,9 @@ _LOAD_STEP_BYTES: Final = 1 << 20
 MAX_OPEN_FILES: Final = 448
 """What leaves room for as many connections under the usual limit of 1,024 descriptors."""
 
+DELETED_FILE_SUFFIX: Final = ".deleted"
+"""Of a log's file that is to go, as Kafka names it."""
+
 _SPARE_DESCRIPTORS: Final = 8
 """One for each thread that syncs."""
 
@@ -88,6 +91,11 @@ class Disk:
         written = os.pwritev(file.descriptor, buffers, position)
         if written != size:
             raise OSError(f"only {written} of {size} bytes were written to {path}")
+
+    def make_file(self, path: str) -> None:
+        """Have the file, empty if it is not there yet. Raises OSError."""
+        self.open_files.get(path, make=True)
+        self.note_change(os.path.dirname(path))
 
     def allocate(self, path: str, size: int) -> None:
         """Have blocks for the file's first `size` bytes, where the file system can do that. OSError without room."""
@@ -151,6 +159,10 @@ class Disk:
             return os.stat(path).st_size
         except FileNotFoundError:
             return 0
+
+    def modified_ms(self, path: str) -> int:
+        """When the file was written to last. Raises OSError."""
+        return os.stat(path).st_mtime_ns // 1_000_000
 
     def sync(self, paths: Sequence[str]) -> None:
         """Have the files' data on the medium before returning, and the entries by which they are found, if any has
@@ -236,6 +248,19 @@ class Disk:
         self._folders_synced.pop(str(source), None)
         self.note_change(str(target.parent))
 
+    def set_aside(self, path: str) -> Path | None:
+        """Give a log's file the name of one that is to go: who waits to be sent from it finds it there. The new name,
+        None when there is no such file.
+        """
+        target = path + DELETED_FILE_SUFFIX
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            return None
+        self.open_files.move_file(path, target)
+        self.note_change(os.path.dirname(path))
+        return Path(target)
+
     def remove(self, path: str) -> None:
         """Remove a file if it is there."""
         self.open_files.forget(path)
@@ -243,9 +268,13 @@ class Disk:
             os.unlink(path)
             self.note_change(os.path.dirname(path))
 
-    def remove_folder(self, path: Path) -> None:
-        """Remove a folder with all it holds; for worker threads."""
-        shutil.rmtree(path, ignore_errors=True)
+    def remove_set_aside(self, path: Path) -> None:
+        """Remove what was set aside, a file or a folder with all it holds; for worker threads."""
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):  # the next start tries again
+                path.unlink()
 
     def close(self) -> None:
         """Close everything, and give back what was allocated ahead."""

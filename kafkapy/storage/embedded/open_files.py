@@ -105,14 +105,27 @@ class OpenFiles:
     def move(self, source: str, target: str) -> None:
         """The folder has another name now: who waits to be sent from its files finds them there."""
         for path, file in self._known.pop(source, {}).items():
-            is_open = self._open.pop(path, None) is not None
-            file.gone = True
-            if file.regions:
-                file.path = os.path.join(target, os.path.basename(path))
-                if is_open:
-                    self._open[file.path] = file
-            else:
-                file.close()
+            self._move(file, os.path.join(target, os.path.basename(path)))
+
+    def move_file(self, source: str, target: str) -> None:
+        """The file has another name now, in the same sense."""
+        folder = os.path.dirname(source)
+        files = self._known.get(folder, {})
+        file = files.pop(source, None)
+        if file is not None:
+            self._move(file, target)
+            if not files:
+                del self._known[folder]
+
+    def _move(self, file: LogFile, target: str) -> None:
+        is_open = self._open.pop(file.path, None) is not None
+        file.gone = True
+        if file.regions:
+            file.path = target
+            if is_open:
+                self._open[target] = file
+        else:
+            file.close()
 
     def left(self, file: LogFile) -> None:
         """One region less waits to be sent from this file."""

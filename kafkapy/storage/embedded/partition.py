@@ -40,11 +40,10 @@ from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, write_epochs
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.segment import Segment, offset_name
 from kafkapy.storage.producer_snapshot import encode_snapshot
+from kafkapy.storage.segments import Extent, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
 from kafkapy.turns import Steps, Turns
-
-_MAX_RELATIVE_OFFSET = 2**31 - 1
 
 _READ_COMMITTED = IsolationLevel.READ_COMMITTED
 
@@ -96,6 +95,7 @@ class Partition:
         self.unflushed_count = 0
         self.unflushed_since = 0.0
         self.sealed_unsynced: list[Segment] = []
+        self.dropped: list[Segment] = []
         self.sync_is_due = False
         self.sealed_was_synced = False
         self.failed = False
@@ -136,7 +136,11 @@ class Partition:
             headers = write.headers
             latest = headers[0].max_timestamp if len(headers) == 1 else max(header.max_timestamp for header in headers)
             segment = segments[-1] if segments else None
-            if segment is None or self._is_full(segment, len(data), end_offset - 1, latest):
+            if (
+                segment is None
+                or is_full(segment, len(data), end_offset - 1, latest, self.settings, self._roll_jitter_ms)
+                or segment.index_bytes >= self.settings.segment_index_bytes
+            ):
                 segment = self.roll(offset)
             for _, length, _, _, _, _, last_offset_delta, _, max_timestamp, _, _, _, _ in write.headers:
                 size, last_offset = LOG_OVERHEAD + length, offset + last_offset_delta
@@ -195,20 +199,6 @@ class Partition:
             # Where nothing was written, as when the file could not be opened, there is nothing to cut.
             if active.size != size or self._disk.size(active.path) != size:
                 raise
-
-    def _is_full(self, segment: Segment, size: int, last_offset: int, max_timestamp: int) -> bool:
-        """Whether a batch must not join this segment."""
-        settings, segment_size = self.settings, segment.size
-        if not segment_size:
-            return False
-        if segment_size + size > settings.segment_bytes or last_offset - segment.base_offset > _MAX_RELATIVE_OFFSET:
-            return True
-        # A segment ages by its records' times, as in Kafka; one that begins with a record without a time does not age.
-        first = segment.first_timestamp
-        if first is not None and first >= 0 and max_timestamp - first > settings.segment_ms - self._roll_jitter_ms:
-            return True
-        limit = settings.segment_index_bytes
-        return segment.offset_index.size_bytes >= limit or segment.time_index.size_bytes >= limit
 
     def roll(self, offset: int) -> Segment:
         """Begin a segment at `offset`, and seal the active one, if any."""
@@ -283,13 +273,39 @@ class Partition:
         self.unflushed_count = self.head.end_offset - self.recovery_point
 
     def trim(self, offset: int) -> None:
-        """Move the start of the log forward; segments that lie before it go."""
+        """Move the start of the log forward. Segments that lie before it are dropped: their files may go once the new
+        start is on the medium, else a power cut that takes some of them would leave a hole in the log.
+        """
         self.start_offset = max(self.start_offset, min(offset, self.high_watermark))
-        while len(self.segments) > 1 and self.segments[1].base_offset <= self.start_offset:
-            del self._bases[0]
-            self.segments.pop(0).remove()
-        if self.segments:
-            del self.aborted[: first_from(self.aborted, self.segments[0].base_offset)]
+        count = max(bisect_right(self._bases, self.start_offset) - 1, 0)
+        if count:
+            self.dropped += self.segments[:count]
+            del self.segments[:count], self._bases[:count]
+            del self.aborted[: first_from(self.aborted, self._bases[0])]
+
+    def expire(self, now_ms: int) -> int:
+        """Drop the oldest segments that are kept no longer; how many. Raises OSError when nothing was dropped."""
+        settings, segments = self.settings, self.segments
+        if not segments or (settings.retention_ms < 0 and settings.retention_bytes < 0):
+            return 0
+        count = count_expired(self._extents(), self.size_bytes, settings, self.high_watermark, now_ms)
+        if count:
+            if count == len(segments):
+                # Its file alone may tell the next start where the log ends.
+                self._disk.make_file(self.roll(self.head.end_offset).path)
+            self.trim(segments[count].base_offset)
+        return count
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    def _extents(self) -> Iterator[Extent]:
+        for segment, end in zip(self.segments, [*self._bases[1:], self.head.end_offset], strict=True):
+            latest = segment.max_timestamp
+            if latest < 0 and segment.size:
+                latest = self._disk.modified_ms(segment.path)
+            yield Extent(end, segment.size, latest)
 
     # -- reading
 

@@ -6,6 +6,7 @@ one before it ends the log there; indexes and producer state are rebuilt. Source
 """
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +47,10 @@ def load(
         # What the process before had written may not be synced, nor the entries that lead there.
         disk.note_change(str(folder))
         disk.note_change(str(folder.parent))
+    hidden = max(bisect_right(bases, start_offset) - 1, 0)
+    for base in bases[:hidden]:
+        Segment(disk, folder, base).remove()  # dropped before the stop, and not yet removed: not all need be there
+    del bases[:hidden]
     _remove_orphans(disk, folder, names, bases)
     if not bases:
         return partition

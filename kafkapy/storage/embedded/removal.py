@@ -1,7 +1,7 @@
-"""Removes the folders of deleted logs, some time after they were set aside (file.delete.delay.ms).
+"""Removes deleted logs and segments, some time after they were set aside (file.delete.delay.ms).
 
-Their names end in `-delete`, as Kafka's do: whatever is left of them at a stop goes at the next start. Called by the
-store.
+Folders of logs have names that end in `-delete`, files of segments in `.deleted`, as Kafka's do: whatever is left of
+them at a stop goes at the next start. Called by the store.
 """
 
 import uuid
@@ -22,7 +22,7 @@ _MAX_FILE_NAME: Final = 255
 
 
 class Removal:
-    """The folders that wait to be removed."""
+    """What waits to be removed."""
 
     def __init__(self, disk: Disk, clock: Clock) -> None:
         self._disk = disk
@@ -30,10 +30,10 @@ class Removal:
         self._timers: Timers[Path, None] = Timers()
         self._nap = trio.CancelScope()
 
-    def add(self, folder: Path, delay_ms: int) -> None:
-        """Remove this folder, with all it holds, when the delay is over."""
+    def add(self, path: Path, delay_ms: int) -> None:
+        """Remove this file, or folder with all it holds, when the delay is over."""
         deadline = self._clock.monotonic() + delay_ms / 1000
-        self._timers.set(folder, deadline, None)
+        self._timers.set(path, deadline, None)
         if deadline < self._nap.deadline:
             self._nap.cancel()
 
@@ -43,7 +43,7 @@ class Removal:
             with self._clock.until(self._timers.next) as self._nap:
                 await trio.sleep_forever()
             while (due := self._timers.pop_due(self._clock.monotonic())) is not None:
-                await trio.to_thread.run_sync(self._disk.remove_folder, due[0])
+                await trio.to_thread.run_sync(self._disk.remove_set_aside, due[0])
 
 
 def set_aside_name(name: str, suffix: str) -> str:

@@ -61,6 +61,11 @@ class Segment:
         self.max_timestamp_offset = base_offset
         self._since_index_row = 0
 
+    @property
+    def index_bytes(self) -> int:
+        """How much the larger of its indexes takes."""
+        return max(self.offset_index.size_bytes, self.time_index.size_bytes)
+
     def append(
         self, buffers: list[Buffer], size: int, last_offset: int, max_timestamp: int, index_interval_bytes: int
     ) -> None:
@@ -169,6 +174,14 @@ class Segment:
         return [f"{stem}{suffix}" for suffix in (".log", ".index", ".timeindex", ".txnindex")]
 
     def remove(self) -> None:
-        """Remove the segment's files."""
-        for suffix in (".log", ".index", ".timeindex", ".txnindex", ".snapshot"):
-            self._disk.remove(str(self.folder / f"{offset_name(self.base_offset)}{suffix}"))
+        """Remove the segment's files. Raises OSError."""
+        for path in self._all_paths():
+            self._disk.remove(path)
+
+    def set_aside(self) -> list[Path]:
+        """Have the segment's files out of the way, under names by which they are removed one day. Raises OSError."""
+        return [target for path in self._all_paths() if (target := self._disk.set_aside(path)) is not None]
+
+    def _all_paths(self) -> list[str]:
+        """The segment's files, and the snapshot of its beginning."""
+        return [*self.paths(), f"{self.path.removesuffix('.log')}.snapshot"]

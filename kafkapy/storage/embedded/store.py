@@ -39,9 +39,10 @@ from kafkapy.storage.base import (
     Write,
 )
 from kafkapy.storage.embedded import checkpoints, recovery
-from kafkapy.storage.embedded.files import Disk
+from kafkapy.storage.embedded.files import DELETED_FILE_SUFFIX, Disk
 from kafkapy.storage.embedded.partition import Partition
 from kafkapy.storage.embedded.removal import DELETED_SUFFIX, STRAY_SUFFIX, Removal, set_aside_name
+from kafkapy.storage.embedded.segment import Segment
 from kafkapy.storage.embedded.syncing import Syncer
 from kafkapy.storage.sequencing import Accepted, Repeated
 from kafkapy.storage.sole import SoleLeases
@@ -243,8 +244,7 @@ class EmbeddedLogs:
                 else:
                     self._publish(partition, end_offset)
             if partition.sync_is_due:
-                partition.sync_is_due = False
-                self._syncer.sync(partition)
+                self._begin_due_sync(partition)
         if not unsynced:
             return Pending(outcomes)
         pending, left = Pending(), len(unsynced)
@@ -265,6 +265,11 @@ class EmbeddedLogs:
         for partition in unsynced:
             self._syncer.sync(partition, synced)
         return pending
+
+    def _begin_due_sync(self, partition: Partition) -> None:
+        """Sync what a roll has sealed."""
+        partition.sync_is_due = False
+        self._syncer.sync(partition)
 
     def _append(self, partition: Partition, write: Write) -> Outcome:
         if partition.failed:
@@ -357,15 +362,32 @@ class EmbeddedLogs:
 
     async def trim(self, log: LogId, offset: int) -> int:
         partition = self._there(log)
-        try:
-            partition.trim(offset)
-        except OSError as failure:
-            _log.error("%s: what was deleted could not be removed: %s", log, failure)
-            raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
-        finally:
-            self._checkpoints_are_due.set()
-            self._watchers.notify(log)
+        partition.trim(offset)
+        self._start_moved(partition)
         return partition.start_offset
+
+    async def apply_retention(self, now_ms: int) -> None:
+        await self._turns.finish(self._expire_segments(now_ms))
+
+    def _expire_segments(self, now_ms: int) -> Steps[None]:
+        for number, log in enumerate(list(self._partitions), 1):
+            partition = self._find(log)
+            if isinstance(partition, Partition) and not partition.failed:
+                try:
+                    count = partition.expire(now_ms)
+                except OSError as failure:
+                    _log.error("%s: what is kept no longer could not be dropped: %s", log, failure)
+                else:
+                    if count:
+                        _log.info("%s: dropped %d segments, it begins at %d now", log, count, partition.start_offset)
+                        self._begin_due_sync(partition)
+                        self._start_moved(partition)
+            if number % _LOGS_A_STEP == 0:
+                yield
+
+    def _start_moved(self, partition: Partition) -> None:
+        self._checkpoints_are_due.set()
+        self._watchers.notify(partition.log)
 
     def _there(self, log: LogId) -> Partition:
         partition = self._find(log)
@@ -375,7 +397,7 @@ class EmbeddedLogs:
 
     def size_bytes(self, log: LogId) -> int:
         partition = self._partitions.get(log)
-        return sum(segment.size for segment in partition.segments) if partition else 0
+        return partition.size_bytes if partition else 0
 
     def log_dir(self) -> LogDir:
         return LogDir(str(self.directory.absolute()), *self._disk.room(self.directory))
@@ -430,6 +452,10 @@ class EmbeddedLogs:
             key = checkpoints.parse_folder_name(name)
             if key is None or not folder.is_dir():
                 continue
+            names = self._disk.names(folder)
+            for deleted in names:
+                if deleted.endswith(DELETED_FILE_SUFFIX):
+                    self._removal.add(folder / deleted, 0)
             topic_id = checkpoints.read_topic_id(self._disk, folder)
             log = LogId(key.topic, key.partition, topic_id or _UNKNOWN_TOPIC_ID)
             partition = recovery.load(
@@ -437,7 +463,7 @@ class EmbeddedLogs:
                 folder,
                 log,
                 LogSettings(),
-                names=self._disk.names(folder),
+                names=names,
                 start_offset=starts.get(key, 0),
                 recovery_point=recovery_points.get(key, 0),
                 clean=clean,
@@ -471,10 +497,27 @@ class EmbeddedLogs:
             await self._checkpoints_are_due.wait()
             await self._clock.sleep(_CHECKPOINT_AFTER_SECONDS)
             offsets = self._offsets_to_keep()
+            dropped = [
+                (partition, list(partition.dropped)) for partition in self._partitions.values() if partition.dropped
+            ]
             try:
                 await trio.to_thread.run_sync(self._write_offsets, *offsets)
             except OSError as failure:
                 _log.error("the checkpoints could not be written, the old ones stay: %s", failure)
+            else:
+                for partition, segments in dropped:
+                    self._set_segments_aside(partition, segments)
+
+    def _set_segments_aside(self, partition: Partition, segments: Iterable[Segment]) -> None:
+        """Have the files of dropped segments removed, now that the checkpoint tells where the log begins."""
+        try:
+            for segment in segments:
+                for path in segment.set_aside():
+                    self._removal.add(path, partition.settings.file_delete_delay_ms)
+                partition.dropped.remove(segment)
+        except OSError as failure:
+            # Hidden by the log's start; the next checkpoint, or the next start, tries again.
+            _log.error("%s: what was dropped could not be removed: %s", partition.log, failure)
 
     def _write_checkpoints(self) -> None:
         self._write_offsets(*self._offsets_to_keep())
