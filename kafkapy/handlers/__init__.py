@@ -46,5 +46,6 @@ ALL: tuple[Route, ...] = (
     Route(47, "groups.offset_delete", 0, 0),
     Route(60, "admin.describe_cluster", 0, 2),
     Route(61, "data.describe_producers", 0, 0),
+    Route(68, "groups.consumer_group_heartbeat", 0, 1),
     Route(75, "admin.describe_topic_partitions", 0, 0),
 )

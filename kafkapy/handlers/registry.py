@@ -15,6 +15,7 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers import ALL, Route
 from kafkapy.handlers.context import Context, Rooms, Session
+from kafkapy.handlers.unserved import Unserved, described
 from kafkapy.protocol.header import API_VERSIONS, RequestHeader, decode_request_header, encode_response_header
 from kafkapy.protocol.messages import APIS, request_class, response_class
 from kafkapy.protocol.primitives import ProtocolError
@@ -25,6 +26,7 @@ Answer = Sequence[Any]
 
 _LENGTH = struct.Struct(">i")
 _ROUTES = {route.key: route for route in ALL}
+_CLOSED = "not served by kafkapy; its connection is closed, as Apache Kafka does with what it does not serve"
 _BETWEEN_BROKERS = Session("", "", "", 0, "", 0)
 
 
@@ -33,6 +35,7 @@ class _Handler(NamedTuple):
     request_class: Any
     handle: Callable[[Any, Context], Awaitable[Any]]
     refuse: Callable[[Any, KafkaError, Context], Any]
+    unserved: Unserved
 
 
 class Registry:
@@ -41,6 +44,7 @@ class Registry:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
         self._handlers: dict[int, _Handler] = {}
+        self._unserved = Unserved()
 
     def dispatch(self, frame: memoryview, session: Session) -> Coroutine[Any, Any, Answer | Delayed[Answer] | None]:
         """Answer one request: the buffers (and regions of files) to send, now or later; None when there is no answer.
@@ -49,7 +53,7 @@ class Registry:
         """
         header = decode_request_header(frame)
         key, version, correlation_id, client_id, body_offset = header
-        handler = self._handlers.get(key) or self._find(header)
+        handler = self._handlers.get(key) or self._find(header, session)
         ctx = Context(key, version, correlation_id, client_id, session, self._rooms)
         route = handler.route
         if not route.min_version <= version <= route.max_version:
@@ -57,7 +61,7 @@ class Registry:
         try:
             request, _ = handler.request_class.decode(version, frame, body_offset)
         except ProtocolError as malformed:
-            raise CloseConnection(f"{_described(header)} does not parse: {malformed}") from malformed
+            raise CloseConnection(f"{described(header)} does not parse: {malformed}") from malformed
         return _answer(handler.handle(request, ctx), handler, header, request, ctx)
 
     async def ask(self, request: Any) -> Any:
@@ -70,16 +74,17 @@ class Registry:
         except KafkaError as refusal:
             return handler.refuse(request, refusal, ctx)
 
-    def _find(self, header: RequestHeader) -> _Handler:
+    def _find(self, header: RequestHeader, session: Session) -> _Handler:
         route = _ROUTES.get(header.api_key)
         if route is None:
-            raise CloseConnection(f"{_described(header)} is not served")
+            self._unserved.note(header, session, _CLOSED)
+            raise CloseConnection(f"{described(header)} is not served")
         return self._load(route)
 
     def _load(self, route: Route) -> _Handler:
         module = importlib.import_module(f"kafkapy.handlers.{route.module}")
         refuse = getattr(module, "refuse", _refuse_as_a_whole)
-        handler = _Handler(route, request_class(route.key), module.handle, refuse)
+        handler = _Handler(route, request_class(route.key), module.handle, refuse, self._unserved)
         self._handlers[route.key] = handler
         return handler
 
@@ -101,10 +106,12 @@ async def _answer(
         return _framed(response, header, ctx.api_version)
     except KafkaError as refusal:
         problem = refusal
+        if refusal.error is Error.UNSUPPORTED_VERSION:
+            handler.unserved.note(header, ctx.session, str(refusal))
     except CloseConnection:
         raise
     except Exception:  # noqa: BLE001  one request is lost, not the broker: the only catch of its kind
-        _log.exception("%s of %s failed", _described(header), ctx.session.peer_host)
+        _log.exception("%s of %s failed", described(header), ctx.session.peer_host)
         problem = KafkaError(Error.UNKNOWN_SERVER_ERROR)
     return _framed(handler.refuse(request, problem, ctx), header, ctx.api_version)
 
@@ -141,14 +148,8 @@ def _answer_to_unserved_version(handler: _Handler, header: RequestHeader, frame:
         return _framed(handler.refuse(None, KafkaError(Error.UNSUPPORTED_VERSION), ctx), header, version=0)
     if APIS[header.api_key].advertised_from <= version < handler.route.min_version:
         return _refused_old(header, frame)
-    raise CloseConnection(f"{_described(header)} is not served")
-
-
-def _described(header: RequestHeader) -> str:
-    """The request as a log names it."""
-    api = APIS.get(header.api_key)
-    name = api.name if api is not None else f"API key {header.api_key}"
-    return f"{name} version {header.api_version} of client {header.client_id!r:.80}"
+    handler.unserved.note(header, ctx.session, _CLOSED)
+    raise CloseConnection(f"{described(header)} is not served")
 
 
 def _refuse_as_a_whole(request: Any, refusal: KafkaError, ctx: Context) -> Any:

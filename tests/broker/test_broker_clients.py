@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import trio
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 
@@ -99,3 +99,25 @@ async def test_topics_are_made_described_and_deleted(start_broker: Any) -> None:
     async with start_broker() as broker:
         await in_thread(work, broker.bootstrap_servers)
         assert not list(Path(broker.rooms.logs.directory).glob("made-[0-9]"))
+
+
+async def test_a_consumer_of_the_new_protocol_gives_up_at_once_and_the_log_says_why(
+    start_broker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Were the API just not there, librdkafka would look for a coordinator that has it for ever, in silence."""
+
+    def consume_by_the_new_protocol(servers: str) -> Any:
+        produce(servers, "t", 1)
+        consumer = Consumer({"bootstrap.servers": servers, "group.id": "g", "group.protocol": "consumer"})
+        consumer.subscribe(["t"])
+        answer = consumer.poll(30)
+        consumer.close()
+        return answer.error()
+
+    async with start_broker(memory=True) as broker:
+        error = await in_thread(consume_by_the_new_protocol, broker.bootstrap_servers)
+    assert error.code() == KafkaError._FATAL
+    assert "ConsumerGroupHeartbeat" in str(error)
+    told = [record for record in caplog.records if "ConsumerGroupHeartbeat" in record.getMessage()]
+    assert len(told) == 1
+    assert "group.protocol=classic" in told[0].getMessage()

@@ -221,3 +221,41 @@ async def test_client_software_must_have_a_decent_name(name: str, version: str) 
     assert buffers is not None
     response, _ = ApiVersionsResponse.decode(3, b"".join(buffers), 8)
     assert (response.error_code, response.api_keys) == (Error.INVALID_REQUEST, [])
+
+
+def unserved(key: int, version: int, client_id: str) -> memoryview:
+    return memoryview(struct.pack(f">hhih{len(client_id)}sx", key, version, 1, len(client_id), client_id.encode()))
+
+
+async def ask_for_what_is_not_served(registry: Registry, *frames: memoryview) -> None:
+    for frame in frames:
+        with pytest.raises(CloseConnection):
+            await registry.dispatch(frame, SESSION)
+
+
+async def test_what_is_not_served_is_told_once_a_client_and_api(caplog: pytest.LogCaptureFixture) -> None:
+    rooms: Any = None
+    registry = Registry(rooms)
+    elect, reassign, future = 43, 45, 3
+    await ask_for_what_is_not_served(registry, *[unserved(elect, 2, "adm")] * 3, unserved(elect, 1, "adm"))
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "ElectLeaders version 2 of client 'adm' at 127.0.0.1: not served" in record.getMessage()
+    await ask_for_what_is_not_served(registry, unserved(elect, 2, "other"), unserved(reassign, 0, "adm"))
+    await ask_for_what_is_not_served(registry, unserved(future, 99, "adm"), unserved(999, 0, "adm"))
+    assert [record.getMessage().partition(" at ")[0] for record in caplog.records[1:]] == [
+        "ElectLeaders version 2 of client 'other'",
+        "AlterPartitionReassignments version 0 of client 'adm'",
+        "Metadata version 99 of client 'adm'",
+        "API key 999 version 0 of client 'adm'",
+    ]
+
+
+async def test_what_is_remembered_of_clients_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    rooms: Any = None
+    registry = Registry(rooms)
+    clients = [unserved(999, 0, f"client {number}") for number in range(1001)]
+    await ask_for_what_is_not_served(registry, *clients)
+    assert len(caplog.records) == 1001
+    await ask_for_what_is_not_served(registry, clients[500], clients[0])
+    assert [record.getMessage().count("client 0") for record in caplog.records[1001:]] == [1]

@@ -3,8 +3,8 @@
 Names the broker that coordinates a group, at the address that Metadata gives out too: the one that leads the group's
 partition of the internal topic. The first question brings that topic into being, so its answer is good at once. From
 version 4 on many keys are asked for in one request, each with an error of its own.
-Not yet: coordinators of transactions and of share groups; a well-formed question for them is answered
-COORDINATOR_NOT_AVAILABLE.
+Not yet: coordinators of transactions, a question for which is answered COORDINATOR_NOT_AVAILABLE; and of share groups,
+whose well-formed question, which only brokers have, is answered UNSUPPORTED_VERSION: asking again would not help.
 """
 
 from typing import Final
@@ -70,7 +70,7 @@ async def _find(key_type: int, key: str, ctx: Context) -> tuple[Error, str, int,
             raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "This broker does not coordinate transactions yet.")
         elif key_type == _SHARE:
             _check_share_key(key, ctx)
-            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "This broker does not coordinate share groups yet.")
+            raise KafkaError(Error.UNSUPPORTED_VERSION, "This broker does not coordinate share groups yet.")
         else:
             raise KafkaError(Error.INVALID_REQUEST, f"Unknown coordinator type received: {key_type}")
     except KafkaError as refusal:

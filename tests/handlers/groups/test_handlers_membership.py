@@ -100,8 +100,8 @@ async def test_there_is_no_coordinator_for_transactions(broker, version):
     ("version", "key_type", "key", "error"),
     [
         (6, TRANSACTION, "tx", Error.COORDINATOR_NOT_AVAILABLE),
-        (6, SHARE, SHARE_KEY, Error.COORDINATOR_NOT_AVAILABLE),
-        (6, SHARE, "a:" + SHARE_KEY, Error.COORDINATOR_NOT_AVAILABLE),
+        (6, SHARE, SHARE_KEY, Error.UNSUPPORTED_VERSION),
+        (6, SHARE, "a:" + SHARE_KEY, Error.UNSUPPORTED_VERSION),
         (5, SHARE, SHARE_KEY, Error.INVALID_REQUEST),
         (6, SHARE, "g", Error.INVALID_REQUEST),
         (6, SHARE, "g:0", Error.INVALID_REQUEST),
