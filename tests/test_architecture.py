@@ -49,6 +49,7 @@ PURE = (
     "protocol/frame.py",
     "storage/sequencing.py",
     "storage/aborted.py",
+    "storage/verification.py",
     "coordination/shard.py",
     "log/fetch_session.py",
     "cluster/image.py",
@@ -57,6 +58,7 @@ PURE = (
     "cluster/leadership.py",
     "groups/classic.py",
     "groups/offsets.py",
+    "groups/pending.py",
 )
 IMPURE_MODULES = {"trio", "time", "random", "os", "socket"}
 

@@ -1,8 +1,8 @@
 """A shard's state, kept beside its log now and then, so that loading costs what came since.
 
 A checkpoint is the mark of the last batch before its offset, then the machine's facts as record batches in the
-journal's own encoding; what open transactions wrote follows as batches of their producers. So it is a log of its own,
-and replayed by the same code.
+journal's own encoding, what open transactions wrote as batches of their producers. So it is a log of its own, and
+replayed by the same code.
 
 Invariants
  1. A checkpoint is believed only if its log still has that very batch right before the checkpoint's offset: a log that
@@ -18,8 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
-from kafkapy.coordination.shard import Journal, Machine
-from kafkapy.coordination.transactions import OpenTransactions
+from kafkapy.coordination.shard import InTransaction, Journal, Machine
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_PRODUCER_ID, LogId
 from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch, read_header
@@ -89,7 +88,6 @@ class Snapshot(NamedTuple):
     """A shard's durable state at one moment, to be read bit by bit."""
 
     facts: Iterable[Any]
-    open_transactions: list[tuple[int, tuple[Any, ...]]]
     now_ms: int
 
 
@@ -118,10 +116,9 @@ class Checkpointing:
         self._written_since += record_count
 
     @staticmethod
-    def snapshot(machine: Machine, transactions: OpenTransactions, now_ms: int) -> Snapshot:
+    def snapshot(machine: Machine, now_ms: int) -> Snapshot:
         """The state now; to be handed to `write` once it is in the log."""
-        open_now = [(producer_id, tuple(facts)) for producer_id, facts in transactions]
-        return Snapshot(machine.snapshot(), open_now, now_ms)
+        return Snapshot(machine.snapshot(), now_ms)
 
     def write(self, snapshot: Snapshot, last_batch: BatchMark, offset: int) -> None:
         """Keep this state: it is that of the log's records before `offset`, of which `last_batch` are the last."""
@@ -154,27 +151,24 @@ class Checkpointing:
 
 def _batches(snapshot: Snapshot, journal: Journal[Any]) -> Iterator[tuple[bytes, int]]:
     """The state as batches, and the number of records in each."""
-    yield from _encode(snapshot.facts, journal, snapshot.now_ms)
-    for producer_id, facts in snapshot.open_transactions:
-        yield from _encode(facts, journal, snapshot.now_ms, producer_id)
-
-
-def _encode(
-    facts: Iterable[Any], journal: Journal[Any], now_ms: int, producer_id: int = NO_PRODUCER_ID
-) -> Iterator[tuple[bytes, int]]:
     records: list[Record] = []
-
-    def batch() -> tuple[bytes, int]:
-        transactional = producer_id != NO_PRODUCER_ID
-        built = build_batch(
-            records, producer_id=producer_id, producer_epoch=0 if transactional else -1, transactional=transactional
-        )
-        return built, len(records)
-
-    for fact in facts:
-        records += [Record(len(records), now_ms, entry.key, entry.value, []) for entry in journal.encode(fact)]
-        if len(records) >= _RECORDS_A_BATCH:
-            yield batch()
+    producer_id = NO_PRODUCER_ID
+    for fact in snapshot.facts:
+        owner = NO_PRODUCER_ID
+        if isinstance(fact, InTransaction):
+            owner, fact = fact
+        if records and (owner != producer_id or len(records) >= _RECORDS_A_BATCH):
+            yield _batch(records, producer_id), len(records)
             records = []
+        producer_id = owner
+        for entry in journal.encode(fact):
+            records.append(Record(len(records), snapshot.now_ms, entry.key, entry.value, []))
     if records:
-        yield batch()
+        yield _batch(records, producer_id), len(records)
+
+
+def _batch(records: list[Record], producer_id: int) -> bytes:
+    transactional = producer_id != NO_PRODUCER_ID
+    return build_batch(
+        records, producer_id=producer_id, producer_epoch=0 if transactional else -1, transactional=transactional
+    )

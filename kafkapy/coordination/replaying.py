@@ -3,9 +3,10 @@
 A shard is loaded by it, and whoever only follows a log (`load` once, `catch_up` whenever the log has grown).
 
 Invariants
- 1. What a transaction wrote counts from its commit marker on, or never.
- 2. Of the records of a key only the last of each bite is applied: coordinators' topics are compacted, so what a later
-    record supersedes says nothing. Records without a key all count.
+ 1. What a transaction wrote, and its marker, come to the machine where they stand in the log: after all that lies
+    before them, and before all that lies behind.
+ 2. Of the other records of a key only the last of each bite is applied: coordinators' topics are compacted, so what a
+    later record supersedes says nothing. Records without a key all count.
  3. Nothing is applied that fails its CRC.
 """
 
@@ -15,8 +16,7 @@ from typing import Any, Final
 import trio
 
 from kafkapy.coordination.checkpointing import BatchMark, open_checkpoint
-from kafkapy.coordination.shard import Entry, ShardType
-from kafkapy.coordination.transactions import OpenTransactions
+from kafkapy.coordination.shard import Entry, InTransaction, ShardType, TransactionEnded
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.protocol.primitives import ProtocolError
@@ -55,7 +55,6 @@ class Replay:
 
     def _begin(self, offset: int) -> None:
         self.machine: Any = self._type.machine_factory()
-        self.open = OpenTransactions()
         self.offset = offset
         """The next to be read."""
         self.last_batch: BatchMark | None = None
@@ -143,14 +142,14 @@ class Replay:
         elif header.is_control:
             marker = read_end_marker(batch)
             if marker is not None:
-                facts = self.open.end(header.producer_id).facts
-                if marker.committed and facts:
-                    self._apply_latest()
-                    for fact in facts:
-                        self.machine.apply(fact)
+                self._apply_latest()
+                self.machine.apply(TransactionEnded(header.producer_id, marker.committed))
         else:
-            decoded = [self._decode(key, value) for key, value in keys_and_values(batch, header)]
-            self.open.add(header.producer_id, [fact for fact in decoded if fact is not None])
+            self._apply_latest()
+            for key, value in keys_and_values(batch, header):
+                fact = self._decode(key, value)
+                if fact is not None:
+                    self.machine.apply(InTransaction(header.producer_id, fact))
 
     def _apply_latest(self) -> None:
         latest, self._latest = self._latest, {}

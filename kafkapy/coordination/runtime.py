@@ -31,21 +31,23 @@ from kafkapy.coordination.shard import (
     Answer,
     CancelTimer,
     Decision,
+    InTransaction,
     Moment,
     ProducerEpoch,
     SetTimer,
     ShardType,
     Ticket,
+    TransactionEnded,
 )
-from kafkapy.coordination.transactions import Change, OpenTransactions
 from kafkapy.coordination.waiting import PENDING, Waiting, given
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import Compression, read_header
 from kafkapy.records.builder import build_batch
-from kafkapy.records.control import EndMarker, build_end_marker, header_view
+from kafkapy.records.control import ControlHeader, EndMarker, build_end_marker
 from kafkapy.records.record import Record
 from kafkapy.storage.base import Logs, Origin, Write
+from kafkapy.storage.verification import Verification
 from kafkapy.timers import Timers
 
 _TIMER_TICKET: Final = 0
@@ -68,14 +70,16 @@ class _Unwritten:
     With what takes it back, and the answers that wait for it.
     """
 
-    __slots__ = ("answers", "changes", "marker", "producer", "records", "undos")
+    __slots__ = ("answers", "marker", "producer", "records", "undos", "verification")
 
-    def __init__(self, producer: ProducerEpoch | None, marker: EndMarker | None = None) -> None:
+    def __init__(
+        self, producer: ProducerEpoch | None, verification: Verification | None = None, marker: EndMarker | None = None
+    ) -> None:
         self.producer = producer
+        self.verification = verification
         self.marker = marker
         self.records: list[Record] = []
         self.undos: list[Any] = []
-        self.changes: list[Change] = []
         self.answers: list[Answer] = []
 
 
@@ -124,7 +128,6 @@ class Shard:
         self._asking: Ticket | None = None  # whose command is being decided
         self._answer: Any = PENDING  # to that one, if it comes at once
         self._timers: Timers[Any, Any] = Timers()
-        self._transactions = OpenTransactions()
         self._unwritten: list[_Unwritten] = []
         self._under_way: list[_Unwritten] = []
         self._is_over = False
@@ -246,32 +249,30 @@ class Shard:
                 self._wake.set()
 
     def _persist(self, decision: Decision, now_ms: int) -> None:
-        """Apply the facts, or keep them until their transaction is committed, and put them into the next write."""
-        producer, facts = decision.producer, decision.facts
+        """Apply the facts, and put them into the next write."""
+        producer, verification = decision.producer, decision.verification
         batch = self._unwritten[-1] if self._unwritten else None
-        if batch is None or batch.producer != producer or batch.marker is not None:
-            batch = _Unwritten(producer)
+        if (
+            batch is None
+            or batch.producer != producer
+            or batch.verification is not verification
+            or batch.marker is not None
+        ):
+            batch = _Unwritten(producer, verification)
             self._unwritten.append(batch)
         records, encode = batch.records, self._type.journal.encode
-        for fact in facts:
+        for fact in decision.facts:
             for entry in encode(fact):
                 records.append(Record(len(records), now_ms, entry.key, entry.value, []))
-            if producer is None:
-                self._apply(fact, batch)
-        if producer is not None:
-            batch.changes.append(self._transactions.add(producer.producer_id, facts))
+            self._apply(fact if producer is None else InTransaction(producer.producer_id, fact), batch)
 
     def _end_transaction(self, decision: Decision) -> None:
         producer, marker = decision.producer, decision.marker
         assert producer is not None, "a marker belongs to a producer"
         assert marker is not None
-        batch = _Unwritten(producer, marker)
+        batch = _Unwritten(producer, marker=marker)
         self._unwritten.append(batch)
-        change = self._transactions.end(producer.producer_id)
-        batch.changes.append(change)
-        if marker.committed:
-            for fact in change.facts:
-                self._apply(fact, batch)
+        self._apply(TransactionEnded(producer.producer_id, marker.committed), batch)
 
     def _apply(self, fact: Any, batch: _Unwritten) -> None:
         batch.undos.append(self.machine.undo_of(fact))
@@ -295,13 +296,23 @@ class Shard:
         now_ms = self._clock.now_ms()
         snapshot = None
         if checkpointing.is_due(sum(len(batch.records) for batch in batches)):
-            snapshot = checkpointing.snapshot(self.machine, self._transactions, now_ms)
+            snapshot = checkpointing.snapshot(self.machine, now_ms)
         writes, end_offset = [], self._end_offset
         for batch in batches:
             data = self._encode(batch, now_ms)
-            header = header_view(read_header(data), data)
+            header = read_header(data)
+            if batch.marker is not None:
+                header = ControlHeader.of(header, batch.marker)
             writes.append(
-                Write(self.log, data, [header], self._log.leader_epoch, Origin.COORDINATOR, expect_end=end_offset)
+                Write(
+                    self.log,
+                    data,
+                    [header],
+                    self._log.leader_epoch,
+                    Origin.COORDINATOR,
+                    expect_end=end_offset,
+                    verification=batch.verification,
+                )
             )
             end_offset += header.last_offset_delta + 1
         try:
@@ -353,8 +364,6 @@ class Shard:
         undos: list[Any] = []
         for batch in reversed(unwritten):
             undos += reversed(batch.undos)
-            for change in reversed(batch.changes):
-                self._transactions.undo(change)
         moment = self._moment()
         decision = self.machine.revert(undos, others, moment)
         self.view = self._type.view(self.machine)
@@ -369,14 +378,14 @@ class Shard:
     async def _load(self) -> None:
         replay = Replay(self._log.logs, self.log, self._type)
         await replay.load()
-        self.machine, self._transactions = replay.machine, replay.open
+        self.machine = replay.machine
         self._end_offset = replay.offset
         self.view = self._type.view(self.machine)
         moment = self._moment()
         checkpointing = self._checkpointing
         checkpointing.loaded(replay.checkpoint_size, replay.record_count)
         if checkpointing.is_due() and replay.last_batch is not None:
-            snapshot = checkpointing.snapshot(self.machine, self._transactions, moment.now_ms)
+            snapshot = checkpointing.snapshot(self.machine, moment.now_ms)
             checkpointing.write(snapshot, replay.last_batch, self._end_offset)
         self._refusal = None
         self._settled.set()

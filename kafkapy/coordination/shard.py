@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from kafkapy.errors import KafkaError
 from kafkapy.records.control import EndMarker
+from kafkapy.storage.verification import Verification
 
 Ticket = int
 """Names one waiting caller. An answer may come in the decision about its own command, or in any later one."""
@@ -55,18 +56,34 @@ class ProducerEpoch(NamedTuple):
     epoch: int
 
 
+class InTransaction(NamedTuple):
+    """A fact that a producer's transaction wrote: it counts from the marker that commits it on, or never."""
+
+    producer_id: int
+    fact: Any
+
+
+class TransactionEnded(NamedTuple):
+    """A producer's marker, as a fact: what its transaction wrote counts now, or never will."""
+
+    producer_id: int
+    committed: bool
+
+
 @dataclass(slots=True)
 class Decision:
     """Effects as data: facts to persist, answers to release once they are persisted, timers to set or cancel.
 
-    With a `producer`, the facts belong to its transaction: they are written as its own, and applied once that is
-    committed. With a `marker` as well, its transaction ends here, after these facts.
+    With a `producer`, the facts belong to its transaction: they are written as its own, and applied as `InTransaction`;
+    `verification` is what shows the log that they may begin it. With a `marker` as well, its transaction ends here,
+    after these facts.
     """
 
     facts: list[Any] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     timers: list[SetTimer | CancelTimer] = field(default_factory=list)
     producer: ProducerEpoch | None = None
+    verification: Verification | None = None
     marker: EndMarker | None = None
 
 
@@ -80,7 +97,11 @@ class Machine(Protocol):
         """
 
     def apply(self, fact: Any) -> None:
-        """Take one fact, just decided or read back from the log: the only way durable state changes."""
+        """Take one fact, just decided or read back from the log: the only way durable state changes.
+
+        Facts come in the log's order, but for those of a key that others of the same key supersede, outside of
+        transactions. `InTransaction` and `TransactionEnded` come to machines in whose logs there are transactions.
+        """
 
     def undo_of(self, fact: Any) -> Any:
         """What `revert` needs to take this fact back. Asked when the fact was decided, just before it is applied."""
@@ -97,7 +118,8 @@ class Machine(Protocol):
     def snapshot(self) -> Iterable[Any]:
         """Facts that bring back the durable state of now when they are applied, in order, to a new machine.
 
-        Cheap to begin, and read bit by bit afterwards: what is applied meanwhile does not show in it.
+        What open transactions wrote is part of it, as `InTransaction`. Cheap to begin, and read bit by bit afterwards:
+        what is applied meanwhile does not show in it.
         """
 
 

@@ -4,10 +4,13 @@ A command that fails as a whole is answered with a `KafkaError`; each command sa
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from kafkapy.coordination.shard import ProducerEpoch
 from kafkapy.errors import Error
 from kafkapy.groups.facts import CommittedOffset
+from kafkapy.records.control import EndMarker
+from kafkapy.storage.verification import Verification
 
 UNKNOWN_MEMBER = ""
 NO_GENERATION = -1
@@ -128,11 +131,18 @@ class TopicCommit(NamedTuple):
     partitions: Sequence[PartitionCommit]
 
 
+class Transaction(NamedTuple):
+    """Whose transaction something is part of, and what shows that its coordinator knows, as of `storage.base.Write`."""
+
+    producer: ProducerEpoch
+    verification: Verification | None = None
+
+
 class CommitOffsets(NamedTuple):
     """Store offsets. Answer: per topic, an `Error` per partition, in order.
 
     `retention_ms` -1 leaves the lifetime to the broker. `knows_group_id_not_found`: the caller understands that error
-    (version 9 and later).
+    (version 9 and later). With a `transaction` they are pending until that ends.
     """
 
     group_id: str
@@ -142,6 +152,14 @@ class CommitOffsets(NamedTuple):
     retention_ms: int
     topics: Sequence[TopicCommit]
     knows_group_id_not_found: bool
+    transaction: Transaction | None = None
+
+
+class EndTransaction(NamedTuple):
+    """A producer's transaction is over, for what it has written to this shard. Answer: None."""
+
+    producer: ProducerEpoch
+    marker: EndMarker
 
 
 class TopicQuery(NamedTuple):
@@ -153,17 +171,24 @@ class TopicQuery(NamedTuple):
 
 
 class FetchOffsets(NamedTuple):
-    """Look up offsets, all of the group's when `topics` is None. Answer: a list of `TopicOffsets`."""
+    """Look up offsets, all of the group's when `topics` is None. Answer: a list of `TopicOffsets`.
+
+    `require_stable`: what an open transaction may change is not told.
+    """
 
     group_id: str
     topics: Sequence[TopicQuery] | None
+    require_stable: bool = False
+
+
+UnstableOffset = Literal[Error.UNSTABLE_OFFSET_COMMIT]
 
 
 class TopicOffsets(NamedTuple):
-    """The committed offsets of one topic; None where nothing is committed."""
+    """The committed offsets of one topic; None where nothing is committed, an error where it is not to be told."""
 
     topic: str
-    partitions: Sequence[tuple[int, CommittedOffset | None]]
+    partitions: Sequence[tuple[int, CommittedOffset | UnstableOffset | None]]
 
 
 class DeleteOffsets(NamedTuple):

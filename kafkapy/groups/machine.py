@@ -5,7 +5,7 @@ Commands come in, decisions go out (`coordination/shard.py` says how); called by
 Invariants
  1. Groups and offsets change durably by `apply` alone. A group's fact is a snapshot of what the group's memory has
     become while it was decided, so applying one's own fact is nothing; at replay it brings the group back.
- 2. Offsets never stand without a group: the first one stored brings its group into being.
+ 2. Offsets never stand without a group: the first one stored, or pending, brings its group into being.
  3. A group is removed only while it is empty.
 """
 
@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from kafkapy.coordination.shard import Answer, Decision, Moment, SetTimer, Ticket
+from kafkapy.coordination.shard import (
+    Answer,
+    Decision,
+    InTransaction,
+    Moment,
+    SetTimer,
+    Ticket,
+    TransactionEnded,
+)
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.classic import ClassicProtocol
 from kafkapy.groups.commands import (
@@ -21,6 +29,7 @@ from kafkapy.groups.commands import (
     DeleteGroups,
     DeleteOffsets,
     DescribeGroup,
+    EndTransaction,
     FetchOffsets,
     ForgetTopic,
     GroupDescription,
@@ -39,12 +48,15 @@ from kafkapy.groups.commands import (
 )
 from kafkapy.groups.facts import Fact, GroupRemoved, GroupStored, OffsetRemoved, OffsetStored
 from kafkapy.groups.group import Group, GroupState
-from kafkapy.groups.offsets import GroupOffsets, validate_commit, validate_deletion
+from kafkapy.groups.offsets import GroupOffsets, KeyWas, validate_commit, validate_deletion
+from kafkapy.groups.pending import OffsetKey
 from kafkapy.groups.settings import GroupSettings
 
 CLASSIC_TYPE = "classic"
 
 _EXPIRY_KEY = ("expiry",)
+
+Undo = GroupStored | GroupRemoved | KeyWas
 
 
 class GroupMachine:
@@ -61,6 +73,7 @@ class GroupMachine:
             Heartbeat: classic.heartbeat,
             Leave: classic.leave,
             CommitOffsets: self._commit,
+            EndTransaction: self._end_transaction,
             FetchOffsets: self._fetch,
             DeleteOffsets: self._delete_offsets,
             DescribeGroup: self._describe,
@@ -85,12 +98,10 @@ class GroupMachine:
             self._timers[type(command)](command, now_ms, out)
         return out
 
-    def apply(self, fact: Fact) -> None:
+    def apply(self, fact: Fact | InTransaction | TransactionEnded) -> None:
         match fact:
             case OffsetStored():
-                if fact.group_id not in self.groups:
-                    group = self.groups[fact.group_id] = Group(fact.group_id, fact.committed.commit_timestamp_ms)
-                    group.stored = group.snapshot_as_new()
+                self._see_to_group(fact)
                 self.offsets.store(fact)
             case OffsetRemoved():
                 self.offsets.remove(fact)
@@ -101,6 +112,18 @@ class GroupMachine:
                 known.stored = fact
             case GroupRemoved():
                 self.groups.pop(fact.group_id, None)
+            case InTransaction(producer_id, OffsetStored() as stored):
+                self._see_to_group(stored)
+                self.offsets.pending.add(producer_id, stored)
+            case InTransaction(_, other):
+                self.apply(other)  # as in Kafka: transactions store offsets, and whatever else is there counts at once
+            case TransactionEnded(producer_id, committed):
+                self.offsets.end_transaction(producer_id, committed)
+
+    def _see_to_group(self, fact: OffsetStored) -> None:
+        if fact.group_id not in self.groups:
+            group = self.groups[fact.group_id] = Group(fact.group_id, fact.committed.commit_timestamp_ms)
+            group.stored = group.snapshot_as_new()
 
     def loaded(self, moment: Moment) -> Decision:
         out, now_ms = Decision(), moment.now_ms
@@ -109,29 +132,29 @@ class GroupMachine:
         self._schedule_expiry(now_ms, out)
         return out
 
-    def snapshot(self) -> Iterator[Fact]:
+    def snapshot(self) -> Iterator[Fact | InTransaction]:
         groups = [group.stored for group in self.groups.values() if group.stored is not None]
         return chain(groups, self.offsets.snapshot())
 
-    def undo_of(self, fact: Fact) -> tuple[Fact, ...]:
-        """The facts that bring back what this one is about to replace."""
+    def undo_of(self, fact: Fact | InTransaction | TransactionEnded) -> tuple[Undo, ...]:
+        """What brings back what this one is about to replace."""
         match fact:
-            case OffsetStored(group_id, topic, partition):
-                before = self.offsets.committed(group_id, topic, partition)
-                if before is not None:
-                    return (OffsetStored(group_id, topic, partition, before),)
-                removed = OffsetRemoved(group_id, topic, partition)
-                return (removed,) if group_id in self.groups else (removed, GroupRemoved(group_id))
-            case OffsetRemoved(group_id, topic, partition):
-                before = self.offsets.committed(group_id, topic, partition)
-                return () if before is None else (OffsetStored(group_id, topic, partition, before),)
+            case OffsetStored(group_id, topic, partition) | InTransaction(_, OffsetStored(group_id, topic, partition)):
+                was = self.offsets.as_it_is(OffsetKey(group_id, topic, partition))
+                return (was,) if group_id in self.groups else (was, GroupRemoved(group_id))
+            case OffsetRemoved():
+                return (self.offsets.as_it_is(OffsetKey(*fact)),)
             case GroupStored() | GroupRemoved():
                 group = self.groups.get(fact.group_id)
                 if group is None or group.stored is None:
                     return (GroupRemoved(fact.group_id),)
                 return (group.stored,)
+            case InTransaction(_, other):
+                return self.undo_of(other)
+            case TransactionEnded(producer_id):
+                return tuple(self.offsets.as_it_is(key) for key in self.offsets.pending.of_producer(producer_id))
 
-    def revert(self, undos: Iterable[tuple[Fact, ...]], error: KafkaError, moment: Moment) -> Decision:
+    def revert(self, undos: Iterable[tuple[Undo, ...]], error: KafkaError, moment: Moment) -> Decision:
         """Groups of which a fact is taken back are what their last one that stands says, as after a load."""
         out = Decision()
         facts = [fact for undo in undos for fact in undo]
@@ -141,7 +164,10 @@ class GroupMachine:
             if group is not None:
                 self._classic.abandon(group, error, out)
         for fact in facts:
-            self.apply(fact)
+            if isinstance(fact, KeyWas):
+                self.offsets.restore(fact)
+            else:
+                self.apply(fact)
         for group_id in reverted:
             group = self.groups.get(group_id)
             if group is not None:
@@ -151,17 +177,23 @@ class GroupMachine:
     # Offsets
 
     def _commit(self, command: CommitOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        group = self.groups.get(command.group_id)
+        group, transaction = self.groups.get(command.group_id), command.transaction
         if group is not None:
             member = validate_commit(group, command)
-            if member is not None:
+            if member is not None and transaction is None:
                 self._classic.extend_session(group, member, now_ms, out)
         elif command.generation >= 0:
             unknown = Error.GROUP_ID_NOT_FOUND if command.knows_group_id_not_found else Error.ILLEGAL_GENERATION
             raise KafkaError(unknown, f"Group {command.group_id} not found.")
         facts, errors = self.offsets.commit(command, now_ms)
         out.facts += facts
+        if transaction is not None:
+            out.producer, out.verification = transaction
         out.answers.append(Answer(ticket, errors))
+
+    def _end_transaction(self, command: EndTransaction, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        out.producer, out.marker = command
+        out.answers.append(Answer(ticket, None))
 
     def _fetch(self, command: FetchOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
         out.answers.append(Answer(ticket, self.offsets.fetch(command)))

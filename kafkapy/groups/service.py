@@ -22,6 +22,7 @@ from kafkapy.groups.commands import (
     DeleteGroups,
     DeleteOffsets,
     DescribeGroup,
+    EndTransaction,
     FetchOffsets,
     ForgetTopic,
     GroupDescription,
@@ -139,6 +140,13 @@ class GroupService:
         shard = await self._shards.of(command.group_id)
         errors: list[list[Error]] = await shard.execute(command)
         return errors
+
+    async def end_transaction(self, log: LogId, command: EndTransaction) -> None:
+        """Write a transaction's marker to a partition of the offsets topic; what it wrote there is decided by that.
+
+        Raises, beside what a shard raises, INVALID_PRODUCER_EPOCH and TRANSACTION_COORDINATOR_FENCED.
+        """
+        await (await self._shards.at(log)).execute(command)
 
     async def fetch_offsets(self, command: FetchOffsets) -> list[TopicOffsets]:
         """OffsetFetch for one group. An unknown group has committed nothing. The group id may be empty."""

@@ -1,6 +1,7 @@
 """Shards for tests: machines small enough to see through, a store whose appends can be held up, a clock that jumps."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import trio
@@ -8,7 +9,17 @@ from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.clock import SystemClock
 from kafkapy.coordination.runtime import Shard
-from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Entry, Moment, ProducerEpoch, SetTimer
+from kafkapy.coordination.shard import (
+    Answer,
+    CancelTimer,
+    Decision,
+    Entry,
+    InTransaction,
+    Moment,
+    ProducerEpoch,
+    SetTimer,
+    TransactionEnded,
+)
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.control import EndMarker
@@ -81,11 +92,15 @@ class SumJournal:
         return int(entry.value) if entry.key is None and entry.value is not None else None
 
 
+TableFact = tuple[str, str | None]
+
+
 class Table:
     """Remembers a value by key. A command is (verb, ...)."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
+        self.open: dict[int, list[TableFact]] = {}
         self.applied = 0
 
     def decide(self, command: tuple[Any, ...], ticket: int, moment: Moment) -> Decision:
@@ -105,27 +120,35 @@ class Table:
                 )
         raise AssertionError(command)
 
-    def apply(self, fact: tuple[str, str | None]) -> None:
-        key, value = fact
-        self.applied += 1
-        if value is None:
-            self.values.pop(key, None)
-        else:
-            self.values[key] = value
+    def apply(self, fact: TableFact | InTransaction | TransactionEnded) -> None:
+        match fact:
+            case InTransaction(producer_id, written):
+                self.open.setdefault(producer_id, []).append(written)
+            case TransactionEnded(producer_id, committed):
+                for written in self.open.pop(producer_id, []) if committed else ():
+                    self.apply(written)
+                self.open.pop(producer_id, None)
+            case key, value:
+                self.applied += 1
+                if value is None:
+                    self.values.pop(key, None)
+                else:
+                    self.values[key] = value
 
-    def undo_of(self, fact: tuple[str, str | None]) -> tuple[str, str | None]:
-        return fact[0], self.values.get(fact[0])
+    def undo_of(self, fact: object) -> Any:
+        return self.values.copy(), {producer_id: [*facts] for producer_id, facts in self.open.items()}
 
-    def revert(self, undos: Iterable[tuple[str, str | None]], error: KafkaError, moment: Moment) -> Decision:
-        for fact in undos:
-            self.apply(fact)
+    def revert(self, undos: Iterable[Any], error: KafkaError, moment: Moment) -> Decision:
+        for self.values, self.open in undos:
+            pass
         return Decision()
 
     def loaded(self, moment: Moment) -> Decision:
         return Decision()
 
-    def snapshot(self) -> Iterator[tuple[str, str]]:
-        return iter(self.values.copy().items())
+    def snapshot(self) -> Iterator[TableFact | InTransaction]:
+        written = [InTransaction(producer_id, fact) for producer_id, facts in self.open.items() for fact in facts]
+        return chain(self.values.copy().items(), written)
 
 
 class TableJournal:

@@ -15,7 +15,6 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import read_header
 from kafkapy.records.builder import build_batch
-from kafkapy.records.control import EndMarker, build_end_marker, header_view
 from kafkapy.records.record import Record
 from kafkapy.storage.base import LogSettings, Origin, Write
 from kafkapy.storage.memory import open_memory
@@ -98,28 +97,6 @@ async def test_records_of_other_kinds_are_passed_over(make_shard, logs):
     batch = build_batch([Record(0, 1, b"other", b"?", []), Record(1, 1, None, b"7", []), Record(2, 1, None, None, [])])
     await logs.append([Write(LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR)]).wait()
     assert (await make_shard()).machine.total == 7
-
-
-async def test_records_of_a_transaction_count_from_its_commit_on(make_shard, logs):
-    async def append(batch: bytes) -> None:
-        [outcome] = await logs.append(
-            [Write(LOG, batch, [header_view(read_header(batch), batch)], origin=Origin.COORDINATOR)]
-        ).wait()
-        assert outcome.error is Error.NONE
-
-    for producer_id, number in ((1, b"1"), (2, b"20"), (3, b"300")):
-        await append(
-            build_batch(
-                [Record(0, 1, None, number, [])],
-                producer_id=producer_id,
-                producer_epoch=0,
-                base_sequence=0,
-                transactional=True,
-            )
-        )
-    for producer_id, committed in ((1, True), (2, False)):
-        await append(build_end_marker(EndMarker(committed, 0), producer_id=producer_id, producer_epoch=0, timestamp=1))
-    assert (await make_shard()).machine.total == 1
 
 
 async def test_what_cannot_be_replayed_is_named(logs):

@@ -6,10 +6,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kafkapy.coordination.shard import CancelTimer, Decision, Moment, SetTimer
+from kafkapy.coordination.shard import (
+    CancelTimer,
+    Decision,
+    InTransaction,
+    Moment,
+    ProducerEpoch,
+    SetTimer,
+    TransactionEnded,
+)
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import (
     CommitOffsets,
+    EndTransaction,
     FetchOffsets,
     Heartbeat,
     Join,
@@ -21,11 +30,13 @@ from kafkapy.groups.commands import (
     Sync,
     Synced,
     TopicCommit,
+    Transaction,
 )
 from kafkapy.groups.journal import GroupJournal
 from kafkapy.groups.machine import GroupMachine
 from kafkapy.groups.settings import GroupSettings
 from kafkapy.model import ZERO_UUID
+from kafkapy.records.control import EndMarker
 
 START_MS = 1_700_000_000_000
 
@@ -131,19 +142,44 @@ class Coordinator:
         other.answers = {}
         other.entries = list(self.entries)
         other._timers = {}
-        for entry in self.entries:
-            fact = self._journal.decode(entry)
-            assert fact is not None
-            other.machine.apply(fact)
+        for written in self.entries:
+            match written:
+                case TransactionEnded():
+                    other.machine.apply(written)
+                case InTransaction(producer_id, entry):
+                    other.machine.apply(InTransaction(producer_id, self._journal.decode(entry)))
+                case entry:
+                    fact = self._journal.decode(entry)
+                    assert fact is not None
+                    other.machine.apply(fact)
         other._carry_out(other.machine.loaded(Moment(other.now_ms)))
         return other
 
+    def restarted_from_snapshot(self) -> "Coordinator":
+        """Another coordinator that knows only what a checkpoint of now would hold."""
+        other = self.restarted()
+        other.entries = [
+            InTransaction(fact.producer_id, entry) if isinstance(fact, InTransaction) else entry
+            for fact in self.machine.snapshot()
+            for entry in self._journal.encode(fact.fact if isinstance(fact, InTransaction) else fact)
+        ]
+        return other.restarted()
+
     def _carry_out(self, decision: Decision) -> None:
+        producer, marker = decision.producer, decision.marker
         for fact in decision.facts:
-            self.entries += self._journal.encode(fact)
-            if self._under_way is not None:
-                self._under_way.undos.append(self.machine.undo_of(fact))
-            self.machine.apply(fact)
+            if producer is None:
+                self.entries += self._journal.encode(fact)
+                self._apply(fact)
+            else:
+                producer_id = producer.producer_id
+                self.entries += [InTransaction(producer_id, entry) for entry in self._journal.encode(fact)]
+                self._apply(InTransaction(producer_id, fact))
+        if marker is not None:
+            assert producer is not None
+            ended = TransactionEnded(producer.producer_id, marker.committed)
+            self.entries.append(ended)
+            self._apply(ended)
         for ticket, value in decision.answers:
             assert ticket not in self.answers, f"ticket {ticket} is answered twice"
             self.answers[ticket] = value
@@ -155,6 +191,11 @@ class Coordinator:
                     self._timers[key] = (deadline_ms, next(self._sequence), command)
                 case CancelTimer(key):
                     self._timers.pop(key, None)
+
+    def _apply(self, fact: Any) -> None:
+        if self._under_way is not None:
+            self._under_way.undos.append(self.machine.undo_of(fact))
+        self.machine.apply(fact)
 
     # Requests with the defaults of an ordinary consumer
 
@@ -276,12 +317,17 @@ class Coordinator:
                 )
             ],
             options.get("version", 10) >= 9,
+            Transaction(ProducerEpoch(options["producer"], 0)) if "producer" in options else None,
         )
         answer = self.answers[self.send(command)]
         if isinstance(answer, KafkaError):
             return answer.error
         [[error]] = answer
         return error
+
+    def end(self, producer: int, *, committed: bool) -> None:
+        """The marker of a producer's transaction comes."""
+        assert self.ask(EndTransaction(ProducerEpoch(producer, 0), EndMarker(committed, 0))) is None
 
     def committed(self, group: str = "g") -> dict[tuple[str, int], int]:
         """All offsets of a group."""

@@ -3,8 +3,8 @@
 Reads committed offsets: of the partitions asked for, or with null topics (version 2 on) of all. Nothing committed is
 offset -1 without an error, whether or not the group exists. Version 8 and later ask for many groups at once, version
 10 identifies topics instead of naming them. Errors of a group stand in the group, or in the response before version 8;
-version 1 has room for them in its partitions only.
-`require_stable` changes nothing yet: without transactions every committed offset is stable.
+version 1 has room for them in its partitions only. With `require_stable` (version 7 on) an offset that an open
+transaction may change is answered by UNSTABLE_OFFSET_COMMIT (KIP-447).
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,8 @@ _NOTHING = CommittedOffset(-1)
 
 
 async def handle(request: OffsetFetchRequest, ctx: Context) -> OffsetFetchResponse:
-    return _response([await _fetch(group, ctx) for group in _groups(request, ctx)], ctx)
+    groups = _groups(request, ctx)
+    return _response([await _fetch(group, request.require_stable, ctx) for group in groups], ctx)
 
 
 def refuse(request: OffsetFetchRequest, refusal: KafkaError, ctx: Context) -> OffsetFetchResponse:
@@ -80,13 +81,13 @@ def _response(results: list[GroupResult], ctx: Context) -> OffsetFetchResponse:
     )
 
 
-async def _fetch(group: Group, ctx: Context) -> GroupResult:
+async def _fetch(group: Group, require_stable: bool, ctx: Context) -> GroupResult:
     try:
         ctx.require(Operation.DESCRIBE, ResourceType.GROUP, group.group_id)
         if group.topics is None:
-            topics = await _fetch_all(group.group_id, ctx)
+            topics = await _fetch_all(group.group_id, require_stable, ctx)
         else:
-            topics = await _fetch_topics(group.group_id, group.topics, ctx)
+            topics = await _fetch_topics(group.group_id, group.topics, require_stable, ctx)
     except KafkaError as refusal:
         return _refused_group(group, refusal.error, ctx)
     return GroupResult(group_id=group.group_id, topics=topics)
@@ -99,11 +100,11 @@ def _refused_group(group: Group, error: Error, ctx: Context) -> GroupResult:
     return GroupResult(group_id=group.group_id, topics=topics)
 
 
-async def _fetch_all(group_id: str, ctx: Context) -> list[TopicResult]:
+async def _fetch_all(group_id: str, require_stable: bool, ctx: Context) -> list[TopicResult]:
     """All that the principal may know of; a topic that is gone has no id to be named by."""
     image = ctx.rooms.cluster.image
     results = []
-    for found in await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, None)):
+    for found in await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, None, require_stable)):
         if is_allowed(ctx, Operation.DESCRIBE, ResourceType.TOPIC, found.topic):
             known = image.topic(found.topic)
             if known is not None or ctx.api_version < FIRST_TOPIC_ID_VERSION:
@@ -111,7 +112,9 @@ async def _fetch_all(group_id: str, ctx: Context) -> list[TopicResult]:
     return results
 
 
-async def _fetch_topics(group_id: str, topics: Sequence[Topic], ctx: Context) -> list[TopicResult]:
+async def _fetch_topics(
+    group_id: str, topics: Sequence[Topic], require_stable: bool, ctx: Context
+) -> list[TopicResult]:
     queries: list[TopicQuery] = []
     refused: list[TopicResult] = []
     for topic in topics:
@@ -127,13 +130,14 @@ async def _fetch_topics(group_id: str, topics: Sequence[Topic], ctx: Context) ->
             queries.append(TopicQuery(name, topic.topic_id, topic.partition_indexes))
         except KafkaError as refusal:
             refused.append(_refused(topic, name, refusal.error))
-    found = await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, queries))
+    found = await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, queries, require_stable))
     return [_pack(offsets, query.topic_id) for offsets, query in zip(found, queries, strict=True)] + refused
 
 
 def _pack(offsets: TopicOffsets, topic_id: bytes) -> TopicResult:
     partitions = []
-    for partition, committed in offsets.partitions:
+    for partition, found in offsets.partitions:
+        error, committed = (found, None) if isinstance(found, Error) else (Error.NONE, found)
         offset, leader_epoch, metadata, *_ = committed or _NOTHING
         partitions.append(
             PartitionResult(
@@ -141,6 +145,7 @@ def _pack(offsets: TopicOffsets, topic_id: bytes) -> TopicResult:
                 committed_offset=offset,
                 committed_leader_epoch=leader_epoch,
                 metadata=metadata,
+                error_code=error,
             )
         )
     return TopicResult(name=offsets.topic, topic_id=topic_id, partitions=partitions)
