@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from kafkapy.clock import Clock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
+from kafkapy.log.leader_epochs import UNKNOWN, end_of_epoch, leader_epoch_error
 from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
 from kafkapy.storage.base import Bounds, EpochEnd, Logs, Reach, Read, Slice, Watch
 
@@ -39,19 +40,10 @@ Found = Slice | Diverged
 EpochOf = Callable[[LogId], int | None]
 """The leader epoch under which this broker leads a log; None when it does not."""
 
-_UNDEFINED: Final = EpochEnd(-1, -1)
-
 
 def refused(error: Error, *, is_there: bool = True) -> Found:
     """What stands for a partition that is not read. Of one that is not there, no transactions were aborted."""
     return Slice(error=error, aborted=None if is_there else [])
-
-
-def leader_epoch_error(asked: int, present: int) -> Error:
-    """What a client's idea of the leader epoch deserves (KIP-320)."""
-    if asked in (NO_LEADER_EPOCH, present):
-        return Error.NONE
-    return Error.FENCED_LEADER_EPOCH if asked < present else Error.UNKNOWN_LEADER_EPOCH
 
 
 async def fetch(
@@ -222,16 +214,14 @@ async def _read(
 
 async def _divergence(logs: Logs, one: LogToRead, leader_epoch: int) -> Found | None:
     """The answer to a client whose log may have another history than ours; None when the histories agree."""
-    end = _UNDEFINED
     try:
-        if one.last_fetched_epoch <= leader_epoch:
-            end = await logs.epoch_end(one.log, one.last_fetched_epoch) or _UNDEFINED
+        end = await end_of_epoch(logs, one.log, leader_epoch, one.last_fetched_epoch)
     except KafkaError as refusal:
         return refused(refusal.error)
     bounds = logs.bounds(one.log)
     if isinstance(bounds, Error):
         return refused(bounds)
-    if end == _UNDEFINED:
+    if end == UNKNOWN:
         return refused(Error.OFFSET_OUT_OF_RANGE)
     if end.leader_epoch < one.last_fetched_epoch or end.end_offset < one.fetch_offset:
         return Diverged(end, bounds)

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from kafkapy.errors import Error, KafkaError
-from kafkapy.log.fetching import leader_epoch_error
+from kafkapy.log.leader_epochs import end_of_epoch, leader_epoch_error
 from kafkapy.model import NO_LEADER_EPOCH, NO_TIMESTAMP, IsolationLevel, LogId
 from kafkapy.storage.base import EpochEnd, Logs
 
@@ -70,14 +70,7 @@ async def find_offset(logs: Logs, asked: LogAtEpoch, timestamp: int, isolation: 
 async def find_epoch_end(logs: Logs, asked: LogAtEpoch, leader_epoch: int) -> EpochEnd:
     """Where a leader epoch ended (KIP-101); both -1 when the log knows no such epoch."""
     _check_epoch(asked)
-    bounds = logs.bounds(asked.log)
-    if isinstance(bounds, Error):
-        raise KafkaError(bounds)
-    if leader_epoch == asked.leader_epoch:
-        return EpochEnd(leader_epoch, bounds.end_offset)
-    if leader_epoch == NO_LEADER_EPOCH or leader_epoch > asked.leader_epoch:
-        return EpochEnd(-1, -1)
-    return await logs.epoch_end(asked.log, leader_epoch) or EpochEnd(-1, -1)
+    return await end_of_epoch(logs, asked.log, asked.leader_epoch, leader_epoch)
 
 
 def _check_epoch(asked: LogAtEpoch) -> None:
