@@ -255,7 +255,7 @@ _ROWS = (
     Setting("replica.socket.timeout.ms", Type.INT, "30000", "Socket timeout of a follower, in milliseconds."),
     Setting("replication.quota.window.num", Type.INT, "11", "Windows remembered for replication quotas.", valid="[1,...]"),
     Setting("replication.quota.window.size.seconds", Type.INT, "1", "Length of one such window, in seconds.", valid="[1,...]"),
-    Setting("request.timeout.ms", Type.INT, "30000", "How long a broker's own requests may take, in milliseconds."),
+    Setting("request.timeout.ms", Type.INT, "30000", "How long a broker's own requests may take, in milliseconds.", used=True),
     Setting("sasl.client.callback.handler.class", Type.CLASS, None, "Java class that answers the broker's own SASL client."),
     Setting("sasl.enabled.mechanisms", Type.LIST, "GSSAPI", "SASL mechanisms that are on.", dynamic=True),
     Setting("sasl.jaas.config", Type.PASSWORD, None, "Login settings of a listener, in JAAS form.", dynamic=True),

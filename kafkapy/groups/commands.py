@@ -156,7 +156,7 @@ class CommitOffsets(NamedTuple):
 
 
 class EndTransaction(NamedTuple):
-    """A producer's transaction is over, for what it has written to this shard. Answer: None."""
+    """A producer's transaction is over, for what it has written to this shard. Answer: NONE, an `Error`."""
 
     producer: ProducerEpoch
     marker: EndMarker

@@ -193,7 +193,7 @@ class GroupMachine:
 
     def _end_transaction(self, command: EndTransaction, ticket: Ticket, now_ms: int, out: Decision) -> None:
         out.producer, out.marker = command
-        out.answers.append(Answer(ticket, None))
+        out.answers.append(Answer(ticket, Error.NONE))
 
     def _fetch(self, command: FetchOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
         out.answers.append(Answer(ticket, self.offsets.fetch(command)))

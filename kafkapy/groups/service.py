@@ -7,7 +7,7 @@ runs the service (`run`) in the nursery that outlives the connections.
 import functools
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -15,6 +15,7 @@ from kafkapy.clock import Clock
 from kafkapy.coordination.runtime import Shard
 from kafkapy.coordination.shard import ShardType
 from kafkapy.coordination.shards import Shards
+from kafkapy.coordination.waiting import Waiting
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import (
@@ -141,12 +142,23 @@ class GroupService:
         errors: list[list[Error]] = await shard.execute(command)
         return errors
 
-    async def end_transaction(self, log: LogId, command: EndTransaction) -> None:
-        """Write a transaction's marker to a partition of the offsets topic; what it wrote there is decided by that.
-
-        Raises, beside what a shard raises, INVALID_PRODUCER_EPOCH and TRANSACTION_COORDINATOR_FENCED.
+    async def end_transactions(self, wanted: Sequence[tuple[LogId, EndTransaction]]) -> list[Error]:
+        """Write the markers of transactions to partitions of the offsets topic, each of which decides what was pending
+        there; `errors[i]` answers `wanted[i]`.
         """
-        await (await self._shards.at(log)).execute(command)
+        begun: list[Any] = []
+        for log, command in wanted:  # all of them before the first is waited for, so that they share a write
+            try:
+                begun.append((await self._shards.at(log)).submit(command))
+            except KafkaError as refusal:
+                begun.append(refusal.error)
+        errors = []
+        for answer in begun:
+            try:
+                errors.append(await answer.wait() if isinstance(answer, Waiting) else answer)
+            except KafkaError as refusal:
+                errors.append(refusal.error)
+        return errors
 
     async def fetch_offsets(self, command: FetchOffsets) -> list[TopicOffsets]:
         """OffsetFetch for one group. An unknown group has committed nothing. The group id may be empty."""

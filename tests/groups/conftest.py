@@ -327,7 +327,7 @@ class Coordinator:
 
     def end(self, producer: int, *, committed: bool) -> None:
         """The marker of a producer's transaction comes."""
-        assert self.ask(EndTransaction(ProducerEpoch(producer, 0), EndMarker(committed, 0))) is None
+        assert self.ask(EndTransaction(ProducerEpoch(producer, 0), EndMarker(committed, 0))) is Error.NONE
 
     def committed(self, group: str = "g") -> dict[tuple[str, int], int]:
         """All offsets of a group."""

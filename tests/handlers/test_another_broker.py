@@ -25,6 +25,7 @@ from kafkapy.protocol.messages import response_class
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.protocol.messages.delete_records import DeleteRecordsRequest
 from kafkapy.protocol.messages.describe_cluster import DescribeClusterRequest
+from kafkapy.protocol.messages.describe_producers import DescribeProducersRequest
 from kafkapy.protocol.messages.describe_topic_partitions import DescribeTopicPartitionsRequest
 from kafkapy.protocol.messages.fetch import FetchRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -35,6 +36,7 @@ from kafkapy.protocol.messages.list_offsets import ListOffsetsRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest
 from kafkapy.protocol.messages.produce import ProduceRequest
+from kafkapy.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.storage.memory import open_memory
@@ -208,6 +210,25 @@ async def test_offsets_are_not_looked_up_nor_records_deleted_in_what_is_anothers
     )
     for answer in (listed, ends, deleted):
         assert [p.error_code for p in answer.topics[0].partitions] == [0, Error.NOT_LEADER_OR_FOLLOWER]
+
+
+async def test_transactions_are_ended_and_described_where_their_log_is_led(broker: Broker) -> None:
+    producers = await broker.ask(
+        DescribeProducersRequest(topics=[DescribeProducersRequest.TopicRequest(name="t", partition_indexes=[0, 1])])
+    )
+    assert [p.error_code for p in producers.topics[0].partitions] == [0, Error.NOT_LEADER_OR_FOLLOWER]
+    await broker.ask(FindCoordinatorRequest(coordinator_keys=["g"]))
+    broker.leases.lose([partition.log for partition in broker.cluster.image.topics["__consumer_offsets"].partitions])
+    topics = [
+        WriteTxnMarkersRequest.WritableTxnMarkerTopic(name=name, partition_indexes=[0, 1])
+        for name in ("t", "__consumer_offsets")
+    ]
+    marker = WriteTxnMarkersRequest.WritableTxnMarker(
+        producer_id=1, producer_epoch=0, transaction_result=True, topics=topics, coordinator_epoch=0
+    )
+    answer = await broker.ask(WriteTxnMarkersRequest(markers=[marker]))
+    found = [[p.error_code for p in topic.partitions] for topic in answer.markers[0].topics]
+    assert found == [[0, Error.NOT_LEADER_OR_FOLLOWER], [Error.NOT_LEADER_OR_FOLLOWER] * 2]
 
 
 async def test_a_group_whose_log_is_anothers_is_coordinated_there(broker: Broker) -> None:
