@@ -15,6 +15,7 @@ from kafkapy.config.broker import BROKER  # noqa: E402
 from kafkapy.config.client_metrics import CLIENT_METRICS  # noqa: E402
 from kafkapy.config.group import GROUP  # noqa: E402
 from kafkapy.config.layers import DEVELOPMENT_PROFILE  # noqa: E402
+from kafkapy.config.own import OWN  # noqa: E402
 from kafkapy.config.setting import Setting  # noqa: E402
 from kafkapy.config.topic import TOPIC  # noqa: E402
 from kafkapy.handlers import ALL  # noqa: E402
@@ -38,6 +39,12 @@ A value comes from the command line (`-c key=value`), else from the environment 
 {profile}
 
 There is one node: replication factors, and the in-sync minimums of internal topics, are 1 whatever is asked for.
+
+## Settings of kafkapy's own
+
+Kafka does not have these; they are given in the same ways, for the whole broker.
+
+{_settings(OWN.values())}
 
 ## Broker settings
 

@@ -4,6 +4,7 @@ Behind it are a controller, which decides on changes while this broker leads the
 carries out whatever the log tells and shows it. `broker.py` runs the service before every room that needs topics.
 """
 
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ from kafkapy.storage.base import Logs
 
 TopicResult = TopicInfo | KafkaError
 
+_log = logging.getLogger(__name__)
+
 _AUTO_CREATE_TIMEOUT_MS: Final = 30_000
 """Who asks for a topic in passing waits as long as for any other request between brokers (request.timeout.ms)."""
 
@@ -53,6 +56,8 @@ class ClusterService:
         self._controller = Controller(cluster_id, config, logs, membership.leases, clock)
         self._follower = Follower(cluster_id, config, logs, clock, self._show)
         self._follower.on_removal(self._controller.forget_removed)
+        self._nursery: trio.Nursery | None = None
+        self._in_passing: set[str] = set()
 
     def on_change(self, callback: Callable[[Change], None]) -> None:
         """Have `callback` called with each change of the image, once it is carried out."""
@@ -64,6 +69,7 @@ class ClusterService:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._controller.run)
             await nursery.start(self._follower.run)
+            self._nursery = nursery
             task_status.started()
 
     # Each raises REQUEST_TIMED_OUT when `timeout_ms` run out (the change may still be carried out), and NOT_CONTROLLER
@@ -103,11 +109,38 @@ class ClusterService:
         not_here_yet = KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
         return [self.image.topic(name) or refusals.get(name, not_here_yet) for name in names]
 
+    def create_in_passing(self, names: Sequence[str], told: Callable[[str, TopicResult], None]) -> None:
+        """Begin what `auto_create` does, but for topics for which that is under way; `told` hears what became of each.
+
+        Nothing is begun before the caller has something to wait for.
+        """
+        new = [name for name in names if name not in self._in_passing]
+        if new and self._nursery is not None:
+            self._in_passing.update(new)
+            self._nursery.start_soon(self._create_in_passing, new, told)
+
+    async def _create_in_passing(self, names: Sequence[str], told: Callable[[str, TopicResult], None]) -> None:
+        try:
+            results = await self.auto_create(names)
+        except KafkaError as refusal:
+            results = [refusal] * len(names)
+        finally:
+            self._in_passing.difference_update(names)
+        for name, result in zip(names, results, strict=True):
+            told(name, result)
+
     async def ensure_internal_topic(self, name: str) -> TopicInfo:
-        """The internal topic, created if it does not exist yet; raises the `KafkaError` that prevents it."""
+        """The internal topic, which is created when it is first asked for.
+
+        As in Kafka, who asks first, and may not wait by `kafkapy.auto.create.wait`, is told that there is no
+        coordinator yet: raises COORDINATOR_NOT_AVAILABLE, or the `KafkaError` that prevents the topic.
+        """
         topic: TopicResult | None = self.image.topic(name)
-        if topic is None:
+        if topic is None and self.image.config["kafkapy.auto.create.wait"]:
             [topic] = await self.auto_create([name])
+        if topic is None:
+            self.create_in_passing([name], _tell)
+            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
         if isinstance(topic, KafkaError):
             raise topic
         return topic
@@ -133,6 +166,13 @@ class ClusterService:
 
     def _show(self, image: ClusterImage) -> None:
         self.image = image
+
+
+def _tell(name: str, result: TopicResult) -> None:
+    if isinstance(result, KafkaError):
+        _log.warning("could not create the internal topic %s: %s", name, result)
+    else:
+        _log.info("created the internal topic %s", name)
 
 
 def _asked(topic: NewTopic) -> CreateTopicsRequest.CreatableTopic:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from kafkapy.config.broker import BROKER
+from kafkapy.config.own import OWN
 
 _KRAFT = r"process\.roles|controller\..*|metadata\..*|early\.start\.listeners|.*\.quorum\..*"
 """Kafka's own arrangement of nodes: accepted, and of no consequence here."""
@@ -44,7 +45,7 @@ def complaints(given: Mapping[str, str]) -> list[str]:
 
 
 def _complaint(name: str) -> str | None:
-    if re.fullmatch(_KRAFT, name):
+    if re.fullmatch(_KRAFT, name) or name in OWN:
         return None
     if name in BROKER:
         if name in _DEPRECATED:
@@ -60,5 +61,5 @@ def _complaint(name: str) -> str | None:
         return None
     import difflib  # only a mistake needs it
 
-    near = difflib.get_close_matches(name, BROKER, n=1, cutoff=0.75)
+    near = difflib.get_close_matches(name, [*BROKER, *OWN], n=1, cutoff=0.75)
     return f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else "")

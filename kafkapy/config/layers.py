@@ -13,10 +13,13 @@ from typing import Any, NamedTuple, Self, TypeVar
 from kafkapy.config.advice import complaints
 from kafkapy.config.broker import BROKER
 from kafkapy.config.checks import check_together
+from kafkapy.config.own import OWN
 from kafkapy.config.setting import ConfigError, Setting, Source, Type
 from kafkapy.config.topic import TOPIC
 
 T = TypeVar("T")
+
+_KNOWN = {**BROKER, **OWN}
 
 DEVELOPMENT_PROFILE = {
     "node.id": "1",
@@ -129,9 +132,9 @@ class BrokerConfig(Config):
         static.setdefault("broker.id", static.get("node.id", "-1"))
         problems = []
         for name, text in static.items():
-            if name in BROKER:
+            if name in _KNOWN:
                 try:
-                    BROKER[name].parse(text)
+                    _KNOWN[name].parse(text)
                 except ConfigError as problem:
                     problems.append(str(problem))
         if problems:
@@ -193,8 +196,8 @@ class BrokerConfig(Config):
     def _value(self, name: str) -> Any:
         for layer in (self.dynamic_broker, self.dynamic_default, self.static):
             if name in layer:
-                return BROKER[name].parse(layer[name])
-        return BROKER[name].default_value
+                return _KNOWN[name].parse(layer[name])
+        return _KNOWN[name].default_value
 
 
 def _dynamic(overrides: Mapping[str, str]) -> dict[str, str]:
@@ -254,8 +257,8 @@ def _family(name: str) -> tuple[str, ...]:
 
 def definition(name: str) -> Setting:
     """The row of a setting; made up for one that only a listener has, and for one that Kafka does not know."""
-    if name in BROKER:
-        return BROKER[name]
+    if name in _KNOWN:
+        return _KNOWN[name]
     for other in _family(name):
         if other in BROKER:
             return BROKER[other]._replace(name=name, doc="", dynamic=False)

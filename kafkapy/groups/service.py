@@ -88,7 +88,10 @@ class GroupService:
     # One method an API
 
     async def coordinating_log(self, group_id: str) -> LogId:
-        """The log whose leader coordinates the group: the offsets topic comes into being when first needed."""
+        """The log whose leader coordinates the group: the offsets topic comes into being when first needed.
+
+        Raises as of `ClusterService.ensure_internal_topic`.
+        """
         if self._cluster.image.topic(OFFSETS_TOPIC) is None:
             await self._cluster.ensure_internal_topic(OFFSETS_TOPIC)
         return self._shards.log_of(group_id)

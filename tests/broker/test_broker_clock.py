@@ -7,11 +7,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.clock import ManualClock
+from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.protocol.messages.fetch import FetchRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.heartbeat import HeartbeatRequest
 from kafkapy.protocol.messages.join_group import JoinGroupRequest
-from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.sync_group import SyncGroupRequest
 from tests.broker.conftest import StartBroker
 from tests.broker.wire import Wire
@@ -45,7 +45,8 @@ async def test_a_long_poll_ends_when_the_clock_says_so(
     start_broker: StartBroker, clock: ManualClock, nursery: trio.Nursery
 ) -> None:
     async with start_broker(memory=True, clock=clock) as broker, await Wire.connect(broker.port) as wire:
-        await wire.ask(MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name="t")]), 9)
+        topic = CreateTopicsRequest.CreatableTopic(name="t", num_partitions=1, replication_factor=1)
+        await wire.ask(CreateTopicsRequest(topics=[topic], timeout_ms=1000), 7)
         partition = FetchRequest.FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1000)
         topics = [FetchRequest.FetchTopic(topic="t", partitions=[partition])]
         await wire.send(FetchRequest(max_wait_ms=60_000, min_bytes=1, topics=topics), 11)
@@ -62,6 +63,7 @@ async def test_a_group_waits_for_members_and_forgets_them_when_the_clock_says_so
     start_broker: StartBroker, clock: ManualClock, nursery: trio.Nursery
 ) -> None:
     settings = {"group.initial.rebalance.delay.ms": "3000", "offsets.topic.num.partitions": "1"}
+    settings["kafkapy.auto.create.wait"] = "true"
     async with start_broker(settings=settings, clock=clock) as broker, await Wire.connect(broker.port) as wire:
         protocols = [JoinGroupRequest.JoinGroupRequestProtocol(name="range", metadata=b"")]
         joining = JoinGroupRequest(

@@ -240,13 +240,13 @@ async def test_a_handler_that_fails_costs_one_request(
     start_broker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with start_broker(memory=True) as broker, await Wire.connect(broker.port) as wire:
-        monkeypatch.setattr(type(broker.rooms.cluster), "auto_create", None)
+        monkeypatch.setattr(type(broker.rooms.cluster), "create_in_passing", None)
         asked = MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name="t")])
         answer = await wire.ask(asked, 9)
         assert [topic.error_code for topic in answer.topics] == [-1]
         assert "failed" in caplog.text
         monkeypatch.undo()
-        assert (await wire.ask(asked, 9)).topics[0].error_code == 0
+        assert (await wire.ask(asked, 9)).topics[0].error_code == Error.UNKNOWN_TOPIC_OR_PARTITION
 
 
 async def test_a_topic_made_again_is_another_topic(start_broker: Any) -> None:

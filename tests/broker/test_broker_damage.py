@@ -16,7 +16,7 @@ from kafkapy.model import ZERO_UUID
 from kafkapy.storage.embedded.check import check
 from tests.broker.conftest import StartBroker
 
-SETTINGS = {"offsets.topic.num.partitions": "3"}
+SETTINGS = {"offsets.topic.num.partitions": "3", "kafkapy.auto.create.wait": "true"}
 GROUPS = {partition_for(group, 3): group for group in ("a", "b", "c")}
 COMMITS = 5
 

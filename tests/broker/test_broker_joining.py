@@ -16,7 +16,11 @@ from tests.broker.conftest import StartBroker
 from tests.broker.wire import Wire
 
 FIND, JOIN, SYNC, DESCRIBE = 4, 3, 2, 5
-SETTINGS = {"group.initial.rebalance.delay.ms": "3000", "offsets.topic.num.partitions": "1"}
+SETTINGS = {
+    "group.initial.rebalance.delay.ms": "3000",
+    "offsets.topic.num.partitions": "1",
+    "kafkapy.auto.create.wait": "true",
+}
 
 
 def join(member_id: str = "") -> JoinGroupRequest:

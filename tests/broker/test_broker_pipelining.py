@@ -9,8 +9,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.broker import Broker
 from kafkapy.clock import ManualClock
+from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.protocol.messages.fetch import FetchRequest
-from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.produce import ProduceRequest
 from kafkapy.records.batch import read_header
 from kafkapy.records.builder import build_batch
@@ -55,7 +55,8 @@ def fetch() -> FetchRequest:
 
 
 async def make_topic(wire: Wire) -> None:
-    await wire.ask(MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name="t")]), 9)
+    topic = CreateTopicsRequest.CreatableTopic(name="t", num_partitions=1, replication_factor=1)
+    await wire.ask(CreateTopicsRequest(topics=[topic], timeout_ms=1000), 7)
 
 
 def bounds(broker: Broker) -> Bounds:

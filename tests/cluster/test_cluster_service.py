@@ -217,7 +217,7 @@ async def test_many_callers_who_want_the_same_topic_all_get_it_ready(cluster: Cl
     got: list[TopicInfo] = []
 
     async def want() -> None:
-        topic = await cluster.ensure_internal_topic("__consumer_offsets")
+        [topic] = await cluster.auto_create(["__consumer_offsets"])
         assert len(store.of("__consumer_offsets")) == len(topic.partitions) == 50
         got.append(topic)
 
@@ -244,7 +244,7 @@ async def test_internal_topics_have_the_settings_that_kafka_gives_them(start: An
         },
     }
     for name, overrides in expected.items():
-        topic = await cluster.ensure_internal_topic(name)
+        [topic] = await cluster.auto_create([name])
         assert topic.is_internal
         assert dict(topic.overrides) == overrides
     assert len(cluster.image.topic("__consumer_offsets").partitions) == 2

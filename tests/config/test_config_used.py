@@ -13,6 +13,7 @@ from kafkapy.config.broker import BROKER
 from kafkapy.config.client_metrics import CLIENT_METRICS
 from kafkapy.config.group import GROUP
 from kafkapy.config.layers import SYNONYMS, BrokerConfig
+from kafkapy.config.own import OWN
 from kafkapy.config.setting import Setting
 from kafkapy.config.topic import TOPIC
 
@@ -42,7 +43,7 @@ def names_read() -> set[str]:
         if generated or (path.parent == PACKAGE / "config" and path.name in NOT_READERS):
             continue
         names.update(reads_in(ast.parse(path.read_text(encoding="utf-8"))))
-    return names & (BROKER.keys() | TOPIC.keys() | GROUP.keys() | CLIENT_METRICS.keys())
+    return names & (BROKER.keys() | TOPIC.keys() | GROUP.keys() | CLIENT_METRICS.keys() | OWN.keys())
 
 
 def family(name: str) -> tuple[str, ...]:
@@ -53,8 +54,8 @@ def used(table: dict[str, Setting]) -> set[str]:
     return {setting.name for setting in table.values() if setting.used}
 
 
-def test_topic_group_and_subscription_settings_are_marked_when_read() -> None:
-    for table in (TOPIC, GROUP, CLIENT_METRICS):
+def test_topic_group_subscription_and_own_settings_are_marked_when_read() -> None:
+    for table in (TOPIC, GROUP, CLIENT_METRICS, OWN):
         assert used(table) == names_read() & table.keys()
 
 
@@ -69,6 +70,11 @@ def test_broker_settings_are_marked_when_read_or_when_a_topic_falls_back_on_them
 def test_names_read_through_a_variable_are_still_there() -> None:
     for name, path in READ_THROUGH_A_VARIABLE.items():
         assert f'"{name}"' in (PACKAGE / path).read_text(encoding="utf-8"), name
+
+
+def test_own_settings_cannot_be_taken_for_kafkas() -> None:
+    assert all(name.startswith("kafkapy.") for name in OWN)
+    assert BrokerConfig.load(flags={name: str(row.default) for name, row in OWN.items()}).warnings == []
 
 
 @pytest.mark.parametrize("name", ["num.partitions", "listeners", "log.dirs"])

@@ -32,6 +32,7 @@ from tests.waiting import answered
 async def broker() -> AsyncIterator[Broker]:
     flags = {"listeners": "PLAINTEXT://127.0.0.1:0", "offsets.topic.num.partitions": "2"}
     flags["group.initial.rebalance.delay.ms"] = "60000"
+    flags["kafkapy.auto.create.wait"] = "true"
     async with open_broker(BrokerConfig.load(flags=flags), data_dir=None) as running:
         yield running
 

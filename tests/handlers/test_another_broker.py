@@ -232,6 +232,8 @@ async def test_transactions_are_ended_and_described_where_their_log_is_led(broke
 
 
 async def test_a_group_whose_log_is_anothers_is_coordinated_there(broker: Broker) -> None:
+    await broker.ask(FindCoordinatorRequest(coordinator_keys=["g"]))
+    await trio.testing.wait_all_tasks_blocked()
     found = await broker.ask(FindCoordinatorRequest(coordinator_keys=["g"]))
     assert [(c.error_code, c.node_id, c.host) for c in found.coordinators] == [(0, US, "127.0.0.1")]
     topic = broker.cluster.image.topics["__consumer_offsets"]
@@ -271,9 +273,12 @@ async def test_a_topic_that_is_made_in_passing_is_asked_of_the_controller(broker
     await trio.testing.wait_all_tasks_blocked()
     answer = await broker.ask(wanted)
     assert [topic.error_code for topic in answer.topics] == [Error.UNKNOWN_TOPIC_OR_PARTITION]
+    await trio.testing.wait_all_tasks_blocked()
     [asked] = broker.peers.asked_of_them
     assert [(t.name, t.num_partitions, t.replication_factor) for t in asked.topics] == [("new", -1, -1)]
     broker.leases.gain([METADATA_LOG])
+    await trio.testing.wait_all_tasks_blocked()
+    await broker.ask(wanted)
     await trio.testing.wait_all_tasks_blocked()
     answer = await broker.ask(wanted)
     assert [topic.error_code for topic in answer.topics] == [Error.NONE]

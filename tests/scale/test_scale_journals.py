@@ -30,7 +30,7 @@ OFFSETS = 6_000 * SCALE
 CALLS_A_STEP = 6_000
 """A few milliseconds' work."""
 
-SETTINGS = {"offsets.topic.num.partitions": "1"}
+SETTINGS = {"offsets.topic.num.partitions": "1", "kafkapy.auto.create.wait": "true"}
 LOG = "__consumer_offsets-0"
 
 

@@ -1,8 +1,9 @@
 """Metadata (key 3), versions 0 to 13.
 
 Which brokers there are, who leads what. Topics are asked for by name, or by id from version 12 on; null means all (in
-version 0 the empty list does). A topic that does not exist is created when the broker allows it, the request allows it
-and it is named, and is then ready before the answer leaves, so clients need no second question.
+version 0 the empty list does). A topic that does not exist is begun to be created when the broker allows it, the
+request allows it and it is named. As in Kafka this answer still says that there is none (UNKNOWN_TOPIC_OR_PARTITION),
+and clients ask again; with `kafkapy.auto.create.wait` it waits until the topic is ready.
 
 Addresses are those that this client can reach: the advertised ones, or else the address it connected to. A partition
 that nobody leads, or somebody who is not there, is LEADER_NOT_AVAILABLE.
@@ -12,6 +13,7 @@ import logging
 
 from kafkapy.cluster.image import INTERNAL_TOPICS, TopicInfo
 from kafkapy.cluster.leadership import NOBODY, Leadership
+from kafkapy.cluster.service import TopicResult
 from kafkapy.cluster.topic_names import topic_name_problem
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
@@ -85,20 +87,27 @@ async def _create_missing(names: list[str], ctx: Context) -> None:
         name
         for name in names
         if cluster.image.topic(name) is None
+        and not topic_name_problem(name)
         and ctx.permits(Operation.DESCRIBE, _TOPIC, name)
         and _may_create(name, ctx)
     ]
-    if not missing:
-        return
-    try:
-        outcomes = await cluster.auto_create(missing)
-    except KafkaError as refusal:
-        outcomes = [refusal] * len(missing)
-    for name, outcome in zip(missing, outcomes, strict=True):
-        if isinstance(outcome, KafkaError):
-            _log.warning("could not create topic %s for client %s: %s", name, ctx.client_id, outcome)
+    client_id, host = ctx.client_id, ctx.session.peer_host
+
+    def tell(name: str, result: TopicResult) -> None:
+        if isinstance(result, KafkaError):
+            _log.warning("could not create topic %s for client %s: %s", name, client_id, result)
         else:
-            _log.info("created topic %s for client %s at %s", name, ctx.client_id, ctx.session.peer_host)
+            _log.info("created topic %s for client %s at %s", name, client_id, host)
+
+    if not ctx.rooms.config["kafkapy.auto.create.wait"]:
+        cluster.create_in_passing(missing, tell)
+    elif missing:
+        try:
+            results = await cluster.auto_create(missing)
+        except KafkaError as refusal:
+            results = [refusal] * len(missing)
+        for name, result in zip(missing, results, strict=True):
+            tell(name, result)
 
 
 def _may_create(name: str, ctx: Context) -> bool:

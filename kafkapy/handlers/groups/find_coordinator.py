@@ -1,8 +1,9 @@
 """FindCoordinator (key 10), versions 0 to 6.
 
 Names the broker that coordinates a group, at the address that Metadata gives out too: the one that leads the group's
-partition of the internal topic. The first question brings that topic into being, so its answer is good at once. From
-version 4 on many keys are asked for in one request, each with an error of its own.
+partition of the internal topic. The first question brings that topic into being; as in Kafka its answer is
+COORDINATOR_NOT_AVAILABLE, upon which clients ask again, or with `kafkapy.auto.create.wait` it waits. From version 4 on
+many keys are asked for in one request, each with an error of its own.
 Not yet: coordinators of transactions, a question for which is answered COORDINATOR_NOT_AVAILABLE; and of share groups,
 whose well-formed question, which only brokers have, is answered UNSUPPORTED_VERSION: asking again would not help.
 """

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import pytest
+from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.cluster.image import METADATA_LOG
 from kafkapy.cluster.machine import NewTopic
@@ -84,7 +85,7 @@ async def test_a_topic_is_answered_once(broker: Any) -> None:
 
 
 async def test_internal_topics_are_marked(broker: Any) -> None:
-    await broker.cluster.ensure_internal_topic("__consumer_offsets")
+    await broker.cluster.auto_create(["__consumer_offsets"])
     [there, missing] = (await ask(broker, ["__consumer_offsets", "__transaction_state"])).topics
     assert (there.error_code, there.is_internal) == (Error.NONE, True)
     assert (missing.error_code, missing.is_internal) == (Error.UNKNOWN_TOPIC_OR_PARTITION, True)
@@ -93,20 +94,57 @@ async def test_internal_topics_are_marked(broker: Any) -> None:
 # Creation by asking
 
 
-async def test_a_missing_topic_is_created_and_ready_at_once(open_broker: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def ask_again(broker: Any, topics: list[str | bytes], version: int = 13, **fields: Any) -> Any:
+    """What clients hear that ask once more, after what their first question began."""
+    if version >= 4:
+        fields["allow_auto_topic_creation"] = True
+    await ask(broker, topics, version, **fields)
+    await wait_all_tasks_blocked()
+    return await ask(broker, topics, version, **fields)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_missing_topic_is_unknown_at_first_and_there_when_asked_for_again(
+    open_broker: Any, version: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before version 4, asking is allowing."""
     broker = await open_broker({"num.partitions": "3"})
     caplog.set_level(logging.INFO, "kafkapy.handlers.admin.metadata")
-    [topic] = (await ask(broker, ["t"], allow_auto_topic_creation=True)).topics
-    assert (topic.error_code, len(topic.partitions)) == (Error.NONE, 3)
-    assert topic.topic_id != NO_ID
+    fields = {"allow_auto_topic_creation": True} if version >= 4 else {}
+    [topic] = (await ask(broker, ["t"], version, **fields)).topics
+    assert (topic.error_code, topic.name, topic.topic_id) == (Error.UNKNOWN_TOPIC_OR_PARTITION, "t", NO_ID)
+    assert (topic.is_internal, topic.partitions) == (False, [])
+    await wait_all_tasks_blocked()
     assert broker.partition_logs("t") == [0, 1, 2]
     assert "created topic t for client tests at 127.0.0.1" in caplog.text
-
-
-@pytest.mark.parametrize("version", range(4))
-async def test_before_version_4_asking_is_allowing(broker: Any, version: int) -> None:
     [topic] = (await ask(broker, ["t"], version)).topics
-    assert (topic.error_code, len(topic.partitions)) == (Error.NONE, 1)
+    assert (topic.error_code, [p.error_code for p in topic.partitions]) == (Error.NONE, [Error.NONE] * 3)
+    assert (topic.topic_id != NO_ID) == (version >= 10)
+
+
+async def test_a_topic_that_is_being_created_is_not_created_again(
+    broker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        [topic] = (await ask(broker, ["t"], allow_auto_topic_creation=True)).topics
+        assert topic.error_code == Error.UNKNOWN_TOPIC_OR_PARTITION
+    await wait_all_tasks_blocked()
+    assert caplog.text.count("created topic t") == 1
+    assert "could not" not in caplog.text
+    await broker.cluster.delete_topics([broker.cluster.image.topic("t").topic_id])
+    [topic] = (await ask_again(broker, ["t"])).topics
+    assert topic.error_code == Error.NONE
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_missing_topic_is_ready_at_once_where_that_may_be_waited_for(open_broker: Any, version: int) -> None:
+    broker = await open_broker({"kafkapy.auto.create.wait": "true"})
+    fields = {"allow_auto_topic_creation": True} if version >= 4 else {}
+    [good, bad] = (await ask(broker, ["t", "bad name"], version, **fields)).topics
+    assert (good.error_code, len(good.partitions)) == (Error.NONE, 1)
+    assert bad.error_code == Error.INVALID_TOPIC_EXCEPTION
+    assert broker.partition_logs("t") == [0]
 
 
 async def test_nothing_is_created_unless_request_and_broker_allow_it(open_broker: Any) -> None:
@@ -118,11 +156,12 @@ async def test_nothing_is_created_unless_request_and_broker_allow_it(open_broker
     for one in (broker, strict):
         await ask(one, None, allow_auto_topic_creation=True)
         await ask(one, [UNKNOWN_ID], allow_auto_topic_creation=True)
+        await wait_all_tasks_blocked()
         assert not one.cluster.image.topics
 
 
 async def test_several_missing_topics_are_created_in_one_write(broker: Any) -> None:
-    response = await ask(broker, ["t", "bad name", "u"], allow_auto_topic_creation=True)
+    response = await ask_again(broker, ["t", "bad name", "u"])
     assert [(topic.name, topic.error_code) for topic in response.topics] == [
         ("t", Error.NONE),
         ("bad name", Error.INVALID_TOPIC_EXCEPTION),
@@ -134,14 +173,14 @@ async def test_several_missing_topics_are_created_in_one_write(broker: Any) -> N
 
 async def test_the_offsets_topic_is_created_as_the_broker_would(open_broker: Any) -> None:
     broker = await open_broker({"offsets.topic.num.partitions": "5"})
-    [topic] = (await ask(broker, ["__consumer_offsets"], allow_auto_topic_creation=True)).topics
+    [topic] = (await ask_again(broker, ["__consumer_offsets"])).topics
     assert (topic.error_code, topic.is_internal, len(topic.partitions)) == (Error.NONE, True, 5)
     assert broker.cluster.image.topic("__consumer_offsets").config["cleanup.policy"] == ["compact"]
 
 
 async def test_what_cannot_be_created_is_just_unknown(broker: Any, caplog: pytest.LogCaptureFixture) -> None:
     await create(broker, "a.b")
-    response = await ask(broker, ["a_b", "__cluster_metadata"], allow_auto_topic_creation=True)
+    response = await ask_again(broker, ["a_b", "__cluster_metadata"])
     assert {topic.error_code for topic in response.topics} == {Error.UNKNOWN_TOPIC_OR_PARTITION}
     assert "could not create topic a_b for client tests: Topic 'a_b' collides with existing topic: a.b" in caplog.text
 
@@ -228,7 +267,7 @@ async def test_who_may_not_describe_learns_nothing(broker: Any, deny: Any) -> No
 async def test_who_may_not_create_is_told_so_only_when_creating(broker: Any, deny: Any) -> None:
     deny(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME)
     deny(Operation.CREATE, ResourceType.TOPIC, "t")
-    [t, u] = (await ask(broker, ["t", "u"], allow_auto_topic_creation=True)).topics
+    [t, u] = (await ask_again(broker, ["t", "u"])).topics
     assert (t.error_code, u.error_code) == (Error.TOPIC_AUTHORIZATION_FAILED, Error.NONE)
     [t] = (await ask(broker, ["t"])).topics
     assert t.error_code == Error.UNKNOWN_TOPIC_OR_PARTITION

@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.clock import SystemClock
 from kafkapy.cluster.image import Change
 from kafkapy.cluster.machine import NewTopic
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
-from kafkapy.errors import KafkaError
+from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.service import GroupService
 from kafkapy.handlers.context import Context, Session
 from kafkapy.handlers.registry import Registry
 from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages import response_class
+from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.storage.memory import open_memory
 from tests.membership import alone
 from tests.waiting import answered
@@ -63,6 +65,12 @@ class Broker:
         response, end = response_class(key).decode(version, raw, offset)
         assert end == len(raw)
         return response
+
+    async def find_coordinator(self, group_id: str = "g") -> Any:
+        """The answer of who asks as clients do: the first may be that there is no coordinator yet."""
+        if (await self.ask(FindCoordinatorRequest(key=group_id), 0)).error_code == Error.COORDINATOR_NOT_AVAILABLE:
+            await wait_all_tasks_blocked()
+        return await self.ask(FindCoordinatorRequest(key=group_id), 0)
 
     async def create_topic(self, name: str, partition_count: int = 1) -> bytes:
         [topic] = await self.cluster.create_topics([NewTopic(name, partition_count)])

@@ -8,7 +8,6 @@ from kafkapy.handlers.context import CLUSTER_NAME, Operation, ResourceType, Sess
 from kafkapy.handlers.groups.requests import client_host
 from kafkapy.protocol.messages.delete_groups import DeleteGroupsRequest
 from kafkapy.protocol.messages.describe_groups import DescribeGroupsRequest
-from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.join_group import JoinGroupRequest
 from kafkapy.protocol.messages.list_groups import ListGroupsRequest
 from kafkapy.protocol.messages.offset_commit import OffsetCommitRequest
@@ -18,7 +17,7 @@ NOT_ASKED = -2147483648
 
 
 async def stable_group(broker, group="live", host="127.0.0.1"):
-    await broker.ask(FindCoordinatorRequest(key=group), 0)
+    await broker.find_coordinator(group)
     joined = await broker.ask(
         JoinGroupRequest(
             group_id=group,
@@ -39,7 +38,7 @@ async def stable_group(broker, group="live", host="127.0.0.1"):
 
 
 async def simple_group(broker, group="simple"):
-    await broker.ask(FindCoordinatorRequest(key=group), 0)
+    await broker.find_coordinator(group)
     if broker.cluster.image.topic("t") is None:
         await broker.create_topic("t")
     kind = OffsetCommitRequest
@@ -118,7 +117,7 @@ async def test_what_may_be_done_with_a_group_is_told_when_asked(broker, autojump
 
 
 async def test_a_group_that_is_not_there_is_dead(broker):
-    await broker.ask(FindCoordinatorRequest(key="g"), 0)
+    await broker.find_coordinator()
     [old] = (await broker.ask(DescribeGroupsRequest(groups=["g"]), 5)).groups
     assert (old.error_code, old.group_state, old.members) == (Error.NONE, "Dead", [])
     [new] = (await broker.ask(DescribeGroupsRequest(groups=["g"]), 6)).groups
@@ -129,7 +128,7 @@ async def test_a_group_that_is_not_there_is_dead(broker):
 async def test_errors_of_a_description_stand_in_the_group(broker):
     [group] = (await broker.ask(DescribeGroupsRequest(groups=["g"]), 6)).groups
     assert (group.error_code, group.group_state) == (Error.NOT_COORDINATOR, "")
-    await broker.ask(FindCoordinatorRequest(key="g"), 0)
+    await broker.find_coordinator()
     broker.denied[Operation.DESCRIBE, ResourceType.GROUP, "g"] = Error.GROUP_AUTHORIZATION_FAILED
     answer = await broker.ask(DescribeGroupsRequest(groups=["g", "h"]), 6)
     assert [g.error_code for g in answer.groups] == [Error.GROUP_AUTHORIZATION_FAILED, Error.GROUP_ID_NOT_FOUND]

@@ -48,8 +48,7 @@ def sync_request(joined, version, assignments=(), instance=None):
 
 
 async def ready(broker):
-    answer = await broker.ask(FindCoordinatorRequest(key="g"), 0)
-    assert answer.error_code == Error.NONE
+    assert (await broker.find_coordinator()).error_code == Error.NONE
 
 
 async def enter(broker, version=9, **options):
@@ -62,6 +61,7 @@ async def enter(broker, version=9, **options):
 
 @pytest.mark.parametrize("version", range(4))
 async def test_a_groups_coordinator_is_this_broker(broker, version):
+    await ready(broker)
     answer = await broker.ask(FindCoordinatorRequest(key="g"), version)
     assert (answer.error_code, answer.node_id, answer.host, answer.port) == (0, 1, "broker.test", 9092)
     assert answer.error_message == ("NONE" if version >= 1 else "")
@@ -69,6 +69,7 @@ async def test_a_groups_coordinator_is_this_broker(broker, version):
 
 @pytest.mark.parametrize("version", [4, 5, 6])
 async def test_coordinators_of_many_groups_are_asked_for_at_once(broker, version):
+    await ready(broker)
     answer = await broker.ask(FindCoordinatorRequest(key_type=GROUP, coordinator_keys=["a", "b"]), version)
     assert [(c.key, c.error_code, c.node_id, c.host, c.port) for c in answer.coordinators] == [
         ("a", 0, 1, "broker.test", 9092),
@@ -76,12 +77,25 @@ async def test_coordinators_of_many_groups_are_asked_for_at_once(broker, version
     ]
 
 
-async def test_the_first_question_makes_the_offsets_topic(broker):
+@pytest.mark.parametrize("version", range(7))
+async def test_the_first_question_makes_the_offsets_topic(broker, version):
     assert broker.cluster.image.topic("__consumer_offsets") is None
-    await ready(broker)
+    for _ in range(2):
+        one = FindCoordinatorRequest(coordinator_keys=["g"]) if version >= 4 else FindCoordinatorRequest(key="g")
+        answer = await broker.ask(one, version)
+        [found] = answer.coordinators if version >= 4 else [answer]
+        assert (found.error_code, found.node_id, found.port) == (Error.COORDINATOR_NOT_AVAILABLE, -1, -1)
+    await wait_all_tasks_blocked()
     topic = broker.cluster.image.topic("__consumer_offsets")
     assert len(topic.partitions) == 50
     assert topic.config["cleanup.policy"] == ["compact"]
+    await ready(broker)
+
+
+async def test_the_first_question_is_answered_once_it_is_made_where_that_may_be_waited_for(open_broker):
+    broker = await open_broker(kafkapy_auto_create_wait="true")
+    answer = await broker.ask(FindCoordinatorRequest(key="g"), 1)
+    assert (answer.error_code, answer.node_id) == (Error.NONE, 1)
 
 
 async def test_before_that_a_group_is_coordinated_by_nobody(broker):
@@ -118,6 +132,7 @@ async def test_other_kinds_of_coordinators(broker, version, key_type, key, error
 
 
 async def test_who_may_not_see_a_group_does_not_find_its_coordinator(broker):
+    await ready(broker)
     broker.denied[Operation.DESCRIBE, ResourceType.GROUP, "secret"] = Error.GROUP_AUTHORIZATION_FAILED
     answer = await broker.ask(FindCoordinatorRequest(coordinator_keys=["secret", "g"]), 6)
     assert [c.error_code for c in answer.coordinators] == [Error.GROUP_AUTHORIZATION_FAILED, Error.NONE]

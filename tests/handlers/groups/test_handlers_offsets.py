@@ -6,7 +6,6 @@ import trio
 from kafkapy.errors import Error
 from kafkapy.handlers.context import Operation, ResourceType
 from kafkapy.model import ZERO_UUID
-from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.list_groups import ListGroupsRequest
 from kafkapy.protocol.messages.offset_commit import OffsetCommitRequest
 from kafkapy.protocol.messages.offset_delete import OffsetDeleteRequest
@@ -19,7 +18,7 @@ NOWHERE = bytes(range(16))
 
 @pytest.fixture
 async def topic_id(broker):
-    await broker.ask(FindCoordinatorRequest(key="g"), 0)
+    await broker.find_coordinator()
     return await broker.create_topic("t", 3)
 
 
@@ -189,7 +188,7 @@ async def test_metadata_that_is_too_large_is_refused(broker, topic_id):
 
 async def test_the_limit_of_metadata_is_a_setting(open_broker):
     broker = await open_broker(offset_metadata_max_bytes="10")
-    await broker.ask(FindCoordinatorRequest(key="g"), 0)
+    await broker.find_coordinator()
     await broker.create_topic("t")
     answer = await broker.ask(commit_request({("t", ZERO_UUID): {0: 1}}, metadata="x" * 11), 9)
     assert errors_of(answer) == {"t": {0: Error.OFFSET_METADATA_TOO_LARGE}}
@@ -225,7 +224,7 @@ async def test_a_group_of_which_there_is_one_record_is_listed_from_the_start(bro
 async def test_offsets_survive_in_a_compressed_log_too(open_broker):
     for _ in range(2):
         broker = await open_broker(offsets_topic_compression_codec="1")
-        await broker.ask(FindCoordinatorRequest(key="g"), 0)
+        await broker.find_coordinator()
         if broker.cluster.image.topic("t") is None:
             await broker.create_topic("t")
             await broker.ask(commit_request({("t", ZERO_UUID): {0: 7}}), 9)

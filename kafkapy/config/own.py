@@ -1,0 +1,12 @@
+"""The settings that Kafka does not have. Their names begin with `kafkapy.`; a client hears of one once it is set."""
+
+from kafkapy.config.setting import Setting, Type
+
+# One row a line, however long: this is a table.
+# fmt: off
+_ROWS = (
+    Setting("kafkapy.auto.create.wait", Type.BOOLEAN, "false", "Whether whoever asks for a topic or a coordinator in passing waits until what that creates is there. Kafka, and the default, answers at once that there is none yet, upon which clients ask again, after 100 ms or so.", used=True),
+)
+# fmt: on
+
+OWN: dict[str, Setting] = {row.name: row for row in _ROWS}
