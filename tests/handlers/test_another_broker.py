@@ -218,6 +218,7 @@ async def test_transactions_are_ended_and_described_where_their_log_is_led(broke
     )
     assert [p.error_code for p in producers.topics[0].partitions] == [0, Error.NOT_LEADER_OR_FOLLOWER]
     await broker.ask(FindCoordinatorRequest(coordinator_keys=["g"]))
+    await trio.testing.wait_all_tasks_blocked()
     broker.leases.lose([partition.log for partition in broker.cluster.image.topics["__consumer_offsets"].partitions])
     topics = [
         WriteTxnMarkersRequest.WritableTxnMarkerTopic(name=name, partition_indexes=[0, 1])

@@ -9,7 +9,6 @@ from kafkapy.errors import Error
 from kafkapy.groups.commands import CommitOffsets, FetchOffsets, PartitionCommit, TopicCommit, Transaction
 from kafkapy.handlers.context import CLUSTER_NAME, Operation, ResourceType
 from kafkapy.model import ZERO_UUID, IsolationLevel
-from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
 from kafkapy.records.batch import read_header, walk
 from kafkapy.records.builder import build_batch
@@ -146,7 +145,7 @@ async def test_without_markers_there_is_nothing_to_say(broker: Any) -> None:
 
 async def commit(broker: Any, group: str, offset: int, *, producer: int = 7, epoch: int = 0) -> int:
     """Commit in a transaction; the partition of the group's coordinator."""
-    await broker.ask(FindCoordinatorRequest(key=group), 0)
+    await broker.find_coordinator(group)
     log = await broker.groups.coordinating_log(group)
     partitions = [TopicCommit("t", ZERO_UUID, [PartitionCommit(0, offset, -1, "")])]
     transaction = Transaction(ProducerEpoch(producer, epoch))
