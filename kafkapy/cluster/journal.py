@@ -33,8 +33,8 @@ MetadataFact = (
 _FRAME_VERSION: Final = 1
 _WRITTEN_VERSIONS: Final[dict[type[MetadataFact], int]] = {
     TopicRecord: 0,
-    PartitionRecord: 1,
-    PartitionChangeRecord: 1,
+    PartitionRecord: 2,
+    PartitionChangeRecord: 2,
     ConfigRecord: 0,
     RemoveTopicRecord: 0,
     FeatureLevelRecord: 0,

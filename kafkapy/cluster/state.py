@@ -29,8 +29,11 @@ from kafkapy.protocol.journal.cluster_metadata import (
     RemoveTopicRecord,
     TopicRecord,
 )
+from kafkapy.protocol.primitives import ZERO_UUID
 
 _NOTHING: Final[Mapping[str, str]] = {}
+_ANY_DIRECTORY: Final = ZERO_UUID
+"""The broker chooses where a replica lies, as Kafka writes of one that has several directories."""
 
 
 class _Resource(NamedTuple):
@@ -267,6 +270,7 @@ def partition_fact(partition: PartitionInfo) -> PartitionRecord:
         leader=replicas[0],
         leader_epoch=0,
         partition_epoch=0,
+        directories=[_ANY_DIRECTORY] * len(replicas),
     )
 
 

@@ -184,7 +184,7 @@ def test_facts_lie_in_the_log_as_kafka_writes_them(driver: Driver) -> None:
     assert topic == b"\x01\x02\x00\x02t" + ID + b"\x00"
     assert config == b"\x01\x04\x00\x02\x02t\x0dretention.ms\x029\x00"
     assert partition is not None
-    assert partition[:3] == b"\x01\x03\x01"
+    assert partition[:3] == b"\x01\x03\x02"
     assert partition[3:23] == bytes(4) + ID
     assert (
         producer_ids == b"\x01\x0f\x00" + (1).to_bytes(4) + (-1).to_bytes(8, signed=True) + (1000).to_bytes(8) + b"\0"
