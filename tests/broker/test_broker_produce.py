@@ -16,6 +16,7 @@ from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 from kafkapy.records.batch import Compression, read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record, read_records
+from kafkapy.storage.embedded.files import Disk
 from tests.broker.conftest import StartBroker
 from tests.broker.wire import Wire
 from tests.scale.asking import FETCH, PRODUCE, fetch, make_topic, produce
@@ -207,3 +208,37 @@ async def test_zstd_came_with_version_7(start_broker: StartBroker, version: int,
         await make_topic(wire, "t", 1)
         data = batch(b"v", at=NOW_MS, compression=Compression.ZSTD)
         assert (await answer_to(wire, data, version=version)).error_code == error
+
+
+@pytest.mark.parametrize("version", [4, 9, 10, 11])
+async def test_what_is_kept_in_zstd_is_served_to_clients_of_any_age(start_broker: StartBroker, version: int) -> None:
+    """Kafka 4 leaves it to them whether they can read it; a client of before 2.1 got an error for it from Kafka 3."""
+    async with start_broker(memory=True, clock=ManualClock(NOW_MS)) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "t", 1, compression_type="zstd")
+        assert (await answer_to(wire, batch(b"v", at=NOW_MS))).error_code == Error.NONE
+        [found] = (await wire.ask(fetch("t", {0: 0}), version)).responses[0].partitions
+        assert found.error_code == Error.NONE
+        assert read_header(found.records).compression is Compression.ZSTD
+
+
+class FullDisk(Disk):
+    """Has no room for a topic's folder."""
+
+    def make_folder(self, path: Path) -> None:
+        if path.name == "t-0":
+            raise OSError(28, "No space left on device")
+        super().make_folder(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "error"),
+    [(4, Error.NOT_LEADER_OR_FOLLOWER), (5, Error.NOT_LEADER_OR_FOLLOWER), (6, Error.KAFKA_STORAGE_ERROR)],
+)
+async def test_a_disk_that_fails_is_told_in_a_word_that_the_client_knows(
+    start_broker: StartBroker, version: int, error: Error
+) -> None:
+    """Of an error that it does not know, a client would think that it is final."""
+    async with start_broker(disk=FullDisk()) as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "t", 1)
+        [found] = (await wire.ask(fetch("t", {0: 0}), version)).responses[0].partitions
+        assert found.error_code == error

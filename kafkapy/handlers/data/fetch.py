@@ -25,7 +25,7 @@ TopicResponse = FetchResponse.FetchableTopicResponse
 
 _ERROR_FROM_VERSION = 7
 _IDS_FROM_VERSION = 13
-_ZSTD_FROM_VERSION = 10
+_STORAGE_ERROR_FROM_VERSION = 6
 _REPLICA_STATE_FROM_VERSION = 15
 _LEADERS_FROM_VERSION = 16
 _LEADER_ERRORS = frozenset({Error.NOT_LEADER_OR_FOLLOWER, Error.FENCED_LEADER_EPOCH})
@@ -101,10 +101,13 @@ def _response(context: FetchContext, found: Sequence[Found], ctx: Context) -> Fe
             response.responses.append(topic)
         data = _packed(index, piece)
         partitions.append(data)
-        if data.error_code in _LEADER_ERRORS and ctx.api_version >= _LEADERS_FROM_VERSION:
-            known = ctx.rooms.cluster.image.topic_by_id(topic_id)
-            if known is not None:
-                elsewhere.append((data, known, index))
+        if data.error_code:
+            if data.error_code in _LEADER_ERRORS and ctx.api_version >= _LEADERS_FROM_VERSION:
+                known = ctx.rooms.cluster.image.topic_by_id(topic_id)
+                if known is not None:
+                    elsewhere.append((data, known, index))
+            elif data.error_code == Error.KAFKA_STORAGE_ERROR and ctx.api_version < _STORAGE_ERROR_FROM_VERSION:
+                data.error_code = Error.NOT_LEADER_OR_FOLLOWER  # older clients do not know that it may pass
     if elsewhere:
         name_leaders(response, elsewhere, ctx)
     return response
@@ -145,8 +148,6 @@ def _log_to_read(wanted: Wanted, ctx: Context, *, is_replica: bool) -> LogToRead
         return Error.UNKNOWN_TOPIC_OR_PARTITION
     if is_replica:
         return Error.NOT_LEADER_OR_FOLLOWER
-    if ctx.api_version < _ZSTD_FROM_VERSION and topic.config["compression.type"] == "zstd":
-        return Error.UNSUPPORTED_COMPRESSION_TYPE
     return LogToRead(topic.partitions[index].log, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch)
 
 
