@@ -23,8 +23,10 @@ def complain(text: str) -> None:
 def explain(failure: BaseException, *, ready: bool) -> None:
     """Say why the broker could not start, or if it was `ready`, why it had to end."""
     from kafkapy.coordination.replaying import DamagedLog
-    from kafkapy.storage.embedded.directory import DirectoryInUse, DirectoryMismatch
+    from kafkapy.storage.embedded.directory import DirectoryInUse, DirectoryLost, DirectoryMismatch
 
+    if isinstance(failure, BaseExceptionGroup) and (lost := failure.subgroup(DirectoryLost)) is not None:
+        failure = lost  # whatever else failed, failed for that
     while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
         failure = failure.exceptions[0]
     if isinstance(failure, PortTaken):
@@ -36,7 +38,7 @@ def explain(failure: BaseException, *, ready: bool) -> None:
         complain(f"port {port} is in use{by}; stop that, or choose another port (--port 0 takes a free one)")
     elif isinstance(failure, DirectoryInUse):
         complain(f"{failure}; name another one with --data-dir")
-    elif isinstance(failure, DirectoryMismatch | ConfigError | CannotListen | StartError):
+    elif isinstance(failure, DirectoryMismatch | DirectoryLost | ConfigError | CannotListen | StartError):
         complain(str(failure))
     elif isinstance(failure, OSError) and failure.filename and not ready:
         complain(f"cannot start: {failure.filename}: {failure.strerror}; name another directory with --data-dir")

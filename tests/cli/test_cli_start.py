@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -247,6 +248,21 @@ def test_ipv6_s_wildcard_takes_ipv4_too() -> None:
     with running("--memory", "-c", "listeners=PLAINTEXT://[::]:0") as (_, ready):
         socket.create_connection(("127.0.0.1", int(str(ready["port"])))).close()
         socket.create_connection(("::1", int(str(ready["port"])))).close()
+
+
+def test_a_directory_that_was_taken_away_ends_the_broker_with_a_line(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    with running("--port", "0", "--data-dir", str(directory)) as (process, ready):
+        shutil.rmtree(directory)
+        # Whoever needs the disk finds out, before it would be looked for.
+        make = struct.pack(">hhihi", 3, 4, 1, -1, 1) + struct.pack(">h1sb", 1, b"t", 1)
+        with socket.create_connection(("127.0.0.1", int(str(ready["port"])))) as client:
+            client.sendall(struct.pack(">i", len(make)) + make)
+            _, said = process.communicate(timeout=30)
+        assert process.returncode == 1
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == f"kafkapy: the data directory {directory} was taken away; its broker ends"
+    assert not directory.exists()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

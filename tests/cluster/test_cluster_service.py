@@ -287,10 +287,10 @@ class FullDisk(Disk):
 
     full = False
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Path, *, parents: bool = False) -> None:
         if self.full:
             raise OSError(28, "No space left on device")
-        super().make_folder(path)
+        super().make_folder(path, parents=parents)
 
 
 async def test_a_topic_whose_log_cannot_be_made_is_there_once_there_is_room(tmp_path: Path) -> None:

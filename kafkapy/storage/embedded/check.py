@@ -14,10 +14,10 @@ from kafkapy.records.batch import CorruptBatch, crc_matches, read_header
 from kafkapy.records.record import iterate_records
 from kafkapy.storage.aborted import ROW_SIZE, decode_rows
 from kafkapy.storage.embedded import checkpoints
-from kafkapy.storage.embedded.directory import locked
+from kafkapy.storage.embedded.directory import read_locked
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
-from kafkapy.storage.embedded.removal import DELETED_SUFFIX, STRAY_SUFFIX
+from kafkapy.storage.embedded.names import DELETED_SUFFIX, STRAY_SUFFIX, holds_log, is_set_aside, parse_folder_name
 from kafkapy.storage.producer_snapshot import decode_snapshot
 
 
@@ -38,7 +38,7 @@ def check(directory: Path) -> Iterator[Finding]:
     if disk.read_file(directory / checkpoints.META_PROPERTIES) is None:
         raise NotADataDirectory(f"{directory} is not a data directory: there is no {checkpoints.META_PROPERTIES}")
     try:
-        with locked(directory):
+        with read_locked(directory):
             yield from _check_directory(disk, directory)
     finally:
         disk.close()
@@ -47,9 +47,11 @@ def check(directory: Path) -> Iterator[Finding]:
 def _check_directory(disk: Disk, directory: Path) -> Iterator[Finding]:
     for name in sorted(disk.names(directory)):
         folder = directory / name
-        if folder.is_dir() and not name.endswith((DELETED_SUFFIX, STRAY_SUFFIX)):
-            if checkpoints.parse_folder_name(name) is None:
+        if folder.is_dir() and not is_set_aside(name, DELETED_SUFFIX, STRAY_SUFFIX):
+            if parse_folder_name(name) is None:
                 yield Finding(str(folder), "the name is not of the form <topic>-<partition>")
+            elif not holds_log(disk.names(folder)):
+                yield Finding(str(folder), "holds no log")
             else:
                 yield from _check_partition(disk, folder)
 

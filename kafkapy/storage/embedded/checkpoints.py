@@ -98,11 +98,3 @@ def write_coordinator(disk: Disk, folder: Path, checkpoint: Checkpoint) -> None:
     content = bytearray(_COORDINATOR_HEAD.pack(_COORDINATOR_VERSION, 0, checkpoint.offset)) + checkpoint.data
     _COORDINATOR_HEAD.pack_into(content, 0, _COORDINATOR_VERSION, checksum(memoryview(content)[6:]), checkpoint.offset)
     disk.write_file(folder / COORDINATOR, bytes(content), sync=True)
-
-
-def parse_folder_name(name: str) -> TopicPartition | None:
-    """The partition whose log a folder holds; None when the name is not of that form."""
-    topic, dash, partition = name.rpartition("-")
-    if not dash or not topic or not partition.isdigit():
-        return None
-    return TopicPartition(topic, int(partition))

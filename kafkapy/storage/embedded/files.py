@@ -33,6 +33,9 @@ DELETED_FILE_SUFFIX: Final = ".deleted"
 _SPARE_DESCRIPTORS: Final = 8
 """One for each thread that syncs."""
 
+UNFINISHED_SUFFIX: Final = ".tmp"
+"""Of a small file that is being written, before it takes the place of the one before."""
+
 _ONE_BYTE: Final = bytearray(1)
 
 _ALLOCATED_PART: Final = 4
@@ -211,7 +214,7 @@ class Disk:
         After a power cut that is so with `sync` only, and then the new content is on the medium on return. Without it a
         file may be empty, until a sync of its log has taken it along.
         """
-        part = path.with_name(path.name + ".tmp")
+        part = path.with_name(path.name + UNFINISHED_SUFFIX)
         with part.open("wb") as file:
             file.write(data)
             if sync:
@@ -225,11 +228,19 @@ class Disk:
 
     # -- folders
 
-    def make_folder(self, path: Path) -> None:
-        """Make the folder, and those it is in, unless it is there."""
+    def make_folder(self, path: Path, *, parents: bool = False) -> None:
+        """Make the folder, and with `parents` those it is in, unless it is there."""
         if not path.exists():
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=parents, exist_ok=True)
             self.note_change(str(path.parent))
+
+    def identity(self, path: Path) -> tuple[int, int] | None:
+        """What tells a file or folder from another one in its place; None when there is none, or it cannot be seen."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def names(self, folder: Path) -> list[str]:
         """What the folder holds."""

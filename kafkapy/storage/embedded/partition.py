@@ -38,7 +38,8 @@ from kafkapy.storage.base import (
 )
 from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, write_epochs
 from kafkapy.storage.embedded.files import Disk
-from kafkapy.storage.embedded.segment import Segment, offset_name
+from kafkapy.storage.embedded.names import offset_name
+from kafkapy.storage.embedded.segment import Segment
 from kafkapy.storage.producer_snapshot import encode_snapshot
 from kafkapy.storage.segments import Extent, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head

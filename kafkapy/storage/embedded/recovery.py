@@ -20,8 +20,9 @@ from kafkapy.storage.base import LogSettings
 from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, read_epochs, write_epochs
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
+from kafkapy.storage.embedded.names import offset_name, offset_of
 from kafkapy.storage.embedded.partition import Partition
-from kafkapy.storage.embedded.segment import Segment, offset_name
+from kafkapy.storage.embedded.segment import Segment
 from kafkapy.storage.producer_snapshot import decode_snapshot
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def load(
     clean: bool,
 ) -> Partition:
     """The partition in `folder`, whose entries are `names`."""
-    bases = sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
+    bases = sorted(base for name in names if (base := offset_of(name, "log")) is not None)
     partition = Partition(disk, folder, log, settings, max(start_offset, bases[0] if bases else 0))
     if not clean:
         # What the process before had written may not be synced, nor the entries that lead there.
@@ -105,9 +106,8 @@ def load(
 def _remove_orphans(disk: Disk, folder: Path, names: list[str], bases: list[int]) -> None:
     """Remove what belongs to segments that a power cut took; of a log without any, all that was derived from it."""
     for name in names:
-        stem, _, suffix = name.partition(".")
-        of_segment = suffix in ("index", "timeindex", "txnindex") and stem.isdigit() and int(stem) not in bases
-        of_nothing = not bases and (name == LEADER_EPOCHS or suffix == "snapshot")
+        of_segment = offset_of(name, "index", "timeindex", "txnindex") not in (None, *bases)
+        of_nothing = not bases and (name == LEADER_EPOCHS or offset_of(name, "snapshot") is not None)
         if of_segment or of_nothing:
             disk.remove(str(folder / name))
 
@@ -231,7 +231,8 @@ def _end_offset(partition: Partition) -> int:
 def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], newest: int) -> int:
     """Begin from the last producer snapshot up to `newest`, and remove all others; the offset to replay from."""
     begin = None
-    for offset in sorted((int(n[:-9]) for n in names if n.endswith(".snapshot") and n[:-9].isdigit()), reverse=True):
+    snapshots = [offset for name in names if (offset := offset_of(name, "snapshot")) is not None]
+    for offset in sorted(snapshots, reverse=True):
         path = partition.folder / f"{offset_name(offset)}.snapshot"
         if begin is None and offset <= newest:
             try:

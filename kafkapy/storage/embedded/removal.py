@@ -4,21 +4,13 @@ Folders of logs have names that end in `-delete`, files of segments in `.deleted
 them at a stop goes at the next start. Called by the store.
 """
 
-import uuid
 from pathlib import Path
-from typing import Final
 
 import trio
 
 from kafkapy.clock import Clock
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.timers import Timers
-
-DELETED_SUFFIX: Final = "-delete"
-STRAY_SUFFIX: Final = "-stray"
-"""Of a log that no topic is known for: kept, for somebody to look at. Kafka gives it the same name."""
-
-_MAX_FILE_NAME: Final = 255
 
 
 class Removal:
@@ -44,9 +36,3 @@ class Removal:
                 await trio.sleep_forever()
             while (due := self._timers.pop_due(self._clock.monotonic())) is not None:
                 await trio.to_thread.run_sync(self._disk.remove_set_aside, due[0])
-
-
-def set_aside_name(name: str, suffix: str) -> str:
-    """A folder's name once its log is gone from where it was; cut so that file systems take it."""
-    ending = f".{uuid.uuid4().hex}{suffix}"
-    return name[: _MAX_FILE_NAME - len(ending)] + ending

@@ -12,6 +12,7 @@ from kafkapy.model import NO_TIMESTAMP
 from kafkapy.records.batch import HEADER_SIZE, LOG_OVERHEAD, BatchHeader, Buffer, read_header
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
+from kafkapy.storage.embedded.names import offset_name
 
 SCAN_SIZE_BYTES: Final = 64 * 1024
 
@@ -20,11 +21,6 @@ FIND_SIZE_BYTES: Final = 4 * 1024
 
 _LARGE_BATCH_BYTES: Final = 2 * FIND_SIZE_BYTES
 """Rows farther apart than this most likely stand for large batches that follow each other."""
-
-
-def offset_name(offset: int) -> str:
-    """An offset as file names have it."""
-    return f"{offset:020d}"
 
 
 class Segment:

@@ -9,7 +9,9 @@ Invariants
  3. No log is made while the checkpoints on disk still tell of a namesake's: it would inherit what they say.
 """
 
+import errno
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -39,9 +41,18 @@ from kafkapy.storage.base import (
     Write,
 )
 from kafkapy.storage.embedded import checkpoints, recovery
-from kafkapy.storage.embedded.files import DELETED_FILE_SUFFIX, Disk
+from kafkapy.storage.embedded.files import Disk
+from kafkapy.storage.embedded.names import (
+    DELETED_SUFFIX,
+    STRAY_SUFFIX,
+    holds_log,
+    is_deleted_file,
+    is_set_aside,
+    parse_folder_name,
+    set_aside_name,
+)
 from kafkapy.storage.embedded.partition import Partition
-from kafkapy.storage.embedded.removal import DELETED_SUFFIX, STRAY_SUFFIX, Removal, set_aside_name
+from kafkapy.storage.embedded.removal import Removal
 from kafkapy.storage.embedded.segment import Segment
 from kafkapy.storage.embedded.syncing import Syncer
 from kafkapy.storage.sequencing import Accepted, Repeated
@@ -76,6 +87,7 @@ class EmbeddedLogs:
         self._turns = turns
         self._partitions: dict[LogId, Partition] = {}
         self._nameless: dict[TopicPartition, Partition] = {}
+        self.trouble = trio.Event()
         self._watchers = Watchers()
         self._syncer = Syncer(disk, clock, self._publish)
         self._removal = Removal(disk, clock)
@@ -91,6 +103,11 @@ class EmbeddedLogs:
             nursery.start_soon(self._removal.run)
             nursery.start_soon(self._keep_checkpoints)
 
+    def _complain(self, text: str, *arguments: object) -> None:
+        """Say what the disk refused, and have it seen whether the directory is still there (`directory`)."""
+        _log.error(text, *arguments)
+        self.trouble.set()
+
     # -- what exists
 
     def adopt(self, catalogue: Catalogue) -> None:
@@ -104,13 +121,19 @@ class EmbeddedLogs:
         gone = [log for log in [*named, *unknown] if self._catalogue.is_gone(log)]
         await self._in_steps(gone, self._delete)
         self.leases.lose(gone)
-        await self._in_steps([log for log in unknown if log in self._partitions], self._set_aside)
+        strays = [log for log in unknown if log in self._partitions]
+        await self._in_steps(strays, self._set_aside)
         there = [log for log in named if self._catalogue.settings(log) is not None]
         await self._in_steps(there, self._follow)
         if logs is None:
             for partition in self._nameless.values():
+                strays.append(partition.log)
                 self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
             self._nameless.clear()
+        if strays:
+            count = Counter(log.topic for log in strays)
+            whose = ", ".join(f"{topic} ({partitions})" for topic, partitions in sorted(count.items()))
+            _log.warning("kept as …%s, since no topic here has these logs: %s", STRAY_SUFFIX, whose)
         self.leases.gain({log: self._last_epoch(log) for log in there})
 
     async def _in_steps(self, logs: Sequence[LogId], act: Callable[[LogId], None]) -> None:
@@ -146,7 +169,7 @@ class EmbeddedLogs:
         try:
             return self._make(log, settings)
         except OSError as failure:
-            _log.error("%s: its log could not be made: %s", log, failure)
+            self._complain("%s: its log could not be made: %s", log, failure)
             return Error.KAFKA_STORAGE_ERROR
 
     def _make(self, log: LogId, settings: LogSettings) -> Partition:
@@ -170,6 +193,9 @@ class EmbeddedLogs:
     def _clear(self, folder: Path, log: LogId) -> None:
         """Have a namesake's folder out of the way: of a topic that is gone, or that nobody knows. Raises OSError."""
         topic_id = checkpoints.read_topic_id(self._disk, folder)
+        names = self._disk.names(folder)
+        if names and not holds_log(names):
+            raise OSError(errno.EEXIST, "files that are not a log's are in its place", str(folder))
         if topic_id in (None, log.topic_id):
             return  # the beginning of this very log, which could not be made before
         namesake = log._replace(topic_id=topic_id)
@@ -186,7 +212,6 @@ class EmbeddedLogs:
 
     def _set_aside(self, log: LogId) -> None:
         partition = self._partitions[log]
-        _log.warning("%s: no topic has this log, it is set aside", log)
         self._forget(partition)
         self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
 
@@ -202,7 +227,7 @@ class EmbeddedLogs:
             self._set_folder_aside(folder, suffix, delay_ms)
         except OSError as failure:
             # The next start, or the next topic of this name, tries again; meanwhile nobody looks there.
-            _log.error("%s could not be set aside: %s", folder, failure)
+            self._complain("%s could not be set aside: %s", folder, failure)
 
     def _set_folder_aside(self, folder: Path, suffix: str, delay_ms: int = 0) -> None:
         target = self.directory / set_aside_name(folder.name, suffix)
@@ -283,7 +308,7 @@ class EmbeddedLogs:
             try:
                 partition.append(write, verdict)
             except OSError as failure:
-                _log.error("%s: an append failed: %s", partition.log, failure)
+                self._complain("%s: an append failed: %s", partition.log, failure)
                 problem = f"the disk failed: {failure.strerror or failure}"
                 return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=problem)
             if first_unflushed:
@@ -326,7 +351,7 @@ class EmbeddedLogs:
             try:
                 piece = await partition.read(read, left, whole_first=not found, in_memory=in_memory)
             except OSError as failure:
-                _log.error("%s: a read failed: %s", read.log, failure)
+                self._complain("%s: a read failed: %s", read.log, failure)
                 piece = Slice(error=Error.KAFKA_STORAGE_ERROR)
             except CorruptBatch as damage:
                 _log.error("%s: damaged near offset %d: %s", read.log, read.offset, damage)
@@ -351,7 +376,7 @@ class EmbeddedLogs:
         except OSError as failure:
             if log not in self._partitions:
                 raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION) from failure  # it went meanwhile
-            _log.error("%s: a look-up by time failed: %s", log, failure)
+            self._complain("%s: a look-up by time failed: %s", log, failure)
             raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
         except CorruptBatch as damage:
             _log.error("%s: damage met by a look-up by time: %s", log, damage)
@@ -376,7 +401,7 @@ class EmbeddedLogs:
                 try:
                     count = partition.expire(now_ms)
                 except OSError as failure:
-                    _log.error("%s: what is kept no longer could not be dropped: %s", log, failure)
+                    self._complain("%s: what is kept no longer could not be dropped: %s", log, failure)
                 else:
                     if count:
                         _log.info("%s: dropped %d segments, it begins at %d now", log, count, partition.start_offset)
@@ -407,7 +432,7 @@ class EmbeddedLogs:
         try:
             await trio.to_thread.run_sync(checkpoints.write_coordinator, self._disk, folder, checkpoint)
         except OSError as failure:
-            _log.error("%s: its checkpoint could not be written, the old one stays: %s", log, failure)
+            self._complain("%s: its checkpoint could not be written, the old one stays: %s", log, failure)
             raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
 
     async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
@@ -446,16 +471,19 @@ class EmbeddedLogs:
         self._checkpointed = {*recovery_points, *starts}
         for name in self._disk.names(self.directory):
             folder = self.directory / name
-            if name.endswith(DELETED_SUFFIX):
+            if not folder.is_dir():
+                continue
+            if is_set_aside(name, DELETED_SUFFIX):
                 self._removal.add(folder, 0)
                 continue
-            key = checkpoints.parse_folder_name(name)
-            if key is None or not folder.is_dir():
+            key = parse_folder_name(name)
+            if key is None:
                 continue
             names = self._disk.names(folder)
-            for deleted in names:
-                if deleted.endswith(DELETED_FILE_SUFFIX):
-                    self._removal.add(folder / deleted, 0)
+            if not holds_log(names):
+                continue
+            for deleted in filter(is_deleted_file, names):
+                self._removal.add(folder / deleted, 0)
             topic_id = checkpoints.read_topic_id(self._disk, folder)
             log = LogId(key.topic, key.partition, topic_id or _UNKNOWN_TOPIC_ID)
             partition = recovery.load(
@@ -503,7 +531,7 @@ class EmbeddedLogs:
             try:
                 await trio.to_thread.run_sync(self._write_offsets, *offsets)
             except OSError as failure:
-                _log.error("the checkpoints could not be written, the old ones stay: %s", failure)
+                self._complain("the checkpoints could not be written, the old ones stay: %s", failure)
             else:
                 for partition, segments in dropped:
                     self._set_segments_aside(partition, segments)
@@ -517,7 +545,7 @@ class EmbeddedLogs:
                 partition.dropped.remove(segment)
         except OSError as failure:
             # Hidden by the log's start; the next checkpoint, or the next start, tries again.
-            _log.error("%s: what was dropped could not be removed: %s", partition.log, failure)
+            self._complain("%s: what was dropped could not be removed: %s", partition.log, failure)
 
     def _write_checkpoints(self) -> None:
         self._write_offsets(*self._offsets_to_keep())
