@@ -39,6 +39,7 @@ from kafkapy.storage.base import Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
 from kafkapy.storage.sole import SoleBroker
 from kafkapy.transactions.producer_ids import ProducerIds
+from kafkapy.transactions.verifying import Verifier
 from kafkapy.turns import Turns
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ async def open_broker(
             peers = SolePeers(node_id, lambda request: registry.ask(request))
             cluster = ClusterService(cluster_id, config, logs, Membership(node_id, logs.leases, us, peers), clock)
             groups = GroupService(cluster, logs, logs.leases, clock, config)
+            verifier = Verifier(cluster, logs, peers, clock)
             rooms = Rooms(
                 clock=clock,
                 turns=turns,
@@ -101,6 +103,7 @@ async def open_broker(
                 cluster=cluster,
                 groups=groups,
                 producer_ids=ProducerIds(cluster.allocate_producer_ids),
+                verifier=verifier,
                 fetch_sessions=_fetch_sessions(config),
             )
             registry = Registry(rooms)
@@ -116,6 +119,7 @@ async def open_broker(
             async with trio.open_nursery() as coordinators:
                 await coordinators.start(cluster.run)
                 await coordinators.start(groups.run)
+                await coordinators.start(verifier.run)
                 async with trio.open_nursery() as housekeeping:
                     housekeeping.start_soon(_keep_house, logs, clock, cluster)
                     async with trio.open_nursery() as connections:

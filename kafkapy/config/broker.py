@@ -7,8 +7,8 @@ from kafkapy.config.setting import Setting, Type
 # One row a line, however long: this is a table.
 # fmt: off
 _ROWS = (
-    Setting("add.partitions.to.txn.retry.backoff.max.ms", Type.INT, "100", "Longest wait between a broker's own tries to add a partition to a transaction, in milliseconds.", valid="[0,...]"),
-    Setting("add.partitions.to.txn.retry.backoff.ms", Type.INT, "20", "First wait between a broker's own tries to add a partition to a transaction, in milliseconds.", valid="[1,...]"),
+    Setting("add.partitions.to.txn.retry.backoff.max.ms", Type.INT, "100", "Longest wait between a broker's own tries to add a partition to a transaction, in milliseconds.", valid="[0,...]", used=True),
+    Setting("add.partitions.to.txn.retry.backoff.ms", Type.INT, "20", "First wait between a broker's own tries to add a partition to a transaction, in milliseconds.", valid="[1,...]", used=True),
     Setting("advertised.listeners", Type.LIST, None, "Addresses that clients are told to use; unset, each client hears the address it connected to.", used=True, non_empty=True),
     Setting("alter.config.policy.class.name", Type.CLASS, None, "Java class that may veto changes of settings."),
     Setting("alter.log.dirs.replication.quota.window.num", Type.INT, "11", "Windows remembered for the quota on moving logs between directories.", valid="[1,...]"),
@@ -354,7 +354,7 @@ _ROWS = (
     Setting("telemetry.max.bytes", Type.INT, "1048576", "Largest telemetry push of a client, in bytes.", valid="[1,...]"),
     Setting("transaction.abort.timed.out.transaction.cleanup.interval.ms", Type.INT, "10000", "How often overdue transactions are looked for, in milliseconds.", valid="[1,...]"),
     Setting("transaction.max.timeout.ms", Type.INT, "900000", "Longest timeout a transaction may ask for, in milliseconds.", valid="[1,...]"),
-    Setting("transaction.partition.verification.enable", Type.BOOLEAN, "true", "Whether partitions verify that a transaction is open before they take its records.", dynamic=True),
+    Setting("transaction.partition.verification.enable", Type.BOOLEAN, "true", "Whether partitions verify that a transaction is open before they take its records.", dynamic=True, used=True),
     Setting("transaction.remove.expired.transaction.cleanup.interval.ms", Type.INT, "3600000", "How often expired transactional ids are looked for, in milliseconds.", valid="[1,...]"),
     Setting("transaction.state.log.load.buffer.size", Type.INT, "5242880", "Bytes read at a time when the transaction state topic is loaded.", valid="[1,...]"),
     Setting("transaction.state.log.min.isr", Type.INT, "2", "Replicas of the transaction state topic that must have a record before it counts.", valid="[1,...]", used=True),

@@ -35,6 +35,7 @@ from kafkapy.records.batch import (
 )
 from kafkapy.records.compression import deflate, inflate
 from kafkapy.storage.base import Logs, Outcome, Pending, Write
+from kafkapy.storage.verification import Verification
 from kafkapy.turns import Turns
 
 _log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class _Rules:
 
 
 class BatchToAppend(NamedTuple):
-    """What a producer sent for a log, and what that log asks of it."""
+    """What a producer sent for a log, what that log asks of it, and what shows that a transaction may begin with it."""
 
     log: LogId
     config: TopicConfig
@@ -102,6 +103,7 @@ class BatchToAppend(NamedTuple):
     in_sync_count: int
     replica_count: int
     records: Buffer | None
+    verification: Verification | None = None
 
 
 class AppendResult(NamedTuple):
@@ -145,7 +147,7 @@ async def append(
     accepted: list[tuple[int, int]] = []  # the place in `results`, and the time that the log stamps on the batch
     ruling: TopicConfig | None = None
     for batch in batches:
-        log, config, leader_epoch, _, _, _ = batch
+        log, config, leader_epoch, _, _, _, verification = batch
         if config is not ruling:  # batches of one topic follow each other
             ruling, rules = config, config.once(_Rules.of)
         try:
@@ -170,7 +172,7 @@ async def append(
         else:
             accepted.append((len(results), now_ms if rules.log_append_time else NO_TIMESTAMP))
             results.append(_PENDING)
-            writes.append(Write(log, data, (header,), leader_epoch))
+            writes.append(Write(log, data, (header,), leader_epoch, verification=verification))
     if writes:
         pending = logs.append(writes)
         outcomes = pending.outcomes
@@ -310,8 +312,6 @@ def _check_batch(data: Buffer, header: BatchHeader, batch: BatchToAppend, rules:
             Error.INVALID_RECORD,
             f"Invalid sequence number {base_sequence} in record batch with producerId {producer_id} {_where(batch)}",
         )
-    if attributes & TRANSACTIONAL:
-        raise KafkaError(Error.INVALID_TXN_STATE, f"No transaction of this producer is open {_where(batch)}")
     if attributes & _CODEC_BITS not in _KNOWN_CODECS:
         raise KafkaError(Error.CORRUPT_MESSAGE, f"unknown compression type {header.codec} {_where(batch)}")
 

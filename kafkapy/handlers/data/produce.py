@@ -2,10 +2,11 @@
 
 Topics come by name, by id in version 13. Versions 0 to 2 are advertised and refused (`old_produce.py`). Each partition
 is answered by itself, and once: where it is named twice, the last batch counts. With acks=0 there is no answer; an
-error then closes the connection, as in Kafka, so that the producer notices. Transactional batches are refused until
-there are transactions: without a transactional id as in Kafka, with one by INVALID_TXN_STATE. A single node has nobody
-to wait for, so acks=1 and acks=all are the same. Where the store has yet to make a batch durable, the answer waits for
-that, for the request's timeout at most (REQUEST_TIMED_OUT), and the connection's next Produce requests begin meanwhile.
+error then closes the connection, as in Kafka, so that the producer notices. With the first batch of a transaction its
+coordinator is asked before it is appended, from version 12 on to add the partition, and the connection's next requests
+wait for that (`transactional_produce.py`). A single node has nobody to wait for, so acks=1 and acks=all are the same.
+Where the store has yet to make a batch durable, the answer waits for that, for the request's timeout at most
+(REQUEST_TIMED_OUT), and the connection's next Produce requests begin meanwhile.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.handlers.data.current_leader import name_leaders
+from kafkapy.handlers.data.transactional_produce import verify
 from kafkapy.log.appending import AppendResult, BatchToAppend, append, is_transactional
 from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 
@@ -31,7 +33,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
     responses: list[TopicResponse] = []
     batches: list[BatchToAppend] = []
     waiting: list[tuple[list[PartitionResponse], int]] = []
-    whole_error = _whole_error(request)
+    whole_error = _whole_error(request, ctx)
     leadership = ctx.rooms.cluster.leadership
     elsewhere: list[tuple[PartitionResponse, TopicInfo, int]] = []
     for topic_data in _merged(request.topic_data):
@@ -66,6 +68,13 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
             else:
                 error = topic_error or _partition_error(topic, index, whole_error)
                 partition_responses.append(PartitionResponse(index=index, error_code=error, base_offset=-1))
+
+    if request.transactional_id is not None and batches:
+        batches, refused = await verify(request.transactional_id, batches, ctx)
+        for number, result in refused.items():
+            partition_responses, index = waiting[number]
+            partition_responses.append(_packed(index, result))
+        waiting = [place for number, place in enumerate(waiting) if number not in refused]
 
     def packed(results: Sequence[AppendResult]) -> ProduceResponse:
         for (partition_responses, index), result in zip(waiting, results, strict=True):
@@ -113,7 +122,7 @@ def _merged(topics: list[TopicData]) -> list[TopicData]:
     ]
 
 
-def _whole_error(request: ProduceRequest) -> Error:
+def _whole_error(request: ProduceRequest, ctx: Context) -> Error:
     """What is wrong with the request as a whole, and so with each of its partitions."""
     if request.acks not in (-1, 0, 1):
         return Error.INVALID_REQUIRED_ACKS
@@ -121,9 +130,13 @@ def _whole_error(request: ProduceRequest) -> Error:
         for partition in topic.partition_data:
             if partition.records is None:
                 raise CloseConnection("a produce request without records")
-            if request.transactional_id is None and is_transactional(partition.records):
+            if is_transactional(partition.records) and not _may_transact(request.transactional_id, ctx):
                 return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     return _NONE
+
+
+def _may_transact(transactional_id: str | None, ctx: Context) -> bool:
+    return transactional_id is not None and ctx.permits(_WRITE, ResourceType.TRANSACTIONAL_ID, transactional_id)
 
 
 def _resolve(topic_data: TopicData, ctx: Context) -> tuple[TopicInfo | None, Error]:
