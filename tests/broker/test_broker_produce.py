@@ -224,10 +224,10 @@ async def test_what_is_kept_in_zstd_is_served_to_clients_of_any_age(start_broker
 class FullDisk(Disk):
     """Has no room for a topic's folder."""
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Path, *, parents: bool = False) -> None:
         if path.name == "t-0":
             raise OSError(28, "No space left on device")
-        super().make_folder(path)
+        super().make_folder(path, parents=parents)
 
 
 @pytest.mark.parametrize(
