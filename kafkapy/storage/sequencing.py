@@ -8,7 +8,8 @@ Invariants
  1. Offsets are dense: an accepted write begins at the end offset.
  2. A producer's epoch never goes back.
  3. Within an epoch sequence numbers follow each other, wrapping from 2147483647 to 0. A producer that is unknown here,
-    or whose state has expired, may begin anywhere; a new epoch of a known producer begins at 0.
+    or whose state has expired, may begin anywhere, and who writes without an epoch may go on anywhere; a new epoch of
+    a known producer begins at 0.
  4. A batch that repeats one of the producer's last five is answered with the offsets it got then, and not appended.
  5. The last stable offset is the first offset of the oldest open transaction, or the end offset.
  6. A transaction begins with a batch that comes with the verification that the log has of its producer then, where the
@@ -343,7 +344,7 @@ def _check(
                 Error.OUT_OF_ORDER_SEQUENCE_NUMBER,
                 f"{who} begins epoch {header.producer_epoch} with sequence number {sequence}",
             )
-    elif not _follows(producer.last_sequence, sequence):
+    elif producer.epoch != NO_PRODUCER_EPOCH and not _follows(producer.last_sequence, sequence):
         return Refused(
             Error.OUT_OF_ORDER_SEQUENCE_NUMBER,
             f"{who} sends sequence number {sequence} after {producer.last_sequence}",

@@ -92,6 +92,15 @@ def test_an_unknown_producer_may_begin_anywhere() -> None:
         take(Head(), sent(first, b"a"))
 
 
+def test_who_writes_without_an_epoch_may_go_on_anywhere() -> None:
+    head = Head()
+    for sequence in (5, 0, LAST, 9):
+        take(head, sent(sequence, b"a", producer=7, epoch=-1))
+    assert isinstance(judge(head, sent(9, b"a", producer=7, epoch=-1)), Repeated)
+    take(head, sent(3, b"a", producer=7, epoch=0))
+    assert refusal(head, sent(9, b"a", producer=7, epoch=0)) is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
 def test_a_known_producer_begins_a_new_epoch_at_zero() -> None:
     head = Head()
     take(head, sent(3, b"a", epoch=1))
