@@ -1,6 +1,7 @@
 """Differences that stand, each with its reason: a text that occurs in the line -> why."""
 
 EXPLAINED: dict[str, str] = {
+    "Produce: raw batches": "kafkapy judges batches by their headers as yet (decision 6), Kafka reads every record",
     "Metadata: null name and zero id answers[0]": (
         "Kafka fails with a null pointer (UNKNOWN_SERVER_ERROR); kafkapy says INVALID_REQUEST at the same place"
     ),
@@ -16,3 +17,6 @@ EXPLAINED: dict[str, str] = {
         "remembers (UNKNOWN_TOPIC_OR_PARTITION) where kafkapy answers by the id (UNKNOWN_TOPIC_ID)"
     ),
 }
+
+EXPLAINED_BATCHES: dict[str, str] = {}
+"""The same for `fuzz_batches`: a text that occurs in "codec, topic: lines" of a difference -> why."""

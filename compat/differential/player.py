@@ -21,15 +21,20 @@ _stamp = f"d{os.getpid()}{time.time_ns() // 1_000_000 % 1_000_000}"
 
 def chosen(text: str) -> Iterator[tuple[str, str, int, Case]]:
     """API, what the case is about, version, case: for every case whose name contains the text."""
-    for api, about, first, last, function in CASES:
+    for api, about, versions, function in CASES:
         if text.lower() in f"{api}: {about}".lower():
-            for version in range(first, last + 1):
+            for version in versions:
                 yield api, about, version, function
+
+
+def unused_prefix() -> str:
+    """What the names of nothing begin with yet, on any broker."""
+    return f"{_stamp}-{next(_numbers)}"
 
 
 def play(function: Case, host: str, port: int, version: int) -> list[Any]:
     """One case against one broker; its names are used by no other case, and by no earlier run."""
-    prefix = f"{_stamp}-{next(_numbers)}"
+    prefix = unused_prefix()
     probe = Probe(host, port)
     try:
         function(Scene(probe, version, prefix))

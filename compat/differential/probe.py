@@ -7,6 +7,7 @@ wrote; that it re-encodes an answer to the very bytes that came holds the layout
 import importlib
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from kafka.protocol.api_header import ResponseClassRegistry
@@ -36,18 +37,36 @@ class Probe:
 
     def call(self, request: Any, version: int, *, note: bool = True) -> dict[str, Any]:
         """Send a request and return the decoded answer; it goes into the trace unless `note` is false."""
-        out = bytearray(4)
-        self._correlation_id += 1
-        encode_request_header(request.API_KEY, version, self._correlation_id, "differential", out)
-        frame = b"".join(request.encode(version, out))
-        return self.call_raw(request.API_KEY, version, frame[4:], note=note)
+        return self.call_raw(request.API_KEY, version, self._encoded(request, version), note=note)
+
+    def exchange(self, request: Any, version: int) -> bytes:
+        """Send a request; the bytes of the answer behind its header. Raises Closed, ConnectionError, TimeoutError."""
+        return self._exchange(self._encoded(request, version))[body_begin(request.API_KEY, version) :]
+
+    def exchange_all(self, requests: Sequence[tuple[Any, int]]) -> list[bytes | str]:
+        """Send them all without waiting in between; each answer as `exchange` has it, or what became of its connection.
+
+        Those that were sent behind a request that ended the connection are sent again.
+        """
+        answers: list[bytes | str] = []
+        while len(answers) < len(requests):
+            left = requests[len(answers) :]
+            try:
+                self._send_all([self._encoded(request, version) for request, version in left])
+                for request, version in left:
+                    answers.append(self._receive()[body_begin(request.API_KEY, version) :])
+            except TimeoutError:
+                answers.append("no answer")
+            except (Closed, ConnectionError):
+                answers.append("closed")
+            else:
+                return answers
+            self.close()
+        return answers
 
     def send_only(self, request: Any, version: int) -> None:
         """Send a request that gets no answer, or one for which `answer` waits later."""
-        out = bytearray(4)
-        self._correlation_id += 1
-        encode_request_header(request.API_KEY, version, self._correlation_id, "differential", out)
-        self._send(b"".join(request.encode(version, out))[4:])
+        self._send(self._encoded(request, version))
 
     def answer(self, key: int, version: int) -> dict[str, Any]:
         """The answer to the oldest request that was only sent; noted."""
@@ -58,13 +77,10 @@ class Probe:
     def call_raw(self, key: int, version: int, body: bytes, *, note: bool = True) -> dict[str, Any]:
         """Send a request given as bytes (header included); raises nothing: a closed connection is an answer too."""
         try:
-            self._send(body)
-            answer = self._receive()
+            answer = self._exchange(body)
         except (Closed, ConnectionError):
-            self.close()
             decoded: dict[str, Any] = {"connection": "closed"}
         except TimeoutError:
-            self.close()
             decoded = {"connection": "no answer"}
         else:
             decoded = decode_response(key, version, answer)
@@ -77,11 +93,29 @@ class Probe:
             self._socket.close()
             self._socket = None
 
+    def _encoded(self, request: Any, version: int) -> bytes:
+        out = bytearray()
+        self._correlation_id += 1
+        encode_request_header(request.API_KEY, version, self._correlation_id, "differential", out)
+        return b"".join(request.encode(version, out))
+
+    def _exchange(self, body: bytes) -> bytes:
+        """The answer to these bytes; after an error the next request goes to a new connection."""
+        try:
+            self._send(body)
+            return self._receive()
+        except (Closed, OSError):
+            self.close()
+            raise
+
     def _send(self, body: bytes) -> None:
+        self._send_all([body])
+
+    def _send_all(self, bodies: Sequence[bytes]) -> None:
         if self._socket is None:
             self._socket = socket.create_connection((self.host, self.port), timeout=TIMEOUT_SECONDS)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.sendall(struct.pack(">i", len(body)) + body)
+        self._socket.sendall(b"".join(struct.pack(">i", len(body)) + body for body in bodies))
 
     def _receive(self) -> bytes:
         (size,) = struct.unpack(">i", self._exactly(4))
@@ -99,15 +133,17 @@ class Probe:
         return b"".join(chunks)
 
 
+def body_begin(key: int, version: int) -> int:
+    """Where an answer's body begins, if its header has no tagged fields."""
+    return 5 if version >= APIS[key].flexible_from and key != 18 else 4
+
+
 def decode_response(key: int, version: int, answer: bytes) -> dict[str, Any]:
     """The answer as a dictionary, with a note when its bytes are not the canonical layout."""
     response_class = ResponseClassRegistry._response_class_registry[key]
-    flexible = version >= APIS[key].flexible_from and key != 18
-    position = 4
-    if flexible:
-        if answer[4] != 0:
-            return {"header": "tagged fields in the response header"}
-        position = 5
+    position = body_begin(key, version)
+    if position == 5 and answer[4] != 0:
+        return {"header": "tagged fields in the response header"}
     body = answer[position:]
     decode_version = version
     if key == 18 and body[:2] == b"\x00\x23":

@@ -1,6 +1,6 @@
 """The cases: functions that drive one API at one version, run against both brokers alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +36,18 @@ class Scene:
 
 Case = Callable[[Scene], None]
 KEYS = {api.name: key for key, api in APIS.items()}
-CASES: list[tuple[str, str, int, int, Case]] = []
+CASES: list[tuple[str, str, Sequence[int], Case]] = []
 
 
-def case(api: str, about: str, *, first: int = 0, last: int = 99) -> Callable[[Case], Case]:
-    """Register a case for every version of the API that kafkapy serves, within `first` and `last`."""
+def case(
+    api: str, about: str, *, first: int = 0, last: int = 99, versions: Sequence[int] = range(100)
+) -> Callable[[Case], Case]:
+    """Register a case for every version of the API that kafkapy serves, within `first` and `last`, of `versions`."""
     route = next(row for row in ALL if row.key == KEYS[api])
 
     def register(function: Case) -> Case:
-        CASES.append((api, about, max(first, route.min_version), min(last, route.max_version), function))
+        served = range(max(first, route.min_version), min(last, route.max_version) + 1)
+        CASES.append((api, about, [version for version in versions if version in served], function))
         return function
 
     return register

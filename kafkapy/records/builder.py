@@ -53,27 +53,28 @@ def build_batch(
 
 def _write_record(out: bytearray, record: Record, base_offset: int, base_timestamp: int) -> None:
     body = bytearray(1)  # attributes: none are defined
-    _write_varint(body, record.timestamp - base_timestamp)
-    _write_varint(body, record.offset - base_offset)
+    write_varint(body, record.timestamp - base_timestamp)
+    write_varint(body, record.offset - base_offset)
     _write_bytes(body, record.key)
     _write_bytes(body, record.value)
-    _write_varint(body, len(record.headers))
+    write_varint(body, len(record.headers))
     for name, content in record.headers:
         _write_bytes(body, name.encode())
         _write_bytes(body, content)
-    _write_varint(out, len(body))
+    write_varint(out, len(body))
     out += body
 
 
 def _write_bytes(out: bytearray, content: bytes | None) -> None:
     if content is None:
-        _write_varint(out, -1)
+        write_varint(out, -1)
         return
-    _write_varint(out, len(content))
+    write_varint(out, len(content))
     out += content
 
 
-def _write_varint(out: bytearray, value: int) -> None:
+def write_varint(out: bytearray, value: int) -> None:
+    """Append a number as records have them: zigzag, seven bits a byte."""
     zigzag = (value << 1) ^ (value >> 63)
     while zigzag > 0x7F:
         out.append((zigzag & 0x7F) | 0x80)

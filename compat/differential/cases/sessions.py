@@ -28,4 +28,4 @@ def awake(s: Scene, mark: str) -> None:
 
 
 for path in sorted(session.FOLDER.glob("*.json.gz")):
-    CASES.append(("Recorded sessions", path.name.removesuffix(".json.gz"), 0, 0, replay(path)))
+    CASES.append(("Recorded sessions", path.name.removesuffix(".json.gz"), [0], replay(path)))
