@@ -94,6 +94,10 @@ class GroupService:
         """
         if self._cluster.image.topic(OFFSETS_TOPIC) is None:
             await self._cluster.ensure_internal_topic(OFFSETS_TOPIC)
+        return self.log_of(group_id)
+
+    def log_of(self, group_id: str) -> LogId:
+        """The log whose leader coordinates the group. Raises NOT_COORDINATOR as long as there is no offsets topic."""
         return self._shards.log_of(group_id)
 
     async def join(self, command: Join) -> Joined | Delayed[Joined]:

@@ -37,6 +37,7 @@ ALL: tuple[Route, ...] = (
     Route(22, "data.init_producer_id", 0, 5),
     Route(23, "data.offset_for_leader_epoch", 2, 4),
     Route(27, "transactions.write_txn_markers", 1, 2),
+    Route(28, "groups.txn_offset_commit", 0, 5),
     Route(29, "admin.describe_acls", 1, 3),
     Route(30, "admin.create_acls", 1, 3),
     Route(31, "admin.delete_acls", 1, 3),
