@@ -22,6 +22,16 @@ Steps = Generator[None, None, T]
 """Work that yields where others may go on, and returns its result."""
 
 
+def run(steps: Steps[T]) -> T:
+    """Do all of the work at once, where nobody waits for the loop."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
 class Turns:
     """Who may do the next step."""
 

@@ -1,10 +1,13 @@
 """Takes what a producer sends, checks it, and has it appended.
 
-The usual batch is judged by its 61-byte header and its CRC alone and goes to the store as it came. Records are only
-looked at where the topic's settings need it: keys on a compacted topic, timestamps with a lower bound, another
-compression than the producer's. That is done in turns with other long work; the log may have moved on when it is done,
-so that what is checked is the batch alone. Called by the Produce handler with everything a request holds for known
-partitions.
+A batch is judged as Kafka does it: its 61-byte header and its CRC, then each of its records (`record_checks.py`), then
+its size once more where the topic wants another compression than the producer's. It goes to the store as it came, but
+for what its header says of times: that is computed, not believed. `kafkapy.record.validation=headers` leaves the
+records alone unless the topic's settings ask for something: keys, timestamps within bounds, another compression.
+
+A small batch is looked at on the spot, a large one in turns with other long work; the log may have moved on when that
+is done, so that what is checked is the batch alone. Called by the Produce handler with everything a request holds for
+known partitions.
 """
 
 import logging
@@ -16,6 +19,7 @@ from kafkapy.clock import Clock
 from kafkapy.config.layers import TopicConfig
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
+from kafkapy.log.recompressing import recompressed
 from kafkapy.log.record_checks import BatchRefused, RecordChecks, RecordError
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import (
@@ -28,12 +32,10 @@ from kafkapy.records.batch import (
     Buffer,
     Compression,
     CorruptBatch,
-    assemble,
     checksum,
     read_header,
     restamp_time,
 )
-from kafkapy.records.compression import deflate, inflate
 from kafkapy.storage.base import Logs, Outcome, Pending, Write
 from kafkapy.storage.verification import Verification
 from kafkapy.turns import Turns
@@ -55,11 +57,6 @@ _CODECS: Final = {
 }
 _KNOWN_CODECS: Final = frozenset(map(int, Compression))
 _ZSTD: Final = int(Compression.ZSTD)
-_LEVELS: Final = {
-    Compression.GZIP: "compression.gzip.level",
-    Compression.LZ4: "compression.lz4.level",
-    Compression.ZSTD: "compression.zstd.level",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +67,9 @@ class _Rules:
     max_batch_bytes: int
     segment_bytes: int
     codec: Compression | None  # None: whichever the producer took
-    compacted: bool
     log_append_time: bool
-    before_ms: int
-    after_ms: int
+    checks: RecordChecks
+    look_at_all: bool
 
     @staticmethod
     def of(config: TopicConfig) -> "_Rules":
@@ -82,16 +78,19 @@ class _Rules:
             config["max.message.bytes"],
             config["segment.bytes"],
             _CODECS[config["compression.type"]],
-            "compact" in config["cleanup.policy"],
             config["message.timestamp.type"] == "LogAppendTime",
-            config["message.timestamp.before.max.ms"],
-            config["message.timestamp.after.max.ms"],
+            RecordChecks.of(config),
+            config.broker["kafkapy.record.validation"] == "full",
         )
 
-    def checks(self, log: LogId, now_ms: int) -> RecordChecks:
-        if self.log_append_time:
-            return RecordChecks(log, self.compacted)
-        return RecordChecks(log, self.compacted, now_ms - self.before_ms, now_ms + self.after_ms)
+    def leaves_alone(self, header: BatchHeader, now_ms: int) -> bool:
+        """Whether no record need be looked at, where not all are: the header settles what the topic asks of times.
+
+        Often the latest is not too late, and the bound for early ones lies before 1970.
+        """
+        checks = self.checks
+        timely = header.max_timestamp - now_ms <= checks.after_ms and checks.before_ms >= now_ms
+        return not checks.compacted and (timely or self.log_append_time)
 
 
 class BatchToAppend(NamedTuple):
@@ -152,19 +151,24 @@ async def append(
             ruling, rules = config, config.once(_Rules.of)
         try:
             data, header = _judged(batch, rules, acks, api_version)
-            # Often the header settles the times: the latest is not too late, the bound for early ones lies before 1970.
-            late = header.max_timestamp - now_ms > rules.after_ms
-            other_codec = rules.codec is not None and rules.codec != header.codec
-            if other_codec or rules.compacted or ((late or rules.before_ms < now_ms) and not rules.log_append_time):
-                latest = await turns.finish(rules.checks(log, now_ms).walk(data, header))
-                if other_codec:
-                    assert rules.codec is not None
-                    header = header._replace(max_timestamp=latest)
-                    data = await _recompressed(data, header, rules, config, turns)
-                    header = read_header(data)
-            if rules.log_append_time:
-                data = restamp_time(data, header, now_ms)
+            codec = rules.codec
+            if codec is not None and codec != header.codec:
+                seen = await turns.finish(rules.checks.walk(log, data, header, now_ms, kept=False))
+                data = await recompressed(data, header, codec, config, seen, now_ms, turns)
                 header = read_header(data)
+            else:
+                max_timestamp = header.max_timestamp
+                if rules.look_at_all or not rules.leaves_alone(header, now_ms):
+                    latest = rules.checks.look(data, header, now_ms)
+                    if latest is None:
+                        seen = await turns.finish(rules.checks.walk(log, data, header, now_ms, kept=True))
+                        latest = seen.latest
+                    max_timestamp = latest
+                if rules.log_append_time:
+                    max_timestamp = now_ms
+                if max_timestamp != header.max_timestamp or rules.log_append_time != header.is_log_append_time:
+                    data = restamp_time(data, header, max_timestamp, log_append_time=rules.log_append_time)
+                    header = read_header(data)
             if LOG_OVERHEAD + header.batch_length > rules.segment_bytes:
                 raise _too_large_for_a_segment(header, rules)
         except KafkaError as refusal:
@@ -257,7 +261,9 @@ def _single_batch(records: Buffer | None, api_version: int) -> tuple[Buffer, Bat
             Error.INVALID_RECORD,
             f"Produce requests with version {api_version} are only allowed to contain exactly one record batch",
         )
-    if api_version < _ZSTD_FROM_VERSION and header.codec == _ZSTD:
+    if api_version < _ZSTD_FROM_VERSION and header.codec >= _ZSTD:
+        if header.codec > _ZSTD:
+            raise KafkaError(Error.UNKNOWN_SERVER_ERROR, f"Unknown compression type id {header.codec}")
         raise KafkaError(
             Error.UNSUPPORTED_COMPRESSION_TYPE,
             f"Produce requests with version {api_version} are not allowed to use ZStandard compression",
@@ -294,6 +300,8 @@ def _check_batch(data: Buffer, header: BatchHeader, batch: BatchToAppend, rules:
         )
     if checksum(data[CRC_FROM:]) != crc:
         raise KafkaError(Error.CORRUPT_MESSAGE, f"Record is corrupt (stored crc = {crc}) {_where(batch)}.")
+    if attributes & _CODEC_BITS not in _KNOWN_CODECS:
+        raise BatchRefused(Error.UNKNOWN_SERVER_ERROR, f"Unknown compression type id {header.codec} {_where(batch)}")
     if last_offset_delta < 0:
         raise BatchRefused(
             Error.INVALID_RECORD, f"Batch has an invalid offset range: [0, {last_offset_delta}] {_where(batch)}"
@@ -312,38 +320,10 @@ def _check_batch(data: Buffer, header: BatchHeader, batch: BatchToAppend, rules:
             Error.INVALID_RECORD,
             f"Invalid sequence number {base_sequence} in record batch with producerId {producer_id} {_where(batch)}",
         )
-    if attributes & _CODEC_BITS not in _KNOWN_CODECS:
-        raise KafkaError(Error.CORRUPT_MESSAGE, f"unknown compression type {header.codec} {_where(batch)}")
 
 
 def _where(batch: BatchToAppend) -> str:
     return f"in topic partition {batch.log}"
-
-
-async def _recompressed(data: Buffer, header: BatchHeader, rules: _Rules, config: TopicConfig, turns: Turns) -> bytes:
-    """The same records under another codec: the topic wants it so (compression.type)."""
-    codec = rules.codec
-    assert codec is not None
-    level = config[_LEVELS[codec]] if codec in _LEVELS else None
-    most = rules.max_batch_bytes - HEADER_SIZE
-
-    def work() -> bytes | None:
-        pieces, size = [], 0
-        for piece in deflate(codec, inflate(header.compression, data[HEADER_SIZE:]), level):
-            size += len(piece)
-            if size > most:
-                return None
-            pieces.append(piece)
-        attributes = header.attributes & ~_CODEC_BITS | codec
-        return assemble(header._replace(attributes=attributes), b"".join(pieces))
-
-    batch = await turns.in_thread(work)
-    if batch is None:
-        raise KafkaError(
-            Error.MESSAGE_TOO_LARGE,
-            f"The record batch exceeds {rules.max_batch_bytes} bytes when compressed by {codec.name}",
-        )
-    return batch
 
 
 def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> AppendResult:

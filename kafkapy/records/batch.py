@@ -44,6 +44,7 @@ TRANSACTIONAL = 0x10
 CONTROL = 0x20
 """The attribute bit of a batch that holds a marker instead of records."""
 _DELETE_HORIZON = 0x40
+_KEPT_ATTRIBUTES = _COMPRESSION_MASK | TRANSACTIONAL | CONTROL | _DELETE_HORIZON
 
 
 class Compression(IntEnum):
@@ -197,11 +198,12 @@ def crc_matches(buf: Buffer, position: int, header: BatchHeader) -> bool:
     return checksum(body) == header.crc
 
 
-def restamp_time(buf: Buffer, header: BatchHeader, log_append_time_ms: int) -> bytes:
-    """A copy of one batch whose timestamp type is LogAppendTime and whose max timestamp is the given one."""
+def restamp_time(buf: Buffer, header: BatchHeader, max_timestamp: int, *, log_append_time: bool) -> bytes:
+    """A copy of one batch with this timestamp type and largest timestamp; attributes that mean nothing fall away."""
+    attributes = header.attributes & _KEPT_ATTRIBUTES | (_LOG_APPEND_TIME if log_append_time else 0)
     batch = bytearray(buf[: header.size_bytes])
-    struct.pack_into(">h", batch, CRC_FROM, header.attributes | _LOG_APPEND_TIME)
-    struct.pack_into(">q", batch, _MAX_TIMESTAMP_AT, log_append_time_ms)
+    struct.pack_into(">h", batch, CRC_FROM, attributes)
+    struct.pack_into(">q", batch, _MAX_TIMESTAMP_AT, max_timestamp)
     struct.pack_into(">I", batch, _CRC_AT, checksum(memoryview(batch)[CRC_FROM:]))
     return bytes(batch)
 

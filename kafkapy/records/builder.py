@@ -1,11 +1,18 @@
-"""Builds batches: the coordinators' facts, control markers, and what tests and tools send."""
+"""Builds batches: the coordinators' facts, control markers, what tests and tools send; and records written anew."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from kafkapy.model import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP
-from kafkapy.records.batch import BatchHeader, Compression, assemble, attributes_of
-from kafkapy.records.compression import compress
-from kafkapy.records.record import Record
+from kafkapy.records.batch import BatchHeader, Compression, CorruptBatch, assemble, attributes_of
+from kafkapy.records.compression import PIECE_BYTES, compress
+from kafkapy.records.record import Record, read_record
+from kafkapy.records.varints import read_int
+
+_LARGEST_REBUILT_BYTES: Final = 64 << 20
+"""A record that is written anew has to be in memory: larger ones are not."""
+
+_RECORDS_A_PIECE: Final = 256
 
 
 def build_batch(
@@ -49,6 +56,50 @@ def build_batch(
         record_count=len(records),
     )
     return assemble(header, compress(compression, body, compression_level))
+
+
+def can_be_rebuilt(header: BatchHeader, earliest: int) -> bool:
+    """Whether Kafka's builder would take a batch of this header, whose earliest record has this time."""
+    if header.is_transactional and header.producer_id == NO_PRODUCER_ID:
+        return False
+    if header.producer_id != NO_PRODUCER_ID and (
+        header.producer_epoch == NO_PRODUCER_EPOCH or header.base_sequence < 0
+    ):
+        return False
+    return earliest >= NO_TIMESTAMP
+
+
+def rebuilt(pieces: Iterator[bytes], header: BatchHeader) -> Iterator[bytes]:
+    """The records in these plain bytes, which can be read, as a builder writes them, piece by piece.
+
+    Their offsets are 0, 1, 2 …, their times relative to the first one's. Raises CorruptBatch at one beyond 64 MiB.
+    """
+    buf, position, base_timestamp = bytearray(), 0, NO_TIMESTAMP
+    out = bytearray()
+    for place in range(header.record_count):
+        while not _is_whole(buf, position):
+            del buf[:position]
+            position = 0
+            buf += next(pieces)
+        record, position = read_record(buf, position, header)
+        if place == 0:
+            base_timestamp = record.timestamp
+        _write_record(out, record._replace(offset=place), 0, base_timestamp)
+        if len(out) >= PIECE_BYTES or place % _RECORDS_A_PIECE == 0:
+            yield bytes(out)
+            out.clear()
+    yield bytes(out)
+
+
+def _is_whole(buf: bytearray, position: int) -> bool:
+    """Whether the record at this position is there to its end."""
+    try:
+        length, begin = read_int(buf, position)
+    except IndexError:
+        return False
+    if length > _LARGEST_REBUILT_BYTES:
+        raise CorruptBatch(f"a record of {length} bytes is too large to be written anew")
+    return begin + length <= len(buf)
 
 
 def _write_record(out: bytearray, record: Record, base_offset: int, base_timestamp: int) -> None:

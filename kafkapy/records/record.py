@@ -1,7 +1,7 @@
-"""Single records inside a batch: read for lookups by time, for compacted topics, for replaying a coordinator's log.
+"""Single records inside a batch: read to be checked or written anew, and for replaying a coordinator's log.
 
 The hot path never comes here. A record is: length, attributes, timestamp delta, offset delta, key, value, headers,
-with zigzag varints throughout (KIP-82, KIP-98).
+with zigzag varints throughout (KIP-82, KIP-98). What is a record and what is not is as in Kafka.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kafkapy.records.batch import HEADER_SIZE, BatchHeader, Buffer, CorruptBatch, read_header
 from kafkapy.records.compression import DEFAULT_MAX_SIZE_BYTES, decompress
+from kafkapy.records.varints import as_long, read_int, read_long
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -40,7 +41,7 @@ def keys_and_values(batch: Buffer, header: BatchHeader) -> list[tuple[bytes | No
     position = 0
     try:
         for _ in range(header.record_count):
-            length, position = _varint(plain, position)
+            length, position = read_int(plain, position)
             end = position + length
             position += 1  # attributes: none are defined
             for _ in (0, 1):  # timestamp and offset
@@ -66,7 +67,7 @@ def iterate_records(batch: Buffer, max_size_bytes: int = DEFAULT_MAX_SIZE_BYTES)
     plain = _plain(batch, header, max_size_bytes)
     position = 0
     for _ in range(header.record_count):
-        record, position = _read_record(plain, position, header)
+        record, position = read_record(plain, position, header)
         yield record
     if position != len(plain):
         raise CorruptBatch(f"{len(plain) - position} bytes left over after the last record")
@@ -81,17 +82,25 @@ def _plain(batch: Buffer, header: BatchHeader, max_size_bytes: int) -> bytes:
     return plain
 
 
-def _read_record(buf: bytes, position: int, header: BatchHeader) -> tuple[Record, int]:
-    length, position = _varint(buf, position)
+def read_record(buf: bytes | bytearray, position: int, header: BatchHeader) -> tuple[Record, int]:
+    """The record at this position of a batch's plain bytes, and the position after it; CorruptBatch when it is none."""
+    try:
+        return _read_record(buf, position, header)
+    except IndexError:
+        raise CorruptBatch("a record is cut off") from None
+
+
+def _read_record(buf: bytes | bytearray, position: int, header: BatchHeader) -> tuple[Record, int]:
+    length, position = read_int(buf, position)
     end = position + length
     if length < 0 or end > len(buf):
         raise CorruptBatch(f"a record of {length} bytes does not fit")
     position += 1  # attributes: none are defined
-    timestamp_delta, position = _varint(buf, position)
-    offset_delta, position = _varint(buf, position)
+    timestamp_delta, position = read_long(buf, position)
+    offset_delta, position = read_int(buf, position)
     key, position = _nullable_bytes(buf, position, end)
     value, position = _nullable_bytes(buf, position, end)
-    count, position = _varint(buf, position)
+    count, position = read_int(buf, position)
     if not 0 <= count <= end - position:
         raise CorruptBatch(f"a record with {count} headers")
     headers: Headers = []
@@ -100,40 +109,21 @@ def _read_record(buf: bytes, position: int, header: BatchHeader) -> tuple[Record
         if name is None:
             raise CorruptBatch("a header without a key")
         content, position = _nullable_bytes(buf, position, end)
-        try:
-            headers.append((name.decode(), content))
-        except UnicodeDecodeError:
-            raise CorruptBatch("a header key that is not UTF-8") from None
+        headers.append((name.decode(errors="replace"), content))
     if position != end:
         raise CorruptBatch(f"a record's fields end {end - position} bytes before its length")
-    timestamp = header.max_timestamp if header.is_log_append_time else header.base_timestamp + timestamp_delta
+    timestamp = header.max_timestamp if header.is_log_append_time else as_long(header.base_timestamp + timestamp_delta)
     return Record(header.base_offset + offset_delta, timestamp, key, value, headers), end
 
 
-def _nullable_bytes(buf: bytes, position: int, end: int) -> tuple[bytes | None, int]:
-    length = buf[position] if position < len(buf) else 0x80
+def _nullable_bytes(buf: bytes | bytearray, position: int, end: int) -> tuple[bytes | None, int]:
+    length = buf[position]
     if length & 0x81:
-        length, position = _varint(buf, position)
+        length, position = read_int(buf, position)
     else:  # of one byte, and not negative: nearly every one
         length, position = length >> 1, position + 1
     if length < 0:
-        if length != -1:
-            raise CorruptBatch(f"a field of {length} bytes")
         return None, position
     if position + length > end:
         raise CorruptBatch(f"a field of {length} bytes does not fit")
-    return buf[position : position + length], position + length
-
-
-def _varint(buf: bytes, position: int) -> tuple[int, int]:
-    """A zigzag varint of up to 64 bits, and the position after it."""
-    value = shift = 0
-    while True:
-        if position >= len(buf) or shift > 63:
-            raise CorruptBatch("a varint is cut off or too long")
-        byte = buf[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (value >> 1) ^ -(value & 1), position
-        shift += 7
+    return bytes(buf[position : position + length]), position + length

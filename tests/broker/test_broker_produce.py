@@ -138,11 +138,12 @@ async def test_a_compacted_topic_takes_no_record_without_a_key(start_broker: Sta
         await make_topic(wire, "t", 1, cleanup_policy="compact")
         answer = await answer_to(wire, data)
         assert answer.error_code == Error.INVALID_RECORD
+        problem = "Compacted topic cannot accept message without key in topic partition t-0"
         assert answer.error_message == (
             "One or more records have been rejected due to 2 record errors in total, and only showing the first three "
-            "errors"
+            f"errors at most: [RecordError(batchIndex=1, message='{problem}'), "
+            f"RecordError(batchIndex=3, message='{problem}')]"
         )
-        problem = "Compacted topic cannot accept message without key in topic partition t-0"
         assert errors_of(answer) == [(1, problem), (3, problem)]
         assert (await answer_to(wire, batch(b"with a key", at=NOW_MS))).base_offset == 0
 

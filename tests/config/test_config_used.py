@@ -20,9 +20,9 @@ from kafkapy.config.topic import TOPIC
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "kafkapy"
 
 READ_THROUGH_A_VARIABLE = {
-    "compression.gzip.level": "log/appending.py",
-    "compression.lz4.level": "log/appending.py",
-    "compression.zstd.level": "log/appending.py",
+    "compression.gzip.level": "log/recompressing.py",
+    "compression.lz4.level": "log/recompressing.py",
+    "compression.zstd.level": "log/recompressing.py",
     "listeners": "config/listeners.py",
     "log.dir": "cli/start.py",
     "log.dirs": "cli/start.py",

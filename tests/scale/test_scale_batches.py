@@ -7,7 +7,7 @@ from kafkapy.records.batch import HEADER_SIZE, Compression, assemble, read_heade
 from kafkapy.records.builder import build_batch
 from kafkapy.records.compression import compress
 from kafkapy.records.record import Record
-from kafkapy.records.skimming import RECORDS_A_STEP
+from kafkapy.records.walking import RECORDS_A_STEP
 from tests.broker.wire import Wire
 from tests.scale.asking import PRODUCE, make_topic, produce
 from tests.scale.conftest import StartBroker
@@ -32,8 +32,9 @@ def at(topic: str, timestamp: int) -> ListOffsetsRequest:
 
 
 async def test_others_are_answered_while_a_large_batch_is_checked(start_broker: StartBroker) -> None:
-    """A compacted topic, bounds on times, another codec: each has all records looked at."""
+    """Also where a topic asks for keys, for times within bounds, for another codec."""
     settings = {
+        "plain": {},
         "keyed": {"cleanup_policy": "compact"},
         "timely": {"message_timestamp_before_max_ms": "1000000000000"},
         "packed": {"compression_type": "gzip"},
