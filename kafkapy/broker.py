@@ -39,6 +39,7 @@ from kafkapy.storage.base import Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
 from kafkapy.storage.sole import SoleBroker
 from kafkapy.transactions.producer_ids import ProducerIds
+from kafkapy.transactions.service import TransactionService
 from kafkapy.transactions.verifying import Verifier
 from kafkapy.turns import Turns
 
@@ -96,13 +97,16 @@ async def open_broker(
             cluster = ClusterService(cluster_id, config, logs, Membership(node_id, logs.leases, us, peers), clock)
             groups = GroupService(cluster, logs, logs.leases, clock, config)
             verifier = Verifier(cluster, logs, peers, clock)
+            producer_ids = ProducerIds(cluster.allocate_producer_ids)
+            transactions = TransactionService(cluster, logs, logs.leases, peers, producer_ids, clock, config)
             rooms = Rooms(
                 clock=clock,
                 turns=turns,
                 logs=logs,
                 cluster=cluster,
                 groups=groups,
-                producer_ids=ProducerIds(cluster.allocate_producer_ids),
+                transactions=transactions,
+                producer_ids=producer_ids,
                 verifier=verifier,
                 fetch_sessions=_fetch_sessions(config),
             )
@@ -120,6 +124,7 @@ async def open_broker(
                 await coordinators.start(cluster.run)
                 await coordinators.start(groups.run)
                 await coordinators.start(verifier.run)
+                await coordinators.start(transactions.run)
                 async with trio.open_nursery() as housekeeping:
                     housekeeping.start_soon(_keep_house, logs, clock, cluster)
                     async with trio.open_nursery() as connections:

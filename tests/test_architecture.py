@@ -59,6 +59,8 @@ PURE = (
     "groups/classic.py",
     "groups/offsets.py",
     "groups/pending.py",
+    "transactions/machine.py",
+    "transactions/states.py",
 )
 IMPURE_MODULES = {"trio", "time", "random", "os", "socket"}
 

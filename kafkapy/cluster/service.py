@@ -150,6 +150,12 @@ class ClusterService:
         block: range = await self._controller.execute(AllocateProducerIds())
         return block
 
+    async def catch_up(self) -> None:
+        """Return once the image has whatever the metadata log has now, as far as this broker knows that log."""
+        bounds = self._logs.bounds(METADATA_LOG)
+        if not isinstance(bounds, Error):
+            await self._follower.reach(bounds.high_watermark)
+
     async def _change(
         self, command: CreateTopics | CreatePartitions | DeleteTopics, timeout_ms: int | None
     ) -> list[TopicResult]:
@@ -158,9 +164,7 @@ class ClusterService:
             raise KafkaError(Error.REQUEST_TIMED_OUT)
         with self._clock.until(self._clock.monotonic() + timeout_seconds):
             results: list[TopicResult] = await self._controller.execute(command)
-            bounds = self._logs.bounds(METADATA_LOG)
-            if not isinstance(bounds, Error):
-                await self._follower.reach(bounds.high_watermark)
+            await self.catch_up()
             return results
         raise KafkaError(Error.REQUEST_TIMED_OUT)
 

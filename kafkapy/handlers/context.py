@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kafkapy.log.fetch_session import FetchSessionCache
     from kafkapy.storage.base import LiveBroker, Logs
     from kafkapy.transactions.producer_ids import ProducerIds
+    from kafkapy.transactions.service import TransactionService
     from kafkapy.transactions.verifying import Verifier
     from kafkapy.turns import Turns
 
@@ -106,6 +107,7 @@ class Rooms:
     logs: "Logs"
     cluster: "ClusterService"
     groups: "GroupService"
+    transactions: "TransactionService"
     producer_ids: "ProducerIds"
     verifier: "Verifier"
     fetch_sessions: "FetchSessionCache"

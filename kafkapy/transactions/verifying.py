@@ -21,12 +21,11 @@ from kafkapy.model import LogId
 from kafkapy.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
 from kafkapy.storage.base import Logs
 from kafkapy.storage.verification import ALREADY_OPEN, Claim, Verification
+from kafkapy.transactions.settings import TRANSACTIONS_TOPIC
 
 if TYPE_CHECKING:
     from kafkapy.cluster.membership import Peers
     from kafkapy.cluster.service import ClusterService
-
-TRANSACTIONS_TOPIC: Final = "__transaction_state"
 
 Outcome = Verification | Error
 """What a batch is to bring along to its log, or why it may not be appended."""
