@@ -103,7 +103,7 @@ class ClusterMachine:
     def _create_topics(self, command: CreateTopics, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []
         results: list[TopicInfo | KafkaError] = []
-        _refuse_too_many(sum(self._asked_partition_count(topic) for topic in command.topics))
+        _refuse_too_many(sum(self._asked_partition_count(topic) for topic in command.topics), "partitions")
         taken: set[str] = set()
         for topic, topic_id in zip(command.topics, command.topic_ids, strict=True):
             try:
@@ -158,7 +158,8 @@ class ClusterMachine:
             raise KafkaError(
                 Error.INVALID_REPLICATION_FACTOR,
                 f"Unable to replicate the partition {factor} time(s): The target replication factor of {factor} "
-                "cannot be reached because only 1 broker(s) are registered.",
+                "cannot be reached because only 1 broker(s) are registered or some brokers have all their log "
+                "directories cordoned.",
             )
         return [(index, (self._node_id,)) for index in range(count)]
 
@@ -217,7 +218,7 @@ class ClusterMachine:
     def _create_partitions(self, command: CreatePartitions, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []
         results: list[TopicInfo | KafkaError] = []
-        _refuse_too_many(sum(self._additional_count(topic) for topic in command.topics))
+        _refuse_too_many(sum(self._additional_count(topic) for topic in command.topics), "additional partitions")
         for wanted in command.topics:
             try:
                 topic = self._existing(wanted.name)
@@ -288,9 +289,9 @@ class ClusterMachine:
         return self.state.snapshot()
 
 
-def _refuse_too_many(partition_count: int) -> None:
-    if partition_count > MAX_PARTITIONS_PER_REQUEST:
-        raise KafkaError(Error.POLICY_VIOLATION, "Excessively large number of partitions per request.")
+def _refuse_too_many(count: int, what: str) -> None:
+    if count > MAX_PARTITIONS_PER_REQUEST:
+        raise KafkaError(Error.POLICY_VIOLATION, f"Excessively large number of {what} per request.")
 
 
 def _checked_overrides(overrides: Mapping[str, str | None], broker: BrokerConfig) -> dict[str, str]:

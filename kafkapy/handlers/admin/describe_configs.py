@@ -36,10 +36,7 @@ _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL", "NOTSET": "TRACE"}
 async def handle(request: DescribeConfigsRequest, ctx: Context) -> DescribeConfigsResponse:
     for resource in request.resources:
         if resource.resource_type not in _DESCRIBED:
-            raise KafkaError(
-                Error.INVALID_REQUEST,
-                f"Unexpected resource type {resource.resource_type} for resource {resource.resource_name}",
-            )
+            raise KafkaError(Error.INVALID_REQUEST)
     return DescribeConfigsResponse(results=[_describe(resource, request, ctx) for resource in request.resources])
 
 

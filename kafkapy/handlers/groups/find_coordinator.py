@@ -3,7 +3,7 @@
 Names the broker that coordinates a group, at the address that Metadata gives out too: the one that leads the group's
 partition of the internal topic. The first question brings that topic into being; as in Kafka its answer is
 COORDINATOR_NOT_AVAILABLE, upon which clients ask again, or with `kafkapy.auto.create.wait` it waits. From version 4 on
-many keys are asked for in one request, each with an error of its own.
+many keys are asked for in one request, each with an error of its own, which as in Kafka says no more about itself.
 Not yet: coordinators of transactions, a question for which is answered COORDINATOR_NOT_AVAILABLE; and of share groups,
 whose well-formed question, which only brokers have, is answered UNSUPPORTED_VERSION: asking again would not help.
 """
@@ -73,15 +73,20 @@ async def _find(key_type: int, key: str, ctx: Context) -> tuple[Error, str, int,
             _check_share_key(key, ctx)
             raise KafkaError(Error.UNSUPPORTED_VERSION, "This broker does not coordinate share groups yet.")
         else:
-            raise KafkaError(Error.INVALID_REQUEST, f"Unknown coordinator type received: {key_type}")
+            raise KafkaError(Error.INVALID_REQUEST, Error.INVALID_REQUEST.text)
     except KafkaError as refusal:
-        return refusal.error, str(refusal), -1, _NOBODY
+        return refusal.error, _message(refusal, ctx), -1, _NOBODY
     leadership = ctx.rooms.cluster.leadership
     broker = leadership.broker(leadership.holder(log).node_id)
     endpoint = None if broker is None else ctx.endpoint_of(broker)
     if broker is None or endpoint is None:
-        return Error.COORDINATOR_NOT_AVAILABLE, Error.COORDINATOR_NOT_AVAILABLE.text, -1, _NOBODY
+        nobody = KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
+        return nobody.error, _message(nobody, ctx), -1, _NOBODY
     return Error.NONE, "", broker.node_id, endpoint
+
+
+def _message(refusal: KafkaError, ctx: Context) -> str:
+    return refusal.message or ("" if ctx.api_version >= FIRST_BATCHED_VERSION else refusal.error.text)
 
 
 def _check_share_key(key: str, ctx: Context) -> None:
@@ -95,6 +100,6 @@ def _check_share_key(key: str, ctx: Context) -> None:
         parse_uuid(topic_id)
         int(partition)
     except ValueError:
-        raise KafkaError(Error.INVALID_REQUEST, "The share coordinator key is not group:topic id:partition.") from None
+        raise KafkaError(Error.INVALID_REQUEST) from None
     if not ":".join((group_id, *middle)).strip():
-        raise KafkaError(Error.INVALID_REQUEST, "The share coordinator key names no group.")
+        raise KafkaError(Error.INVALID_REQUEST)

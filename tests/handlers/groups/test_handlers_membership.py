@@ -129,6 +129,14 @@ async def test_other_kinds_of_coordinators(broker, version, key_type, key, error
     answer = await broker.ask(FindCoordinatorRequest(key_type=key_type, coordinator_keys=[key]), version)
     [coordinator] = answer.coordinators
     assert (coordinator.key, coordinator.error_code, coordinator.node_id, coordinator.host) == (key, error, -1, "")
+    if error == Error.INVALID_REQUEST:  # Kafka has words for a kind that it does not know, and none for a bad key
+        assert coordinator.error_message == ("" if key_type == SHARE else Error.INVALID_REQUEST.text)
+
+
+@pytest.mark.parametrize("key_type", [SHARE, 9])
+async def test_before_version_4_a_refusal_is_in_words(broker, key_type):
+    answer = await broker.ask(FindCoordinatorRequest(key="x", key_type=key_type), 3)
+    assert (answer.error_code, answer.error_message) == (Error.INVALID_REQUEST, Error.INVALID_REQUEST.text)
 
 
 async def test_who_may_not_see_a_group_does_not_find_its_coordinator(broker):
