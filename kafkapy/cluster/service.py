@@ -15,6 +15,7 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.cluster.controller import Controller
 from kafkapy.cluster.follower import Follower
+from kafkapy.cluster.idle_settings import warn_of_idle_settings
 from kafkapy.cluster.image import INTERNAL_TOPICS, METADATA_LOG, Change, ClusterImage, TopicInfo
 from kafkapy.cluster.internal_topics import internal_topic
 from kafkapy.cluster.leadership import Leadership
@@ -55,6 +56,7 @@ class ClusterService:
         self._clock = clock
         self._controller = Controller(cluster_id, config, logs, membership.leases, clock)
         self._follower = Follower(cluster_id, config, logs, clock, self._show)
+        self._follower.on_change(warn_of_idle_settings)
         self._follower.on_removal(self._controller.forget_removed)
         self._nursery: trio.Nursery | None = None
         self._in_passing: set[str] = set()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from kafkapy.config.broker import BROKER
 from kafkapy.config.own import OWN
+from kafkapy.config.topic import TOPIC
 
 _KRAFT = r"process\.roles|controller\..*|metadata\..*|early\.start\.listeners|.*\.quorum\..*"
 """Kafka's own arrangement of nodes: accepted, and of no consequence here."""
@@ -42,6 +43,14 @@ _REMOVED = {
 def complaints(given: Mapping[str, str]) -> list[str]:
     """One line for each given setting that does not do what one may expect; names alone, since values can be secret."""
     return [complaint for name in given if (complaint := _complaint(name)) is not None]
+
+
+def idle_topic_settings(overrides: Mapping[str, str]) -> list[str]:
+    """One line for each of a topic's own settings that nothing acts on yet."""
+    lines = [f"{name} is accepted, but nothing in kafkapy reads it yet" for name in overrides if not TOPIC[name].used]
+    if "compact" in overrides.get("cleanup.policy", "") and not TOPIC["min.cleanable.dirty.ratio"].used:
+        lines.append("cleanup.policy=compact is accepted, but nothing in kafkapy compacts logs yet")
+    return lines
 
 
 def _complaint(name: str) -> str | None:

@@ -12,6 +12,7 @@ from kafkapy.cluster.machine import NewTopic
 from kafkapy.cluster.service import TopicResult
 from kafkapy.config.describing import describe_topic
 from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.admin.creation import tell_creation
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 
@@ -37,6 +38,10 @@ async def handle(request: CreateTopicsRequest, ctx: Context) -> CreateTopicsResp
         created = await ctx.rooms.cluster.create_topics(
             wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
         )
+        if not request.validate_only and ctx.session.peer_host:  # a broker that asks for a client tells of it itself
+            for result in created:
+                if isinstance(result, TopicInfo):  # who is refused hears so
+                    tell_creation(result.name, result, ctx)
     results = [
         _created(result, ctx) if isinstance(result, TopicInfo) else _refused(topic.name, result)
         for topic, result in zip(wanted, created, strict=True)

@@ -9,13 +9,13 @@ Addresses are those that this client can reach: the advertised ones, or else the
 that nobody leads, or somebody who is not there, is LEADER_NOT_AVAILABLE.
 """
 
-import logging
+from functools import partial
 
 from kafkapy.cluster.image import INTERNAL_TOPICS, TopicInfo
 from kafkapy.cluster.leadership import NOBODY, Leadership
-from kafkapy.cluster.service import TopicResult
 from kafkapy.cluster.topic_names import topic_name_problem
 from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.admin.creation import tell_creation
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.model import ZERO_UUID
 from kafkapy.protocol.messages.metadata import MetadataRequest, MetadataResponse
@@ -24,8 +24,6 @@ Topic = MetadataResponse.MetadataResponseTopic
 Partition = MetadataResponse.MetadataResponsePartition
 
 _TOPIC = ResourceType.TOPIC
-
-_log = logging.getLogger(__name__)
 
 _IDS_FROM_VERSION = 12
 _ERROR_FROM_VERSION = 13
@@ -91,23 +89,15 @@ async def _create_missing(names: list[str], ctx: Context) -> None:
         and ctx.permits(Operation.DESCRIBE, _TOPIC, name)
         and _may_create(name, ctx)
     ]
-    client_id, host = ctx.client_id, ctx.session.peer_host
-
-    def tell(name: str, result: TopicResult) -> None:
-        if isinstance(result, KafkaError):
-            _log.warning("could not create topic %s for client %s: %s", name, client_id, result)
-        else:
-            _log.info("created topic %s for client %s at %s", name, client_id, host)
-
     if not ctx.rooms.config["kafkapy.auto.create.wait"]:
-        cluster.create_in_passing(missing, tell)
+        cluster.create_in_passing(missing, partial(tell_creation, ctx=ctx))
     elif missing:
         try:
             results = await cluster.auto_create(missing)
         except KafkaError as refusal:
             results = [refusal] * len(missing)
         for name, result in zip(missing, results, strict=True):
-            tell(name, result)
+            tell_creation(name, result, ctx)
 
 
 def _may_create(name: str, ctx: Context) -> bool:

@@ -109,7 +109,7 @@ async def test_a_missing_topic_is_unknown_at_first_and_there_when_asked_for_agai
 ) -> None:
     """Before version 4, asking is allowing."""
     broker = await open_broker({"num.partitions": "3"})
-    caplog.set_level(logging.INFO, "kafkapy.handlers.admin.metadata")
+    caplog.set_level(logging.INFO, "kafkapy.handlers.admin.creation")
     fields = {"allow_auto_topic_creation": True} if version >= 4 else {}
     [topic] = (await ask(broker, ["t"], version, **fields)).topics
     assert (topic.error_code, topic.name, topic.topic_id) == (Error.UNKNOWN_TOPIC_OR_PARTITION, "t", NO_ID)
