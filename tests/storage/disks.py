@@ -118,8 +118,8 @@ class LyingDisk(Disk):
         """Make a copy of the directory as the next start finds it; the disk that holds the copy.
 
         `kept` is asked once a file how much (0 to 1) of what was not synced reached the medium all the same: of a log
-        that much of its unsynced end, of a file that is replaced as a whole the new content or the last synced one. It
-        is asked once an entry of a folder, too, that was made or removed since the folder was synced.
+        and its indexes that much of the unsynced end, of a file that is replaced as a whole the new content or the last
+        synced one. It is asked once an entry of a folder, too, that was made or removed since the folder was synced.
         """
         shutil.copytree(directory, copy)
         for folder in (directory, *(path for path in directory.glob("*") if path.is_dir())):
@@ -155,7 +155,7 @@ class LyingDisk(Disk):
     def _leave_content(self, path: Path, target: Path, part: float) -> None:
         synced = self.synced.get(str(path), b"")
         now = path.read_bytes() if path.exists() else synced
-        if path.suffix == ".log":
+        if path.suffix in (".log", ".index", ".timeindex"):
             target.write_bytes(now[: len(synced) + int(part * (len(now) - len(synced)))])
         else:
             target.write_bytes(now if part >= 0.5 else synced)

@@ -95,6 +95,18 @@ class Disk:
         if written != size:
             raise OSError(f"only {written} of {size} bytes were written to {path}")
 
+    def put(self, path: str, data: Buffer, position: int) -> None:
+        """Have `data` at `position` of a small file that is made if need be, and ends behind it. Raises OSError.
+
+        It is not kept open: log files have better use for descriptors.
+        """
+        with self.open_files.briefly(path) as descriptor:
+            if os.pwrite(descriptor, data, position) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            os.ftruncate(descriptor, position + len(data))
+        if not position:
+            self.note_change(os.path.dirname(path))
+
     def make_file(self, path: str) -> None:
         """Have the file, empty if it is not there yet. Raises OSError."""
         self.open_files.get(path, make=True)

@@ -8,8 +8,8 @@ Invariants
  1. Relative offsets and positions rise from row to row; so do timestamps.
  2. A row's position is the beginning of a batch.
 
-Indexes live in memory while a segment is in use. They are written when it is sealed and at a clean stop; after a crash
-they are rebuilt from the log, so they never need a sync.
+The indexes of a segment in use live in memory; their files follow, a few rows behind. After a crash they are made again
+from the log.
 """
 
 import struct
@@ -30,15 +30,19 @@ class TimeRow(NamedTuple):
     relative_offset: int
 
 
-class OffsetIndex:
-    """Where to begin looking for an offset."""
+_NO_FILE = -1
 
-    __slots__ = ("_offsets", "_positions", "size_bytes")
+
+class OffsetIndex:
+    """Where to begin looking for an offset. Of its `size_bytes` the file has `written_bytes`; -1 without a file."""
+
+    __slots__ = ("_offsets", "_positions", "size_bytes", "written_bytes")
 
     def __init__(self) -> None:
         self._offsets: list[int] = []
         self._positions: list[int] = []
         self.size_bytes = 0
+        self.written_bytes = _NO_FILE
 
     def add(self, relative_offset: int, position: int) -> None:
         self._offsets.append(relative_offset)
@@ -71,8 +75,11 @@ class OffsetIndex:
     def rows(self) -> Iterator[tuple[int, int]]:
         return zip(self._offsets, self._positions, strict=True)
 
-    def encode(self) -> bytes:
-        return b"".join(_OFFSET_ROW.pack(*row) for row in self.rows())
+    def encode(self, position: int = 0) -> bytes:
+        """The rows from this position in the file on."""
+        first = position // OFFSET_ROW_SIZE
+        rows = zip(self._offsets[first:], self._positions[first:], strict=True)
+        return b"".join(_OFFSET_ROW.pack(*row) for row in rows)
 
     @classmethod
     def decode(cls, data: bytes, end_position: int) -> "OffsetIndex":
@@ -86,17 +93,20 @@ class OffsetIndex:
                 raise ValueError(f"offset index row {row} after {last}, in a log of {end_position} bytes")
             index.add(*row)
             last = row
+        if index.size_bytes == len(data):
+            index.written_bytes = len(data)
         return index
 
 
 class TimeIndex:
-    """Where to begin looking for a timestamp."""
+    """Where to begin looking for a timestamp. Of its `size_bytes` the file has `written_bytes`; -1 without a file."""
 
-    __slots__ = ("_rows", "size_bytes")
+    __slots__ = ("_rows", "size_bytes", "written_bytes")
 
     def __init__(self) -> None:
         self._rows: list[TimeRow] = []
         self.size_bytes = 0
+        self.written_bytes = _NO_FILE
 
     def add(self, timestamp: int, relative_offset: int) -> None:
         """Add a row, unless it brings nothing new."""
@@ -120,8 +130,9 @@ class TimeIndex:
     def rows(self) -> Iterator[TimeRow]:
         return iter(self._rows)
 
-    def encode(self) -> bytes:
-        return b"".join(_TIME_ROW.pack(*row) for row in self._rows)
+    def encode(self, position: int = 0) -> bytes:
+        """The rows from this position in the file on."""
+        return b"".join(_TIME_ROW.pack(*row) for row in self._rows[position // TIME_ROW_SIZE :])
 
     @classmethod
     def decode(cls, data: bytes) -> "TimeIndex":
@@ -134,4 +145,6 @@ class TimeIndex:
             if last is not None and (row[0] <= last.timestamp or row[1] < last.relative_offset):
                 raise ValueError(f"time index row {row} after {tuple(last)}")
             index.add(*row)
+        if index.size_bytes == len(data):
+            index.written_bytes = len(data)
         return index

@@ -81,6 +81,15 @@ class OpenFiles:
             self._open.move_to_end(file.path)
         return file.descriptor
 
+    @contextlib.contextmanager
+    def briefly(self, path: str) -> Iterator[int]:
+        """A descriptor for the length of the block, of a file that is seldom written to, or new. Raises OSError."""
+        descriptor = self._descriptor(path, os.O_RDWR | os.O_CREAT)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def forget(self, path: str) -> None:
         """The file is about to be removed: who waits to be sent from it finds it open."""
         folder = os.path.dirname(path)

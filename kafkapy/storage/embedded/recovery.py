@@ -86,6 +86,10 @@ def load(
         disk.truncate(segment.path, end)  # in any case: what was allocated ahead is still there
         if sealed:
             segment.save_indexes()  # a sealed segment is not written again at the next stop
+        else:
+            segment.write_indexes()
+        if trusted and sealed:
+            disk.sync(segment.paths())  # no later sync would take along what is trusted already
         partition.add_segment(segment)
     _load_state(disk, partition, names, recovery_point, clean=clean)
     if not whole:

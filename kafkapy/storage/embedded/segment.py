@@ -23,16 +23,24 @@ _LARGE_BATCH_BYTES: Final = 2 * FIND_SIZE_BYTES
 """Rows farther apart than this most likely stand for large batches that follow each other."""
 
 
+_BEHIND_PART: Final = 8
+_BEHIND_BYTES: Final = 2048
+"""The file of the offset index may lack an eighth of its rows, and so many bytes of them at most: to write each row by
+itself would cost as much as the batches, where those are large."""
+
+
 class Segment:
     """The bytes of the offsets from `base_offset` on.
 
     `max_timestamp` is the largest of its batches, `max_timestamp_offset` the last offset of the batch that brought it,
-    `first_timestamp` that of its first batch, by which it ages.
+    `first_timestamp` that of its first batch, by which it ages. `times_unsynced`: what was added to the file of
+    the time index may not be on the medium.
     """
 
     __slots__ = (
         "_disk",
         "_since_index_row",
+        "_write_indexes_from",
         "base_offset",
         "first_timestamp",
         "folder",
@@ -42,6 +50,7 @@ class Segment:
         "path",
         "size",
         "time_index",
+        "times_unsynced",
     )
 
     def __init__(self, disk: Disk, folder: Path, base_offset: int) -> None:
@@ -55,7 +64,9 @@ class Segment:
         self.first_timestamp: int | None = None
         self.max_timestamp = NO_TIMESTAMP
         self.max_timestamp_offset = base_offset
+        self.times_unsynced = False
         self._since_index_row = 0
+        self._write_indexes_from = 0
 
     @property
     def index_bytes(self) -> int:
@@ -70,6 +81,8 @@ class Segment:
         self._disk.append(self.path, buffers, size, position)
         self.note(position, size, last_offset, max_timestamp, index_interval_bytes)
         self.size = position + size
+        if self.offset_index.size_bytes >= self._write_indexes_from:
+            self.write_indexes()
 
     def note(self, position: int, size: int, last_offset: int, max_timestamp: int, index_interval_bytes: int) -> None:
         """Take a batch at this position into the indexes."""
@@ -89,7 +102,7 @@ class Segment:
         self.offset_index, self.time_index = OffsetIndex(), TimeIndex()
         self.first_timestamp = None
         self.max_timestamp, self.max_timestamp_offset = NO_TIMESTAMP, self.base_offset
-        self._since_index_row = 0
+        self._since_index_row = self._write_indexes_from = 0
 
     def index_anew(self, end: int, index_interval_bytes: int) -> None:
         """Make the indexes from the batches before `end`, which becomes the size. Raises CorruptBatch, OSError."""
@@ -102,6 +115,8 @@ class Segment:
         """Drop the batches from `size` on, and what a failed write left behind them. Raises OSError."""
         if size != self.size:
             self.index_anew(size, index_interval_bytes)
+            for path in self._index_paths():
+                self._disk.put(path, b"", 0)  # the next batch writes the rows: now there may be no room for them
         self._disk.truncate(self.path, size)
 
     def scan(
@@ -157,12 +172,26 @@ class Segment:
         self._disk.truncate(self.path, self.size)  # gives back what was allocated ahead
 
     def save_indexes(self) -> None:
-        """Write the index files; the last timestamp gets its row."""
+        """Have all of the indexes in their files; the last timestamp gets its row. Raises OSError."""
         if self.max_timestamp != NO_TIMESTAMP:
             self.time_index.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
-        name = offset_name(self.base_offset)
-        self._disk.write_file(self.folder / f"{name}.index", self.offset_index.encode())
-        self._disk.write_file(self.folder / f"{name}.timeindex", self.time_index.encode())
+        self.write_indexes()
+
+    def write_indexes(self) -> None:
+        """Add to the files of the indexes what they lack. Raises OSError."""
+        indexes: tuple[OffsetIndex | TimeIndex, ...] = (self.offset_index, self.time_index)
+        for index, path in zip(indexes, self._index_paths(), strict=True):
+            if index.written_bytes != index.size_bytes:
+                position = max(index.written_bytes, 0)
+                self._disk.put(path, index.encode(position), position)
+                index.written_bytes = index.size_bytes
+                self.times_unsynced = True
+        size = self.offset_index.size_bytes
+        self._write_indexes_from = size + min(size // _BEHIND_PART, _BEHIND_BYTES) + 1
+
+    def _index_paths(self) -> tuple[str, str]:
+        stem = self.path.removesuffix(".log")
+        return f"{stem}.index", f"{stem}.timeindex"
 
     def paths(self) -> list[str]:
         """The files that must be on the medium before the segment can be trusted after a power cut."""

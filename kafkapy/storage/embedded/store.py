@@ -507,10 +507,12 @@ class EmbeddedLogs:
         written = [partition for partition in everything if partition.segments and not partition.failed]
         self._syncer.sync_now([partition for partition in written if partition.unflushed_count])
         try:
-            for partition in written:
-                if not partition.failed:
-                    partition.active.save_indexes()
-                    partition.save_snapshot(partition.head.end_offset)
+            sound = [partition for partition in written if not partition.failed]
+            for partition in sound:
+                partition.active.save_indexes()
+                partition.save_snapshot(partition.head.end_offset)
+            # A time index that ends too early is not to be told from a whole one.
+            self._disk.sync([p.active.paths()[2] for p in sound if p.active.times_unsynced])
             self._write_checkpoints()
             watermarks = {_key(partition): partition.high_watermark for partition in self._partitions.values()}
             checkpoints.write_offsets(self._disk, self.directory / checkpoints.HIGH_WATERMARKS, watermarks)
