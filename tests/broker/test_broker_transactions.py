@@ -1,6 +1,7 @@
 """Transactions as producers, consumers and coordinators see them over the wire. The coordinator is the test's."""
 
 import select
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import trio
 sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 
 from batches import sent
+from disks import LyingDisk
 
 from kafkapy.broker import Broker
 from kafkapy.clock import SystemClock
@@ -23,7 +25,9 @@ from kafkapy.model import NO_TIMESTAMP
 from kafkapy.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
 from kafkapy.protocol.messages.fetch import FetchRequest
 from kafkapy.protocol.messages.list_offsets import ListOffsetsRequest
+from kafkapy.protocol.messages.offset_fetch import OffsetFetchRequest
 from kafkapy.protocol.messages.produce import ProduceRequest
+from kafkapy.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest
 from kafkapy.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
 from kafkapy.records.batch import walk
 from tests.broker.conftest import StartBroker
@@ -105,12 +109,21 @@ def outcomes(answer: Any) -> list[tuple[Error, int]]:
     return [(Error.of(partition.error_code), partition.base_offset) for partition in topic.partition_responses]
 
 
-async def write_marker(wire: Wire, *, committed: bool, epoch: int = 0, version: int = 1, partition: int = 0) -> Error:
+async def write_marker(
+    wire: Wire,
+    *,
+    committed: bool,
+    producer: int = 7,
+    epoch: int = 0,
+    version: int = 1,
+    partition: int = 0,
+    topic: str = "t",
+) -> Error:
     marker = WriteTxnMarkersRequest.WritableTxnMarker(
-        producer_id=7,
+        producer_id=producer,
         producer_epoch=epoch,
         transaction_result=committed,
-        topics=[WriteTxnMarkersRequest.WritableTxnMarkerTopic(name="t", partition_indexes=[partition])],
+        topics=[WriteTxnMarkersRequest.WritableTxnMarkerTopic(name=topic, partition_indexes=[partition])],
         coordinator_epoch=0,
         transaction_version=version,
     )
@@ -208,14 +221,31 @@ async def test_requests_that_come_while_one_is_verified_wait_for_it(
     start_broker: StartBroker, coordinator: type[Coordinator]
 ) -> None:
     async with served(start_broker) as (_, wire):
-        coordinator.may_answer = Coordinator.may_answer = trio.Event()
+        Coordinator.may_answer = trio.Event()
         for sequence in range(5):
             await wire.send(produce(sequence), 12)
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(coordinator.asked) == 1
-        coordinator.may_answer.set()
+        with trio.fail_after(20):
+            while not coordinator.asked:
+                await trio.lowlevel.checkpoint()
+        Coordinator.may_answer.set()
         assert [outcomes(await wire.receive()) for _ in range(5)] == [[(Error.NONE, offset)] for offset in range(5)]
         assert len(coordinator.asked) == 1
+
+
+async def test_an_answer_that_a_marker_has_overtaken_opens_nothing(
+    start_broker: StartBroker, coordinator: type[Coordinator]
+) -> None:
+    """Or the transaction would hang: its coordinator takes it for ended."""
+    async with served(start_broker) as (broker, wire), await Wire.connect(broker.port) as other:
+        Coordinator.may_answer = trio.Event()
+        await wire.send(produce(), 9)
+        with trio.fail_after(20):
+            while not coordinator.asked:
+                await trio.lowlevel.checkpoint()
+        assert await write_marker(other, committed=False) is Error.NONE
+        Coordinator.may_answer.set()
+        assert outcomes(await wire.receive()) == [(Error.INVALID_TXN_STATE, -1)]
+        assert brought(await wire.ask(fetch(), 12)) == ([0], 1, [])
 
 
 @pytest.mark.parametrize(("version", "is_asked"), [(11, False), (12, True)])
@@ -302,3 +332,91 @@ async def test_the_end_of_what_is_committed_is_told_by_list_offsets(
         assert (await end_of(committed=True), await end_of(committed=False)) == (1, 2)
         await write_marker(wire, committed=False)
         assert (await end_of(committed=True), await end_of(committed=False)) == (3, 3)
+
+
+# Whatever ends the broker, the transaction goes on where it was.
+
+GROUPS = "__consumer_offsets"
+SYNCED = {"log.flush.interval.messages": "1", "offsets.topic.num.partitions": "1"}
+
+
+async def commit_offset(wire: Wire, offset: int, *, producer: int = 7) -> Error:
+    partition = TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition(partition_index=0, committed_offset=offset)
+    topic = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic(name="t", partitions=[partition])
+    request = TxnOffsetCommitRequest(
+        transactional_id="x", group_id="g", producer_id=producer, producer_epoch=0, topics=[topic]
+    )
+    answer = await wire.ask(request, 2)
+    return Error.of(answer.topics[0].partitions[0].error_code)
+
+
+async def stable_offset(wire: Wire) -> tuple[int, Error]:
+    topic = OffsetFetchRequest.OffsetFetchRequestTopic(name="t", partition_indexes=[0])
+    answer = await wire.ask(OffsetFetchRequest(group_id="g", require_stable=True, topics=[topic]), 7)
+    [partition] = answer.topics[0].partitions
+    return partition.committed_offset, Error.of(partition.error_code)
+
+
+def ended(disk: LyingDisk, directory: Path, way: str) -> Path | None:
+    """What is left of the directory, were the broker to end now, if not by a clean stop."""
+    if way == "clean stop":
+        return None
+    left = directory.with_name("left")
+    if way == "kill":
+        disk.after_kill(directory, left)
+    else:
+        disk.after_crash(directory, left, lambda: 0.0 if way == "power cut" else 0.65)
+    return left
+
+
+@pytest.mark.parametrize("way", ["clean stop", "kill", "power cut", "power cut in a write"])
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_transaction_outlives_the_broker(
+    start_broker: StartBroker, coordinator: type[Coordinator], tmp_path: Path, way: str, committed: bool
+) -> None:
+    directory, left = tmp_path / "data", None
+
+    def come_back() -> None:
+        if left is not None:
+            shutil.rmtree(directory)
+            left.rename(directory)
+
+    disk = LyingDisk()
+    async with served(start_broker, memory=False, settings=SYNCED, disk=disk) as (broker, wire):
+        await broker.rooms.cluster.create_topics([NewTopic(GROUPS, 1)])
+        assert outcomes(await wire.ask(produce(producer=8), 9)) == [(Error.NONE, 0)]
+        assert await write_marker(wire, producer=8, committed=False) is Error.NONE
+        assert outcomes(await wire.ask(produce(), 9)) == [(Error.NONE, 2)]
+        assert await commit_offset(wire, 5) is Error.NONE
+        assert len(coordinator.asked) == 3
+        left = ended(disk, directory, way)
+    come_back()
+    disk = LyingDisk()
+    async with start_broker(settings=SYNCED, disk=disk) as broker, await Wire.connect(broker.port) as wire:
+        assert brought(await wire.ask(fetch(), 12)) == ([0, 1], 2, [(8, 0)])
+        assert await stable_offset(wire) == (-1, Error.UNSTABLE_OFFSET_COMMIT)
+        assert outcomes(await wire.ask(produce(1), 9)) == [(Error.NONE, 3)]
+        assert await commit_offset(wire, 6) is Error.NONE
+        assert len(coordinator.asked) == 3, "it is open on both logs"
+        for topic in ("t", GROUPS):
+            assert await write_marker(wire, topic=topic, committed=committed) is Error.NONE
+        left = ended(disk, directory, way)
+    come_back()
+    async with start_broker(settings=SYNCED) as broker, await Wire.connect(broker.port) as wire:
+        aborted = [(8, 0)] if committed else [(8, 0), (7, 2)]
+        assert brought(await wire.ask(fetch(), 12)) == ([0, 1, 2, 3, 4], 5, aborted)
+        assert await stable_offset(wire) == ((6 if committed else -1), Error.NONE)
+
+
+async def test_records_may_be_deleted_under_a_transaction(
+    start_broker: StartBroker, coordinator: type[Coordinator]
+) -> None:
+    async with served(start_broker) as (broker, wire):
+        for sequence in range(3):
+            await wire.ask(produce(sequence), 9)
+        log = broker.rooms.cluster.image.partition("t", 0).log  # type: ignore[union-attr]
+        assert await broker.rooms.logs.trim(log, 2) == 2
+        assert brought(await wire.ask(fetch(2), 12)) == ([], 2, [])
+        assert outcomes(await wire.ask(produce(3), 9)) == [(Error.NONE, 3)]
+        assert await write_marker(wire, committed=False) is Error.NONE
+        assert brought(await wire.ask(fetch(2), 12)) == ([2, 3, 4], 5, [(7, 0)])
