@@ -1,4 +1,4 @@
-"""The machine behind topics and producer ids: commands in, metadata facts out.
+"""The machine behind topics, settings and producer ids: commands in, metadata facts out.
 
 Pure: ids come with the commands, time does not matter. One shard on the metadata log runs it
 (`cluster/controller.py`). Every partition has one replica, on this node: there is one node.
@@ -16,11 +16,13 @@ from kafkapy.cluster.image import METADATA_TOPIC, PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.state import ClusterState, Topic, partition_fact, topic_facts
 from kafkapy.cluster.topic_names import validate_topic_name
+from kafkapy.config.altering import Alteration, altered, check, replacing
 from kafkapy.config.layers import BrokerConfig, validate_topic_overrides
+from kafkapy.config.setting import ConfigResource
 from kafkapy.coordination.shard import Answer, Decision, Moment, Ticket
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
-from kafkapy.protocol.journal.cluster_metadata import ProducerIdsRecord, RemoveTopicRecord
+from kafkapy.protocol.journal.cluster_metadata import ConfigRecord, ProducerIdsRecord, RemoveTopicRecord
 
 PRODUCER_ID_BLOCK: Final = 1000
 MAX_PARTITIONS_PER_REQUEST: Final = 10_000
@@ -69,6 +71,23 @@ class CreatePartitions:
     validate_only: bool = False
 
 
+class ResourceAlteration(NamedTuple):
+    """What is asked of one resource's settings; `replaces`: what is not named goes. `kind` is a `ConfigResource`."""
+
+    kind: int
+    name: str
+    alterations: Sequence[Alteration]
+    replaces: bool = False
+
+
+@dataclass(slots=True)
+class AlterConfigs:
+    """Answered by a list: for each resource None, or the `KafkaError` that refuses it. No resource is named twice."""
+
+    resources: Sequence[ResourceAlteration]
+    validate_only: bool = False
+
+
 @dataclass(slots=True)
 class AllocateProducerIds:
     """Answered by a `range` of producer ids that nobody else gets."""
@@ -91,6 +110,8 @@ class ClusterMachine:
                 return self._delete_topics(command, ticket)
             case CreatePartitions():
                 return self._create_partitions(command, ticket)
+            case AlterConfigs():
+                return self._alter_configs(command, ticket)
             case AllocateProducerIds():
                 first = self.state.next_producer_id
                 fact = ProducerIdsRecord(broker_id=self._node_id, next_producer_id=first + PRODUCER_ID_BLOCK)
@@ -267,6 +288,38 @@ class ClusterMachine:
         return [
             self._partition(topic.name, topic.topic_id, present + number, tuple(replicas))
             for number, replicas in enumerate(brokers)
+        ]
+
+    def _alter_configs(self, command: AlterConfigs, ticket: Ticket) -> Decision:
+        facts: list[MetadataFact] = []
+        results: list[KafkaError | None] = []
+        for resource in command.resources:
+            try:
+                facts += self._altered(resource)
+            except KafkaError as refusal:
+                results.append(refusal)
+            else:
+                results.append(None)
+        return Decision([] if command.validate_only else facts, [Answer(ticket, results)])
+
+    def _altered(self, resource: ResourceAlteration) -> list[MetadataFact]:
+        kind, name, alterations, replaces = resource
+        own = self.state.overrides_of(kind, name)
+        if replaces:
+            alterations = replacing(own, alterations)
+        values = altered(kind, own, alterations)
+        if kind == ConfigResource.TOPIC:
+            if not name:
+                raise KafkaError(Error.INVALID_REQUEST, "Default topic resources are not allowed.")
+            validate_topic_name(name)
+        check(kind, name, own, values, self.state.config)
+        if kind == ConfigResource.TOPIC and self.state.topic(name) is None:
+            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
+        return [
+            ConfigRecord(resource_type=kind, resource_name=name, name=setting, value=value)
+            for setting, value in values.items()
+            # As in Kafka brokers are told anew also of what is as it was.
+            if value != own.get(setting) or kind == ConfigResource.BROKER
         ]
 
     def _partition(self, name: str, topic_id: bytes, index: int, replicas: tuple[int, ...]) -> PartitionInfo:

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -21,11 +21,13 @@ from kafkapy.cluster.internal_topics import internal_topic
 from kafkapy.cluster.leadership import Leadership
 from kafkapy.cluster.machine import (
     AllocateProducerIds,
+    AlterConfigs,
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
     NewPartitions,
     NewTopic,
+    ResourceAlteration,
 )
 from kafkapy.cluster.membership import Membership
 from kafkapy.config.layers import BrokerConfig
@@ -93,6 +95,13 @@ class ClusterService:
         """Delete the topics and their logs; for each what it was, or why not."""
         return await self._change(DeleteTopics(topic_ids), timeout_ms)
 
+    async def alter_configs(
+        self, resources: Sequence[ResourceAlteration], *, validate_only: bool = False
+    ) -> list[KafkaError | None]:
+        """Change the resources' own settings; for each None, or why not."""
+        results: list[KafkaError | None] = await self._change(AlterConfigs(resources, validate_only), None)
+        return results
+
     async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
         """Have the controller create the topics with the broker's defaults, internal ones with theirs.
 
@@ -159,13 +168,13 @@ class ClusterService:
             await self._follower.reach(bounds.high_watermark)
 
     async def _change(
-        self, command: CreateTopics | CreatePartitions | DeleteTopics, timeout_ms: int | None
-    ) -> list[TopicResult]:
+        self, command: CreateTopics | CreatePartitions | DeleteTopics | AlterConfigs, timeout_ms: int | None
+    ) -> list[Any]:
         timeout_seconds = math.inf if timeout_ms is None else timeout_ms / 1000
         if timeout_seconds <= 0:  # as in Kafka, no time at all is not enough: nothing is done
             raise KafkaError(Error.REQUEST_TIMED_OUT)
         with self._clock.until(self._clock.monotonic() + timeout_seconds):
-            results: list[TopicResult] = await self._controller.execute(command)
+            results: list[Any] = await self._controller.execute(command)
             await self.catch_up()
             return results
         raise KafkaError(Error.REQUEST_TIMED_OUT)

@@ -98,11 +98,12 @@ class ClusterState:
     def info(self, topic: Topic) -> TopicInfo:
         """The topic as it is now, as images show it."""
         partitions = sorted(topic.partitions.values(), key=_index)
-        return self.described(topic.name, topic.topic_id, partitions, self.overrides_of(topic.name))
+        overrides = self.overrides_of(ConfigResource.TOPIC, topic.name)
+        return self.described(topic.name, topic.topic_id, partitions, overrides)
 
-    def overrides_of(self, topic: str) -> Mapping[str, str]:
-        """The topic's own settings."""
-        return self._overrides.get(_Resource(ConfigResource.TOPIC, topic), _NOTHING)
+    def overrides_of(self, kind: int, name: str) -> Mapping[str, str]:
+        """What a resource (see `ConfigResource`) has of its own settings."""
+        return self._overrides.get(_Resource(kind, name), _NOTHING)
 
     # -- applying
 
@@ -141,7 +142,7 @@ class ClusterState:
                 return partial(self._set, resource, fact.name, self._overrides.get(resource, _NOTHING).get(fact.name))
             case RemoveTopicRecord(topic_id=topic_id):
                 topic = self._topic_of(topic_id)
-                overrides = dict(self.overrides_of(topic.name))
+                overrides = dict(self.overrides_of(ConfigResource.TOPIC, topic.name))
                 return partial(self._put, topic, overrides)
             case FeatureLevelRecord(name=name):
                 return partial(self._set_feature, name, self._features.get(name, 0))

@@ -31,15 +31,17 @@ def describe_broker(config: BrokerConfig, cluster_defaults: bool = False) -> lis
     """
     described = []
     names = [setting.name for setting in BROKER.values() if not setting.internal]
-    names += [name for name in config.static if name not in BROKER or BROKER[name].internal]
+    given = {**config.dynamic_default, **config.dynamic_broker, **config.static}
+    names += [name for name in given if name not in BROKER or BROKER[name].internal]
     for name in names:
         synonyms = config.synonyms(name)
+        value = text_of(config[name]) if name in BROKER else given[name]
         if cluster_defaults:
             synonyms = [entry for entry in synonyms if entry.source is Source.DYNAMIC_DEFAULT_BROKER_CONFIG]
             if not synonyms:
                 continue
+            value = config.dynamic_default[name]
         setting = definition(name)
-        value = text_of(config[name]) if name in BROKER else config.static[name]
         described.append(_described(setting, value, synonyms, read_only=not setting.dynamic))
     return described
 

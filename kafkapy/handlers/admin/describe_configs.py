@@ -2,11 +2,9 @@
 
 Every setting of a topic, of this broker, of the brokers' common defaults (the empty name), of a group or of a client
 metrics subscription: its value, where that comes from, and the values it hides. `configuration_keys` chooses settings;
-null or none means all. Settings of topics can be given at creation only so far, those of groups and subscriptions not
-at all, so what is described there are the defaults. The loggers of this broker are Python's, at their present levels.
+null or none means all. The loggers of this broker are Python's, at their present levels.
 """
 
-import logging
 import re
 from collections.abc import Sequence
 
@@ -20,6 +18,7 @@ from kafkapy.config.describing import (
 )
 from kafkapy.config.setting import ConfigResource, Source, Type
 from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.admin.loggers import levels
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
 
@@ -29,8 +28,6 @@ _DESCRIBED = frozenset(ConfigResource)
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _INT32 = range(-(1 << 31), 1 << 31)
-
-_LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL", "NOTSET": "TRACE"}
 
 
 async def handle(request: DescribeConfigsRequest, ctx: Context) -> DescribeConfigsResponse:
@@ -109,11 +106,10 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
 
 
 def _loggers() -> list[DescribedConfig]:
-    named = sorted(name for name in logging.root.manager.loggerDict if name.startswith("kafkapy"))
     return [
         DescribedConfig(
             name=name,
-            value=_level(logger),
+            value=level,
             source=Source.DYNAMIC_BROKER_LOGGER_CONFIG,
             read_only=False,
             sensitive=False,
@@ -121,13 +117,8 @@ def _loggers() -> list[DescribedConfig]:
             type=Type.UNKNOWN,
             documentation="",
         )
-        for name, logger in [("root", logging.root), *((name, logging.getLogger(name)) for name in named)]
+        for name, level in levels()
     ]
-
-
-def _level(logger: logging.Logger) -> str:
-    name = logging.getLevelName(logger.getEffectiveLevel())
-    return _LEVELS.get(name, name)
 
 
 def refuse(request: DescribeConfigsRequest, refusal: KafkaError, ctx: Context) -> DescribeConfigsResponse:
