@@ -51,5 +51,6 @@ ALL: tuple[Route, ...] = (
     Route(60, "admin.describe_cluster", 0, 2),
     Route(61, "data.describe_producers", 0, 0),
     Route(68, "groups.consumer_group_heartbeat", 0, 1),
+    Route(74, "admin.list_config_resources", 0, 1),
     Route(75, "admin.describe_topic_partitions", 0, 0),
 )

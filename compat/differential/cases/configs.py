@@ -11,6 +11,7 @@ from kafkapy.protocol.messages import request_class
 Alter = request_class(33)
 Incremental = request_class(44)
 Describe = request_class(32)
+List = request_class(74)
 
 TOPIC, BROKER, LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND, SUBTRACT = range(4)
@@ -294,3 +295,20 @@ def _(s):
     replaced(s, CLIENT_METRICS, s.topic("m"))
     replaced(s, LOGGER, "1", root="INFO")
     replaced(s, 5, "1", root="INFO")
+
+
+@case("ListConfigResources", "every kind, some, none that there is")
+def _(s):
+    group, subscription = s.topic("g"), s.topic("m")
+    create(s, creatable(s.topic(), 1))
+    s1 = Scene(s.probe, 1, s.prefix)
+    change(s1, resource(GROUP, group, ("consumer.session.timeout.ms", SET, "50000")))
+    change(s1, resource(CLIENT_METRICS, subscription, ("interval.ms", SET, "1000")))
+    kinds = [[], [CLIENT_METRICS], [GROUP], [BROKER, LOGGER], [TOPIC, 5], [0]] if s.version else [[]]
+    for asked in kinds:
+        answer = s.ask(List(resource_types=asked), note=False)
+        mine = (group, subscription, s.topic(), "1")
+        found = [entry for entry in answer["config_resources"] if entry["resource_name"] in mine]
+        s.probe.trace.append({**answer, "config_resources": found})
+    change(s1, resource(GROUP, group, ("consumer.session.timeout.ms", DELETE, None)))
+    change(s1, resource(CLIENT_METRICS, subscription, ("interval.ms", DELETE, None)))

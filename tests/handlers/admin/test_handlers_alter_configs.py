@@ -14,6 +14,7 @@ from kafkapy.handlers.context import CLUSTER_NAME, Operation, ResourceType
 from kafkapy.protocol.messages.alter_configs import AlterConfigsRequest
 from kafkapy.protocol.messages.describe_configs import DescribeConfigsRequest
 from kafkapy.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
+from kafkapy.protocol.messages.list_config_resources import ListConfigResourcesRequest
 
 TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 Change = tuple[str, int, str | None]
@@ -248,3 +249,19 @@ async def test_who_may_not_is_told_so(
 ) -> None:
     deny(Operation.ALTER_CONFIGS, *guarded)
     assert (await change(broker, resource(kind, name)))[0][0] == error
+
+
+async def listed(broker: Any, *kinds: int, version: int = 1) -> Any:
+    answer = await broker.ask(ListConfigResourcesRequest(resource_types=list(kinds)), version)
+    return answer.error_code or [(entry.resource_type, entry.resource_name) for entry in answer.config_resources]
+
+
+async def test_what_has_settings_is_listed(broker: Any, topic: str) -> None:
+    assert await listed(broker) == [(BROKER_LOGGER, "1"), (BROKER, "1"), (TOPIC, topic)]
+    await change(broker, resource(GROUP, "g", ("consumer.session.timeout.ms", Op.SET, "50000")))
+    await change(broker, resource(CLIENT_METRICS, "m", ("interval.ms", Op.SET, "1000")))
+    assert await listed(broker, TOPIC, GROUP) == [(GROUP, "g"), (TOPIC, topic)]
+    assert await listed(broker, version=0) == [(CLIENT_METRICS, "m")]
+    assert await listed(broker, TOPIC, 5) == Error.UNSUPPORTED_VERSION
+    await change(broker, resource(GROUP, "g", ("consumer.session.timeout.ms", Op.DELETE, None)))
+    assert await listed(broker, GROUP) == []
