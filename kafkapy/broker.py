@@ -23,7 +23,7 @@ from kafkapy.cluster.image import Change
 from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.config.listeners import announced_endpoints, bound_listeners
+from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
 from kafkapy.config.setting import ConfigError
 from kafkapy.groups.service import GroupService
 from kafkapy.handlers.context import Rooms, Session
@@ -61,13 +61,22 @@ _ANY_NUMBER: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A running broker: where to reach it, and what it is."""
+    """A running broker: where to reach it, and what it is.
 
-    bootstrap_servers: str
+    `listeners` says by name what clients of each are told, host:port; the first is for clients on this machine, and
+    `port` is the one that it is bound to.
+    """
+
+    listeners: dict[str, str]
     port: int
     cluster_id: str
     node_id: int
     rooms: Rooms
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The first listener's host:port."""
+        return next(iter(self.listeners.values()))
 
 
 @asynccontextmanager
@@ -89,7 +98,8 @@ async def open_broker(
     clock, turns = clock or SystemClock(), Turns()
     node_id: int = config["node.id"]
     limits = _limits(config)
-    us = SoleBroker(node_id, config["broker.rack"], announced_endpoints(config, advertise_host))
+    announced = announced_endpoints(config, advertise_host)
+    us = SoleBroker(node_id, config["broker.rack"], announced)
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     try:
         async with _open_store(data_dir, clock, turns, node_id, cluster_id, disk) as (logs, cluster_id):
@@ -129,9 +139,10 @@ async def open_broker(
                     housekeeping.start_soon(_keep_house, logs, clock, cluster)
                     async with trio.open_nursery() as connections:
                         await connections.start(server.serve, listeners)
-                        first = listeners[0][0]
-                        host = advertise_host or _reachable(first.host)
-                        yield Broker(f"{_bracketed(host)}:{first.port}", first.port, cluster_id, node_id, rooms)
+                        bound = [endpoint for endpoint, _ in listeners]
+                        told = told_addresses(bound, announced)
+                        ports = {endpoint.listener: endpoint.port for endpoint in bound}
+                        yield Broker(told, ports[next(iter(told))], cluster_id, node_id, rooms)
                         await server.drain(GRACE_SECONDS)
                         connections.cancel_scope.cancel()
                     housekeeping.cancel_scope.cancel()
@@ -230,12 +241,3 @@ def _descriptors_each() -> int:
 
 def _open_session(peer: Peer, mute: Callable[[float], None]) -> Session:
     return Session(*peer, mute=mute)
-
-
-def _reachable(host: str) -> str:
-    """A name by which this machine reaches a bound address."""
-    return "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -78,11 +78,15 @@ class _Process:
 
     def _announce(self, broker: Broker) -> None:
         where = "in memory" if self._data_dir is None else f"in {self._data_dir}"
-        _log.info("kafkapy is ready at %s, cluster %s, data %s", broker.bootstrap_servers, broker.cluster_id, where)
+        at = broker.bootstrap_servers
+        if len(broker.listeners) > 1:
+            at = ", ".join(f"{address} ({listener})" for listener, address in broker.listeners.items())
+        _log.info("kafkapy is ready at %s, cluster %s, data %s", at, broker.cluster_id, where)
         if self._options.json_ready:
             ready = {
                 "bootstrap_servers": broker.bootstrap_servers,
                 "port": broker.port,
+                "listeners": broker.listeners,
                 "cluster_id": broker.cluster_id,
                 "data_dir": None if self._data_dir is None else str(self._data_dir),
                 "pid": os.getpid(),

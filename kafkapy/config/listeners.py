@@ -9,6 +9,7 @@ by which it came.
 import ipaddress
 import re
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kafkapy.config.layers import BrokerConfig
@@ -87,6 +88,36 @@ def announced_endpoints(config: BrokerConfig, host: str | None = None) -> list[E
         advertised.get(endpoint.listener) or endpoint._replace(host="", port=0) for endpoint in bound_listeners(config)
     ]
     return [endpoint._replace(host=host or endpoint.host) for endpoint in endpoints]
+
+
+def told_addresses(bound: Sequence[Endpoint], announced: Sequence[Endpoint]) -> dict[str, str]:
+    """What clients are told, as host:port by listener; those that clients on this machine can use come first.
+
+    `bound` are the listeners with the ports that they got, `announced` what is announced of each.
+    """
+    told = [
+        own._replace(host=other.host or _reachable(own.host), port=other.port or own.port)
+        for own, other in zip(bound, announced, strict=True)
+    ]
+    here = {own.host for own in bound}
+    told.sort(key=lambda endpoint: not (_is_loopback(endpoint.host) or endpoint.host in here))
+    return {endpoint.listener: f"{_bracketed(endpoint.host)}:{endpoint.port}" for endpoint in told}
+
+
+def _reachable(host: str) -> str:
+    """A name by which this machine reaches a bound address."""
+    return "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _parse(setting: str, config: BrokerConfig) -> list[_Listener]:

@@ -63,7 +63,7 @@ def test_ready_names_what_was_asked_for(tmp_path: Path) -> None:
         process,
         ready,
     ):
-        assert set(ready) == {"bootstrap_servers", "port", "cluster_id", "data_dir", "pid"}
+        assert set(ready) == {"bootstrap_servers", "port", "listeners", "cluster_id", "data_dir", "pid"}
         assert ready["bootstrap_servers"] == f"127.0.0.1:{ready['port']}"
         assert (ready["cluster_id"], ready["pid"]) == ("MkU3OEVBNTcwNTJENDM2Qg", process.pid)
         assert ready["data_dir"] == str(tmp_path / "d")
@@ -263,6 +263,26 @@ def test_a_directory_that_was_taken_away_ends_the_broker_with_a_line(tmp_path: P
     assert "Traceback" not in said
     assert said.splitlines()[-1] == f"kafkapy: the data directory {directory} was taken away; its broker ends"
     assert not directory.exists()
+
+
+def test_all_listeners_are_told_the_one_for_this_machine_first() -> None:
+    """As the usual compose file of cp-kafka has them."""
+    environment = {
+        "KAFKA_LISTENERS": "PLAINTEXT://0.0.0.0:0,PLAINTEXT_HOST://0.0.0.0:0",
+        "KAFKA_ADVERTISED_LISTENERS": "PLAINTEXT://broker:29092,PLAINTEXT_HOST://localhost:9092",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,PLAINTEXT_HOST:PLAINTEXT",
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "PLAINTEXT",
+    }
+    with running("--memory", **environment) as (process, ready):
+        assert ready["bootstrap_servers"] == "localhost:9092"
+        assert list(dict(ready["listeners"]).items()) == [  # type: ignore[call-overload]
+            ("PLAINTEXT_HOST", "localhost:9092"),
+            ("PLAINTEXT", "broker:29092"),
+        ]
+        socket.create_connection(("127.0.0.1", int(str(ready["port"])))).close()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert "ready at localhost:9092 (PLAINTEXT_HOST), broker:29092 (PLAINTEXT), cluster" in said
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

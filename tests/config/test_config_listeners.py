@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.config.listeners import advertised_listeners, bound_listeners
+from kafkapy.config.listeners import advertised_listeners, announced_endpoints, bound_listeners, told_addresses
 from kafkapy.config.setting import ConfigError
 from kafkapy.model import Endpoint
 
@@ -165,3 +165,31 @@ def test_an_empty_advertised_host_is_this_machines_name() -> None:
 def test_the_listener_between_brokers_must_exist(given: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         bound_listeners(BrokerConfig.load(file=given))
+
+
+@pytest.mark.parametrize(
+    ("listeners", "advertised", "told"),
+    [
+        ("PLAINTEXT://:9092", None, ["127.0.0.1:9092"]),
+        ("PLAINTEXT://0.0.0.0:9092", None, ["127.0.0.1:9092"]),
+        ("PLAINTEXT://[::]:9092", None, ["127.0.0.1:9092"]),
+        ("PLAINTEXT://[::1]:9092", None, ["[::1]:9092"]),
+        ("PLAINTEXT://:9092", "PLAINTEXT://broker:19092", ["broker:19092"]),
+        ("A://:1,B://:2", "A://broker:1,B://localhost:2", ["localhost:2", "broker:1"]),
+        ("A://:1,B://:2", "A://broker:1,B://127.0.0.2:3", ["127.0.0.2:3", "broker:1"]),
+        ("A://:1,B://:2", "A://broker:1", ["127.0.0.1:2", "broker:1"]),
+        ("A://:1,B://:2", "B://broker:2", ["127.0.0.1:1", "broker:2"]),
+        ("A://:1,B://10.0.0.5:2", "A://broker:1,B://10.0.0.5:2", ["10.0.0.5:2", "broker:1"]),
+        ("A://:1,B://:2", "A://one:1,B://two:2", ["one:1", "two:2"]),
+        ("A://:1,B://:2,C://:3", "A://x:1,B://[::1]:2,C://LOCALHOST:3", ["[::1]:2", "LOCALHOST:3", "x:1"]),
+    ],
+)
+def test_what_clients_are_told_begins_with_what_this_machine_can_use(
+    listeners: str, advertised: str | None, told: list[str]
+) -> None:
+    config = load(
+        listeners=listeners,
+        listener_security_protocol_map="PLAINTEXT:PLAINTEXT,A:PLAINTEXT,B:PLAINTEXT,C:PLAINTEXT",
+        **({"advertised_listeners": advertised} if advertised else {}),
+    )
+    assert list(told_addresses(bound_listeners(config), announced_endpoints(config)).values()) == told
