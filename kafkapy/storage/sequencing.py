@@ -13,7 +13,7 @@ Invariants
  4. A batch that repeats one of the producer's last five is answered with the offsets it got then, and not appended.
  5. The last stable offset is the first offset of the oldest open transaction, or the end offset.
  6. A transaction begins with a batch that comes with the verification that the log has of its producer then, where the
-    writer says that it was verified at all. A marker of transaction version 2 has an epoch that is not known here yet.
+    writer says that it was verified at all. A marker of transaction version 2 ends what earlier epochs wrote.
 
 Source: KIP-98, KIP-360, KIP-890, and Kafka's design chapter on idempotent producers.
 """
@@ -36,6 +36,8 @@ REMEMBERED_BATCHES = 5
 
 _EPOCH_A_TRANSACTION = 2
 """The transaction version from which on a marker has the epoch after that of what it ends."""
+
+_LAST_EPOCH = 2**15 - 1
 
 
 class BatchMark(NamedTuple):
@@ -294,8 +296,19 @@ def _find_repeat(producer: Producer, header: BatchHeader) -> Repeated | None:
 
 
 def _check_marker(producer: Producer, header: BatchHeader, marker: EndMarker) -> Refused | None:
-    if refused := _check_epoch(producer, header, marker.transaction_version):
+    if refused := _check_epoch(producer, header):
         return refused
+    # From transaction version 2 on the marker has the epoch after that of what it ends, if there is any: one that has
+    # the epoch of an open transaction ended the one before, and comes late. Where none is open, it is a repeat.
+    if (
+        marker.transaction_version >= _EPOCH_A_TRANSACTION
+        and producer.has_open_transaction(header.producer_epoch)
+        and header.producer_epoch != _LAST_EPOCH
+    ):
+        return Refused(
+            Error.INVALID_PRODUCER_EPOCH,
+            f"a marker of epoch {header.producer_epoch} does not end what producer {header.producer_id} wrote in it",
+        )
     if marker.coordinator_epoch < producer.coordinator_epoch:
         return Refused(
             Error.TRANSACTION_COORDINATOR_FENCED,
@@ -304,9 +317,8 @@ def _check_marker(producer: Producer, header: BatchHeader, marker: EndMarker) ->
     return None
 
 
-def _check_epoch(producer: Producer, header: BatchHeader, transaction_version: int = 0) -> Refused | None:
-    # From transaction version 2 on every transaction ends in an epoch of its own: a known one is that of a late marker.
-    if header.producer_epoch < producer.epoch + (transaction_version >= _EPOCH_A_TRANSACTION):
+def _check_epoch(producer: Producer, header: BatchHeader) -> Refused | None:
+    if header.producer_epoch < producer.epoch:
         return Refused(
             Error.INVALID_PRODUCER_EPOCH,
             f"producer {header.producer_id} writes with epoch {header.producer_epoch}, its last one here is "

@@ -134,13 +134,29 @@ def test_the_marker_before_the_next_transaction_leaves_its_question(bumps: bool,
 
 @pytest.mark.parametrize(("version", "error"), [(0, Error.NONE), (1, Error.NONE), (2, Error.INVALID_PRODUCER_EPOCH)])
 def test_a_late_marker_ends_no_later_transaction(version: int, error: Error) -> None:
-    """From transaction version 2 on an epoch that is known here is that of a marker that has been written."""
+    """From transaction version 2 on a marker has the epoch after that of what it ends."""
     head = Head()
     mark(head, epoch=5, version=version)
     write(head, opening(epoch=5), begin(head, epoch=5))
     assert mark(head, epoch=5, version=version) is error
     assert (head.last_stable_offset == head.end_offset) is (error is Error.NONE)
     assert mark(head, epoch=6, version=version) is Error.NONE
+    assert head.last_stable_offset == head.end_offset
+
+
+@pytest.mark.parametrize("version", range(4))
+def test_a_marker_may_come_twice(version: int) -> None:
+    """Its coordinator has not heard that it is there, and asks again."""
+    head = Head()
+    write(head, opening(epoch=4), begin(head, epoch=4))
+    assert [mark(head, epoch=5, version=version) for _ in range(2)] == [Error.NONE] * 2
+    assert mark(head, epoch=4, version=version) is Error.INVALID_PRODUCER_EPOCH
+
+
+def test_the_last_epoch_has_none_behind_it() -> None:
+    head, last = Head(), 2**15 - 1
+    write(head, opening(epoch=last), begin(head, epoch=last))
+    assert mark(head, epoch=last, version=2) is Error.NONE
     assert head.last_stable_offset == head.end_offset
 
 

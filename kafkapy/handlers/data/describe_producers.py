@@ -34,7 +34,9 @@ def _topic_refusal(name: str, ctx: Context) -> KafkaError | None:
         ctx.require(Operation.READ, ResourceType.TOPIC, name)
     except KafkaError as refusal:
         return refusal
-    return None if ctx.rooms.cluster.image.topic(name) else KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+    if ctx.rooms.cluster.image.topic(name) is None:
+        return KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
+    return None
 
 
 def _describe(name: str, index: int, ctx: Context) -> PartitionResponse:

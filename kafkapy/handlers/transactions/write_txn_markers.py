@@ -1,8 +1,9 @@
 """WriteTxnMarkers (key 27), versions 1 to 2.
 
 Sent by transaction coordinators, and by administrators to end a transaction that hangs: ends a producer's transaction
-on partitions that are led here. What it has committed for groups is decided by the marker that their coordinator
-writes. Each partition is answered by itself. Version 2 says by which transaction version's rules a marker is judged.
+on partitions that are led here. What it has committed for groups is decided by the marker of their coordinator. Each
+partition is answered by itself, and of each producer once. Version 2 says by which transaction version's rules a
+marker is judged.
 """
 
 from kafkapy.coordination.shard import ProducerEpoch
@@ -26,6 +27,8 @@ _NOT_THERE_YET = {Error.COORDINATOR_NOT_AVAILABLE, Error.COORDINATOR_LOAD_IN_PRO
 async def handle(request: WriteTxnMarkersRequest, ctx: Context) -> WriteTxnMarkersResponse:
     if not ctx.permits(Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME):
         ctx.require(Operation.CLUSTER_ACTION, ResourceType.CLUSTER, CLUSTER_NAME)
+    if any(marker.producer_id < 0 or marker.producer_epoch < 0 for marker in request.markers):
+        raise KafkaError(Error.UNKNOWN_SERVER_ERROR, "a marker without a producer")  # as Kafka has it
     response, results = _begun(request, Error.NONE)
     wanted: list[MarkerToWrite] = []
     written: list[PartitionResult] = []
@@ -63,19 +66,21 @@ Begun = tuple[WriteTxnMarkersRequest.WritableTxnMarker, str, PartitionResult]
 def _begun(request: WriteTxnMarkersRequest, error: Error) -> tuple[WriteTxnMarkersResponse, list[Begun]]:
     """A response with this error for each partition, a result a producer, and what each of its partitions answers."""
     results: list[Begun] = []
-    producers: dict[int, dict[str, TopicResult]] = {}
+    producers: dict[int, dict[str, dict[int, PartitionResult]]] = {}
     for marker in request.markers:
         for topic in marker.topics:
-            topics = producers.setdefault(marker.producer_id, {})
-            known = topics.setdefault(topic.name, TopicResult(name=topic.name))
+            partitions = producers.setdefault(marker.producer_id, {}).setdefault(topic.name, {})
             for index in topic.partition_indexes:
-                result = PartitionResult(partition_index=index, error_code=error)
-                known.partitions.append(result)
+                result = partitions.setdefault(index, PartitionResult(partition_index=index, error_code=error))
                 results.append((marker, topic.name, result))
     markers = [
-        MarkerResult(producer_id=producer_id, topics=list(topics.values())) for producer_id, topics in producers.items()
+        MarkerResult(
+            producer_id=producer_id,
+            topics=[TopicResult(name=name, partitions=list(found.values())) for name, found in topics.items() if found],
+        )
+        for producer_id, topics in producers.items()
     ]
-    return WriteTxnMarkersResponse(markers=markers), results
+    return WriteTxnMarkersResponse(markers=[marker for marker in markers if marker.topics]), results
 
 
 def refuse(request: WriteTxnMarkersRequest, refusal: KafkaError, ctx: Context) -> WriteTxnMarkersResponse:

@@ -107,14 +107,30 @@ async def test_each_partition_and_each_producer_is_answered_by_itself(broker: An
     assert (await read(broker, 0)).last_stable_offset == 0
 
 
-async def test_by_the_rules_of_version_2_a_known_epoch_is_a_late_marker(broker: Any) -> None:
+async def test_by_the_rules_of_version_2_a_marker_has_the_next_epoch(broker: Any) -> None:
     await open_transaction(broker, 0)
     wanted = {"t": [0]}
     assert await write(broker, marker(wanted, version=2)) == {(7, "t", 0): Error.INVALID_PRODUCER_EPOCH}
     assert await write(broker, marker(wanted, epoch=1, version=2)) == {(7, "t", 0): Error.NONE}
-    assert await write(broker, marker(wanted, epoch=1, version=2)) == {(7, "t", 0): Error.INVALID_PRODUCER_EPOCH}
-    assert await write(broker, marker(wanted, epoch=1, version=1)) == {(7, "t", 0): Error.NONE}
+    assert (await read(broker, 0)).last_stable_offset == 2
+    assert await write(broker, marker(wanted, epoch=1, version=2)) == {(7, "t", 0): Error.NONE}
+    assert await write(broker, marker(wanted, version=2)) == {(7, "t", 0): Error.INVALID_PRODUCER_EPOCH}
     assert await write(broker, marker(wanted, epoch=1), version=1) == {(7, "t", 0): Error.NONE}
+
+
+async def test_a_partition_is_answered_once_whatever_it_is_asked(broker: Any) -> None:
+    """What came of the last marker counts; a marker for nothing has no answer."""
+    again = [marker({"t": [1]}, epoch=3), marker({"t": [1]}, epoch=2), marker({"t": []}, producer=9)]
+    response = await broker.ask(WriteTxnMarkersRequest(markers=again), 2)
+    [[partition]] = [topic.partitions for found in response.markers for topic in found.topics]
+    assert (partition.partition_index, partition.error_code) == (1, Error.INVALID_PRODUCER_EPOCH)
+
+
+@pytest.mark.parametrize("options", [{"producer": -1}, {"epoch": -1}])
+async def test_a_marker_without_a_producer_is_none(broker: Any, options: dict[str, int]) -> None:
+    answers = await write(broker, marker({"t": [0]}, **options))
+    assert set(answers.values()) == {Error.UNKNOWN_SERVER_ERROR}
+    assert (await read(broker, 0)).high_watermark == 0
 
 
 async def test_a_log_that_was_made_anew_takes_the_marker_of_its_namesake(broker: Any) -> None:
