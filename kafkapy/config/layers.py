@@ -14,6 +14,7 @@ from kafkapy.config.advice import complaints
 from kafkapy.config.broker import BROKER
 from kafkapy.config.checks import check_together
 from kafkapy.config.own import OWN
+from kafkapy.config.protection import refused_protections
 from kafkapy.config.setting import ConfigError, Setting, Source, Type
 from kafkapy.config.topic import TOPIC
 
@@ -124,7 +125,10 @@ class BrokerConfig(Config):
         flags: Mapping[str, str] | None = None,
         profile: Mapping[str, str] = DEVELOPMENT_PROFILE,
     ) -> "BrokerConfig":
-        """Merge the static layers and check every value; ConfigError with a line for each that is not valid."""
+        """Merge the static layers and check every value; ConfigError with a line for each that is not valid.
+
+        And with one for those that would keep people out, and cannot yet.
+        """
         given = {**(file or {}), **(environment or {}), **(flags or {})}
         static = {**profile, **given}
         if "broker.id" in given and "node.id" not in given:
@@ -137,6 +141,8 @@ class BrokerConfig(Config):
                     _KNOWN[name].parse(text)
                 except ConfigError as problem:
                     problems.append(str(problem))
+        if not problems and (refused := refused_protections(given)):
+            problems.append(refused)
         if problems:
             raise ConfigError("\n".join(problems))
         warnings = complaints(given)

@@ -285,6 +285,12 @@ def test_all_listeners_are_told_the_one_for_this_machine_first() -> None:
     assert "ready at localhost:9092 (PLAINTEXT_HOST), broker:29092 (PLAINTEXT), cluster" in said
 
 
+def test_a_broker_that_was_to_keep_people_out_does_not_start() -> None:
+    said = failing("--memory", "--port", "0", KAFKA_AUTHORIZER_CLASS_NAME="org.example.Authorizer")
+    [line] = said.splitlines()
+    assert line.startswith("kafkapy: authorizer.class.name: ")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_shells_get_their_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0

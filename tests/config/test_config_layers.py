@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from kafkapy.config.advice import complaints
 from kafkapy.config.describing import (
     DescribedConfig,
     describe_broker,
@@ -177,12 +178,11 @@ def test_settings_that_do_nothing_are_reported() -> None:
             "auto.create.topic.enable": "true",
             "quux": "1",
             "num.network.threads": "3",
-            "super.users": "User:admin",
+            "allow.everyone.if.no.acl.found": "true",
             "zookeeper.connect": "localhost:2181",
             "inter.broker.protocol.version": "3.9",
             "log.cleaner.enable": "true",
             "listener.name.internal.max.connections": "5",
-            "sasl.mechanism.plugin.secret": "s",
             "rsm.config.bucket": "b",
         }
     )
@@ -190,16 +190,71 @@ def test_settings_that_do_nothing_are_reported() -> None:
         "unknown setting auto.create.topic.enable; did you mean auto.create.topics.enable?",
         "unknown setting quux",
         "num.network.threads is accepted, but nothing in kafkapy reads it yet",
-        "super.users is accepted, but nothing in kafkapy reads it yet",
+        "allow.everyone.if.no.acl.found is accepted, but nothing in kafkapy reads it yet",
         "zookeeper.connect is ignored: there is no ZooKeeper",
         "inter.broker.protocol.version is ignored, as Kafka 4 has no such setting: the version follows the software",
         "log.cleaner.enable is deprecated: Kafka 5 will always clean",
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+        ("super.users", "User:admin"),
+        ("allow.everyone.if.no.acl.found", "false"),
+        ("sasl.enabled.mechanisms", "PLAIN"),
+        ("sasl.jaas.config", "org.apache.kafka.common.security.plain.PlainLoginModule required;"),
+        ("sasl.mechanism.of.a.plugin", "x"),
+        ("listener.name.client.plain.sasl.jaas.config", "x"),
+        ("listener.name.client.ssl.client.auth", "required"),
+        ("ssl.client.auth", "required"),
+        ("ssl.keystore.location", "/keys"),
+        ("security.inter.broker.protocol", "SSL"),
+        ("principal.builder.class", "com.example.Builder"),
+        ("create.topic.policy.class.name", "com.example.Policy"),
+        ("delegation.token.secret.key", "secret"),
+        ("connections.max.reauth.ms", "3600000"),
+    ],
+)
+def test_what_would_protect_people_is_refused_until_it_does(name: str, value: str) -> None:
+    for layer in ("file", "environment", "flags"):
+        with pytest.raises(ConfigError) as refusal:
+            load(**{layer: {name: value}})
+        assert str(refusal.value).startswith(f"{name}: ")
+        assert "\n" not in str(refusal.value)
+
+
+def test_all_that_would_protect_people_is_told_in_one_line() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load(file={"super.users": "User:admin", "ssl.client.auth": "required", "num.partitions": "3"})
+    assert str(refusal.value).startswith("ssl.client.auth, super.users: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("authorizer.class.name", ""),
+        ("super.users", ""),
+        ("allow.everyone.if.no.acl.found", "true"),
+        ("sasl.enabled.mechanisms", "GSSAPI"),
+        ("ssl.client.auth", "none"),
+        ("listener.name.client.ssl.client.auth", "none"),
+        ("security.inter.broker.protocol", "PLAINTEXT"),
+        ("connections.max.reauth.ms", "0"),
+    ],
+)
+def test_what_asks_for_no_protection_is_not_refused(name: str, value: str) -> None:
+    assert load(file={name: value}).static[name] == value
+
+
 def test_a_secret_is_shown_nowhere() -> None:
     secret = "hunter2"
-    config = load(file={"ssl.key.password": secret, "my.plugin.password": secret, "sasl.jaas.config": secret})
+    given = {"ssl.key.password": secret, "my.plugin.password": secret, "sasl.jaas.config": secret}
+    config = BrokerConfig(given, warnings=complaints(given))
+    with pytest.raises(ConfigError) as refusal:
+        load(file=given)
+    assert secret not in str(refusal.value)
     assert secret not in repr(describe_broker(config))
     assert secret not in repr(config.warnings)
     assert described(config, "ssl.key.password").sensitive
@@ -223,7 +278,7 @@ def test_a_setting_of_one_listener_has_the_type_of_the_setting_it_stands_in_for(
         ("max.connections", "2147483647"),
     ]
     name = "listener.name.sasl_ssl.plain.sasl.jaas.config"
-    assert described(load(file={name: "secret"}), name).type is Type.PASSWORD
+    assert described(BrokerConfig({name: "secret"}), name).type is Type.PASSWORD
 
 
 def test_an_internal_setting_is_described_once_it_is_set() -> None:

@@ -1,0 +1,50 @@
+"""Settings by which an operator keeps people out, or apart, and which kafkapy does not act on yet.
+
+With a warning alone the broker would start and let everyone in. So they are refused, as listeners are that cannot be
+served: all of `sasl.*` and `ssl.*`, also of one listener, who may do what, and what may veto a change. A value that is
+Kafka's default asks for nothing.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from kafkapy.config.broker import BROKER
+
+_FAMILIES: Final = re.compile(r"(?:listener\.name\.[^.]+\.(?:.+\.)?)?(?:sasl|ssl)\..+")
+
+_OTHERS: Final = (
+    "alter.config.policy.class.name",
+    "authorizer.class.name",
+    "connections.max.reauth.ms",
+    "create.topic.policy.class.name",
+    "delegation.token.secret.key",
+    "principal.builder.class",
+    "security.inter.broker.protocol",
+    "security.providers",
+)
+
+_OF_THE_AUTHORIZER: Final = {"super.users": "", "allow.everyone.if.no.acl.found": "true"}
+"""Settings of Kafka's authorizer, which Kafka's own table leaves out, and what asks for nothing."""
+
+
+def refused_protections(given: Mapping[str, str]) -> str | None:
+    """One line about all settings given that would protect nobody; None when there is none."""
+    names = sorted(name for name, text in given.items() if _protects(name, text.strip()))
+    if not names:
+        return None
+    return (
+        f"{', '.join(names)}: kafkapy neither authenticates nor authorizes yet, and would let everyone in; "
+        "it starts without such settings"
+    )
+
+
+def _protects(name: str, text: str) -> bool:
+    if name in _OF_THE_AUTHORIZER:
+        return text.lower() != _OF_THE_AUTHORIZER[name]
+    if name not in _OTHERS and not _FAMILIES.fullmatch(name):
+        return False
+    setting = BROKER.get(name) or BROKER.get(re.sub(r"listener\.name\.[^.]+\.", "", name))
+    if setting is None:
+        return bool(text)
+    return bool(text) and setting.parse(text) != setting.default_value
