@@ -1,5 +1,6 @@
 """The classes of a generated module: a slotted class per struct, its defaults, its nested structs."""
 
+import re
 from collections.abc import Iterator
 
 from codegen.decoders import literal
@@ -38,13 +39,14 @@ def initial_value(message: MessageSpec, field: Field) -> str:
 
 
 def wrapped(head: str, value: str) -> Iterator[str]:
-    """`head` and `value` on one line, or the value in brackets below it."""
+    """`head` and `value` on one line, or the value in brackets below it, a choice broken where that is too long."""
     if len(head) + len(value) <= WIDTH:
         yield head + value
         return
     indent = head[: len(head) - len(head.lstrip())]
     yield f"{head}("
-    yield f"{indent}    {value}"
+    lines = [value] if len(indent) + 4 + len(value) <= WIDTH else re.split(r" (?=if |else )", value)
+    yield from (f"{indent}    {line}" for line in lines)
     yield f"{indent})"
 
 

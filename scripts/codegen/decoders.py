@@ -35,6 +35,7 @@ class DecoderBuilder:
         self.out = Lines()
         self.run: list[tuple[str, str]] = []
         self.names = {"message", "owner", "buf", "offset", "size", "n", "end", "tags", "tag", "tag_end", "count", "at"}
+        self.kinds: dict[str, str] = {}
 
     def build(self) -> str:
         root, name = self.message.root, snake_case(self.message.name)
@@ -218,15 +219,15 @@ class DecoderBuilder:
             self.inline_struct(target, field.struct)
 
     def inline_struct(self, target: str, struct: StructSpec) -> None:
-        with self.variable(variable_name(self.message, struct.name)) as variable:
+        with self.variable(variable_name(self.message, struct.name), struct.name) as variable:
             self.new_object(variable, struct)
             self.out.add(f"{target} = {variable}")
             self.struct(variable, struct)
 
     @contextmanager
-    def variable(self, name: str) -> Iterator[str]:
-        """`name`, or a name like it that nothing around this place uses."""
-        while name in self.names:
+    def variable(self, name: str, kind: str) -> Iterator[str]:
+        """`name`, or a name like it that nothing around this place uses, and nothing before it for another kind."""
+        while name in self.names or self.kinds.setdefault(name, kind) != kind:
             name += "_"
         self.names.add(name)
         yield name
@@ -251,13 +252,13 @@ class DecoderBuilder:
             out.add(f"{target} = [buf[at : at + 16] for at in range(offset, end, 16)]")
             out.add("offset = end")
             return
-        with self.variable(field.attr) as items:
+        with self.variable(field.attr, f"[]{field.base}") as items:
             out.add(f"{target} = {items} = []")
             with out.block(f"for _ in range({count}):"):
                 if field.struct is None:
                     self.length("h", items, False, lambda: self.string(items, "{}.append({})"))
                     return
-                with self.variable(variable_name(self.message, field.base)) as variable:
+                with self.variable(variable_name(self.message, field.base), field.base) as variable:
                     self.new_object(variable, field.struct)
                     self.struct(variable, field.struct)
                     self.flush()

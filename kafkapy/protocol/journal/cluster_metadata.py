@@ -556,6 +556,16 @@ class ClearElrRecord(Message):
         self.topic_name = topic_name
 
 
+class UnregisterControllerRecord(Message):
+    __slots__ = ("controller_id",)
+    API_KEY = 29
+    MIN_VERSION = 0
+    MAX_VERSION = 0
+
+    def __init__(self, *, controller_id: int = 0) -> None:
+        self.controller_id = controller_id
+
+
 _RegisterBrokerRecord_BrokerEndpoint = RegisterBrokerRecord.BrokerEndpoint
 _RegisterBrokerRecord_BrokerFeature = RegisterBrokerRecord.BrokerFeature
 _ClientQuotaRecord_EntityData = ClientQuotaRecord.EntityData
@@ -3545,6 +3555,22 @@ def _encode_clear_elr_record_v0(message: ClearElrRecord, out: bytearray) -> list
     return [out]
 
 
+# Version 0.
+def _decode_unregister_controller_record_v0(buf: bytes, offset: int) -> tuple[UnregisterControllerRecord, int]:
+    message = new(UnregisterControllerRecord)
+    message.controller_id, tags = _unpack_iB(buf, offset)
+    offset += 5
+    if tags:
+        offset = skip_tags(buf, offset - 1)
+    return message, offset
+
+
+# Version 0.
+def _encode_unregister_controller_record_v0(message: UnregisterControllerRecord, out: bytearray) -> list[Buffer]:
+    out += _pack_ix(message.controller_id)
+    return [out]
+
+
 RegisterBrokerRecord.DECODERS = {
     0: _decode_register_broker_record_v0,
     1: _decode_register_broker_record_v1,
@@ -3722,4 +3748,10 @@ ClearElrRecord.DECODERS = {
 }
 ClearElrRecord.ENCODERS = {
     0: _encode_clear_elr_record_v0,
+}
+UnregisterControllerRecord.DECODERS = {
+    0: _decode_unregister_controller_record_v0,
+}
+UnregisterControllerRecord.ENCODERS = {
+    0: _encode_unregister_controller_record_v0,
 }

@@ -37,7 +37,14 @@ class StreamsGroupMetadataKey(Message):
 
 
 class StreamsGroupMetadataValue(Message):
-    __slots__ = ("epoch", "metadata_hash", "validated_topology_epoch", "last_assignment_configs")
+    __slots__ = (
+        "epoch",
+        "metadata_hash",
+        "validated_topology_epoch",
+        "last_assignment_configs",
+        "stored_description_topology_epoch",
+        "failed_description_topology_epoch",
+    )
     RECORD_TYPE = 17
     MIN_VERSION = 0
     MAX_VERSION = 0
@@ -56,11 +63,15 @@ class StreamsGroupMetadataValue(Message):
         metadata_hash: int = 0,
         validated_topology_epoch: int = -1,
         last_assignment_configs: list[StreamsGroupMetadataValue.LastAssignmentConfig] | None = FRESH,
+        stored_description_topology_epoch: int = -1,
+        failed_description_topology_epoch: int = -1,
     ) -> None:
         self.epoch = epoch
         self.metadata_hash = metadata_hash
         self.validated_topology_epoch = validated_topology_epoch
         self.last_assignment_configs = [] if last_assignment_configs is FRESH else last_assignment_configs
+        self.stored_description_topology_epoch = stored_description_topology_epoch
+        self.failed_description_topology_epoch = failed_description_topology_epoch
 
 
 _StreamsGroupMetadataValue_LastAssignmentConfig = StreamsGroupMetadataValue.LastAssignmentConfig
@@ -137,6 +148,12 @@ def _decode_streams_group_metadata_value_tags_v0(owner: StreamsGroupMetadataValu
                     else:
                         offset += 1
                     last_assignment_configs.append(last_assignment_config)
+        elif tag == 2:
+            (owner.stored_description_topology_epoch,) = _unpack_i(buf, offset)
+            offset += 4
+        elif tag == 3:
+            (owner.failed_description_topology_epoch,) = _unpack_i(buf, offset)
+            offset += 4
         else:
             offset = tag_end
         if offset != tag_end:
@@ -149,6 +166,8 @@ def _decode_streams_group_metadata_value_v0(buf: bytes, offset: int) -> tuple[St
     message = new(StreamsGroupMetadataValue)
     message.validated_topology_epoch = -1
     message.last_assignment_configs = []
+    message.stored_description_topology_epoch = -1
+    message.failed_description_topology_epoch = -1
     message.epoch, message.metadata_hash, tags = _unpack_iqB(buf, offset)
     offset += 13
     if tags:
@@ -190,6 +209,14 @@ def _encode_streams_group_metadata_value_tags_v0(owner: StreamsGroupMetadataValu
                 part += raw
                 part.append(0)
         parts.append((1, part))
+    if owner.stored_description_topology_epoch != -1:
+        part = bytearray()
+        part += _pack_i(owner.stored_description_topology_epoch)
+        parts.append((2, part))
+    if owner.failed_description_topology_epoch != -1:
+        part = bytearray()
+        part += _pack_i(owner.failed_description_topology_epoch)
+        parts.append((3, part))
     write_tags(out, parts)
 
 
@@ -200,6 +227,8 @@ def _encode_streams_group_metadata_value_v0(message: StreamsGroupMetadataValue, 
         message.validated_topology_epoch != -1
         or message.last_assignment_configs is None
         or message.last_assignment_configs
+        or message.stored_description_topology_epoch != -1
+        or message.failed_description_topology_epoch != -1
     ):
         _encode_streams_group_metadata_value_tags_v0(message, out)
     else:

@@ -26,6 +26,7 @@ _pack_hi = Layout(">hi").pack
 _pack_i = Layout(">i").pack
 _pack_q = Layout(">q").pack
 _pack_t = Layout(">?").pack
+_unpack_iB = Layout(">iB").unpack_from
 
 
 # Versions 0 to 2.
@@ -33,12 +34,16 @@ def _decode_api_versions_request_v0(buf: bytes, offset: int) -> tuple[ApiVersion
     message = new(ApiVersionsRequest)
     message.client_software_name = ""
     message.client_software_version = ""
+    message.cluster_id = None
+    message.node_id = -1
     return message, offset
 
 
 # Versions 3 to 4.
 def _decode_api_versions_request_v3(buf: bytes, offset: int) -> tuple[ApiVersionsRequest, int]:
     message = new(ApiVersionsRequest)
+    message.cluster_id = None
+    message.node_id = -1
     n = buf[offset]
     offset += 1
     if not 0 < n < 128:
@@ -60,6 +65,40 @@ def _decode_api_versions_request_v3(buf: bytes, offset: int) -> tuple[ApiVersion
     return message, offset
 
 
+# Version 5.
+def _decode_api_versions_request_v5(buf: bytes, offset: int) -> tuple[ApiVersionsRequest, int]:
+    message = new(ApiVersionsRequest)
+    n = buf[offset]
+    offset += 1
+    if not 0 < n < 128:
+        n, offset = read_compact_string_length(buf, offset - 1)
+    end = offset + n - 1
+    message.client_software_name = buf[offset:end].decode()
+    offset = end
+    n = buf[offset]
+    offset += 1
+    if not 0 < n < 128:
+        n, offset = read_compact_string_length(buf, offset - 1)
+    end = offset + n - 1
+    message.client_software_version = buf[offset:end].decode()
+    offset = end
+    n = buf[offset]
+    offset += 1
+    if n == 0:
+        message.cluster_id = None
+    else:
+        if n >= 128:
+            n, offset = read_compact_string_length(buf, offset - 1)
+        end = offset + n - 1
+        message.cluster_id = buf[offset:end].decode()
+        offset = end
+    message.node_id, tags = _unpack_iB(buf, offset)
+    offset += 5
+    if tags:
+        offset = skip_tags(buf, offset - 1)
+    return message, offset
+
+
 # Version 0.
 def _encode_api_versions_response_v0(message: ApiVersionsResponse, out: bytearray) -> list[Buffer]:
     out += _pack_hi(message.error_code, len(message.api_keys))
@@ -77,7 +116,7 @@ def _encode_api_versions_response_v1(message: ApiVersionsResponse, out: bytearra
     return [out]
 
 
-# Versions 3 to 4.
+# Versions 3 to 5.
 def _encode_api_versions_response_tags_v3(owner: ApiVersionsResponse, out: bytearray) -> None:
     parts: list[tuple[int, bytearray]] = []
     if owner.supported_features:
@@ -125,7 +164,7 @@ def _encode_api_versions_response_tags_v3(owner: ApiVersionsResponse, out: bytea
     write_tags(out, parts)
 
 
-# Versions 3 to 4.
+# Versions 3 to 5.
 def _encode_api_versions_response_v3(message: ApiVersionsResponse, out: bytearray) -> list[Buffer]:
     out += _pack_h(message.error_code)
     n = len(message.api_keys) + 1
@@ -154,6 +193,7 @@ ApiVersionsRequest.DECODERS = {
     2: _decode_api_versions_request_v0,
     3: _decode_api_versions_request_v3,
     4: _decode_api_versions_request_v3,
+    5: _decode_api_versions_request_v5,
 }
 ApiVersionsResponse.ENCODERS = {
     0: _encode_api_versions_response_v0,
@@ -161,4 +201,5 @@ ApiVersionsResponse.ENCODERS = {
     2: _encode_api_versions_response_v1,
     3: _encode_api_versions_response_v3,
     4: _encode_api_versions_response_v3,
+    5: _encode_api_versions_response_v3,
 }

@@ -50,7 +50,7 @@ def _decode_delete_groups_request_v0(buf: bytes, offset: int) -> tuple[DeleteGro
     return message, offset
 
 
-# Version 2.
+# Versions 2 to 3.
 def _decode_delete_groups_request_v2(buf: bytes, offset: int) -> tuple[DeleteGroupsRequest, int]:
     size = len(buf)
     message = new(DeleteGroupsRequest)
@@ -108,13 +108,47 @@ def _encode_delete_groups_response_v2(message: DeleteGroupsResponse, out: bytear
     return [out]
 
 
+# Version 3.
+def _encode_delete_groups_response_v3(message: DeleteGroupsResponse, out: bytearray) -> list[Buffer]:
+    out += _pack_i(message.throttle_time_ms)
+    n = len(message.results) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_uvarint(out, n)
+    for deletable_group_result in message.results:
+        raw = deletable_group_result.group_id.encode()
+        n = len(raw) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_compact_string_length(out, n)
+        out += raw
+        out += _pack_h(deletable_group_result.error_code)
+        if deletable_group_result.error_message is None:
+            out.append(0)
+        else:
+            raw = deletable_group_result.error_message.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+        out.append(0)
+    out.append(0)
+    return [out]
+
+
 DeleteGroupsRequest.DECODERS = {
     0: _decode_delete_groups_request_v0,
     1: _decode_delete_groups_request_v0,
     2: _decode_delete_groups_request_v2,
+    3: _decode_delete_groups_request_v2,
 }
 DeleteGroupsResponse.ENCODERS = {
     0: _encode_delete_groups_response_v0,
     1: _encode_delete_groups_response_v0,
     2: _encode_delete_groups_response_v2,
+    3: _encode_delete_groups_response_v3,
 }

@@ -15,6 +15,7 @@ from kafkapy.protocol.primitives import (
     read_compact_length,
     read_compact_string_length,
     reject_count,
+    reject_value,
     skip_tags,
     write_compact_string_length,
     write_uvarint,
@@ -23,6 +24,7 @@ from kafkapy.protocol.primitives import (
 _pack_B = Layout(">B").pack
 _pack_Bi = Layout(">Bi").pack
 _pack_Hx = Layout(">Hx").pack
+_pack_b = Layout(">b").pack
 _pack_h = Layout(">h").pack
 _pack_i = Layout(">i").pack
 _pack_ih = Layout(">ih").pack
@@ -30,13 +32,16 @@ _pack_ii = Layout(">ii").pack
 _pack_iqx = Layout(">iqx").pack
 _pack_ix = Layout(">ix").pack
 _pack_xtx = Layout(">x?x").pack
+_pack_xx = Layout(">xx").pack
 _unpack_tB = Layout(">?B").unpack_from
+_unpack_ttB = Layout(">??B").unpack_from
 
 
 # Version 0.
 def _decode_streams_group_describe_request_v0(buf: bytes, offset: int) -> tuple[StreamsGroupDescribeRequest, int]:
     size = len(buf)
     message = new(StreamsGroupDescribeRequest)
+    message.include_topology_description = False
     n = buf[offset]
     offset += 1
     if not 0 < n < 128:
@@ -54,6 +59,32 @@ def _decode_streams_group_describe_request_v0(buf: bytes, offset: int) -> tuple[
         offset = end
     message.include_authorized_operations, tags = _unpack_tB(buf, offset)
     offset += 2
+    if tags:
+        offset = skip_tags(buf, offset - 1)
+    return message, offset
+
+
+# Version 1.
+def _decode_streams_group_describe_request_v1(buf: bytes, offset: int) -> tuple[StreamsGroupDescribeRequest, int]:
+    size = len(buf)
+    message = new(StreamsGroupDescribeRequest)
+    n = buf[offset]
+    offset += 1
+    if not 0 < n < 128:
+        n, offset = read_compact_length(buf, offset - 1)
+    if n - 1 > size - offset:
+        reject_count(n - 1)
+    message.group_ids = group_ids = []
+    for _ in range(n - 1):
+        n = buf[offset]
+        offset += 1
+        if not 0 < n < 128:
+            n, offset = read_compact_string_length(buf, offset - 1)
+        end = offset + n - 1
+        group_ids.append(buf[offset:end].decode())
+        offset = end
+    message.include_authorized_operations, message.include_topology_description, tags = _unpack_ttB(buf, offset)
+    offset += 3
     if tags:
         offset = skip_tags(buf, offset - 1)
     return message, offset
@@ -463,14 +494,649 @@ def _encode_streams_group_describe_response_v0(message: StreamsGroupDescribeResp
                     out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
                 out.append(0)
             out += _pack_xtx(member.is_classic)
+        if described_group.topology_description is not None:
+            reject_value("topology_description")
+        if described_group.topology_description_status != 0:
+            reject_value("topology_description_status")
         out += _pack_ix(described_group.authorized_operations)
+    out.append(0)
+    return [out]
+
+
+# Version 1.
+def _encode_streams_group_describe_response_v1(message: StreamsGroupDescribeResponse, out: bytearray) -> list[Buffer]:
+    out += _pack_i(message.throttle_time_ms)
+    n = len(message.groups) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_uvarint(out, n)
+    for described_group in message.groups:
+        out += _pack_h(described_group.error_code)
+        if described_group.error_message is None:
+            out.append(0)
+        else:
+            raw = described_group.error_message.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+        raw = described_group.group_id.encode()
+        n = len(raw) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_compact_string_length(out, n)
+        out += raw
+        raw = described_group.group_state.encode()
+        n = len(raw) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_compact_string_length(out, n)
+        out += raw
+        out += _pack_ii(described_group.group_epoch, described_group.assignment_epoch)
+        if described_group.topology is None:
+            out.append(255)
+        else:
+            topology = described_group.topology
+            out += _pack_Bi(1, topology.epoch)
+            if topology.subtopologies is None:
+                out.append(0)
+            else:
+                n = len(topology.subtopologies) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                for subtopology in topology.subtopologies:
+                    raw = subtopology.subtopology_id.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                    n = len(subtopology.source_topics) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_uvarint(out, n)
+                    for item in subtopology.source_topics:
+                        raw = item.encode()
+                        n = len(raw) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_compact_string_length(out, n)
+                        out += raw
+                    n = len(subtopology.repartition_sink_topics) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_uvarint(out, n)
+                    for item in subtopology.repartition_sink_topics:
+                        raw = item.encode()
+                        n = len(raw) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_compact_string_length(out, n)
+                        out += raw
+                    n = len(subtopology.state_changelog_topics) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_uvarint(out, n)
+                    for topic_info in subtopology.state_changelog_topics:
+                        raw = topic_info.name.encode()
+                        n = len(raw) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_compact_string_length(out, n)
+                        out += raw
+                        out += _pack_ih(topic_info.partitions, topic_info.replication_factor)
+                        n = len(topic_info.topic_configs) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_uvarint(out, n)
+                        for key_value in topic_info.topic_configs:
+                            raw = key_value.key.encode()
+                            n = len(raw) + 1
+                            if n < 128:
+                                out.append(n)
+                            else:
+                                write_compact_string_length(out, n)
+                            out += raw
+                            raw = key_value.value.encode()
+                            n = len(raw) + 1
+                            if n < 128:
+                                out.append(n)
+                            else:
+                                write_compact_string_length(out, n)
+                            out += raw
+                            out.append(0)
+                        out.append(0)
+                    n = len(subtopology.repartition_source_topics) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_uvarint(out, n)
+                    for topic_info in subtopology.repartition_source_topics:
+                        raw = topic_info.name.encode()
+                        n = len(raw) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_compact_string_length(out, n)
+                        out += raw
+                        out += _pack_ih(topic_info.partitions, topic_info.replication_factor)
+                        n = len(topic_info.topic_configs) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_uvarint(out, n)
+                        for key_value in topic_info.topic_configs:
+                            raw = key_value.key.encode()
+                            n = len(raw) + 1
+                            if n < 128:
+                                out.append(n)
+                            else:
+                                write_compact_string_length(out, n)
+                            out += raw
+                            raw = key_value.value.encode()
+                            n = len(raw) + 1
+                            if n < 128:
+                                out.append(n)
+                            else:
+                                write_compact_string_length(out, n)
+                            out += raw
+                            out.append(0)
+                        out.append(0)
+                    out.append(0)
+            out.append(0)
+        n = len(described_group.members) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        for member in described_group.members:
+            raw = member.member_id.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            out += _pack_i(member.member_epoch)
+            if member.instance_id is None:
+                out.append(0)
+            else:
+                raw = member.instance_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+            if member.rack_id is None:
+                out.append(0)
+            else:
+                raw = member.rack_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+            raw = member.client_id.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            raw = member.client_host.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            raw = member.process_id.encode()
+            out += _pack_i(member.topology_epoch)
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            if member.user_endpoint is None:
+                out.append(255)
+            else:
+                endpoint = member.user_endpoint
+                raw = endpoint.host.encode()
+                out += _pack_B(1)
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                out += _pack_Hx(endpoint.port)
+            n = len(member.client_tags) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for key_value in member.client_tags:
+                raw = key_value.key.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                raw = key_value.value.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                out.append(0)
+            n = len(member.task_offsets) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for task_offset in member.task_offsets:
+                raw = task_offset.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                out += _pack_iqx(task_offset.partition, task_offset.offset)
+            n = len(member.task_end_offsets) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for task_offset in member.task_end_offsets:
+                raw = task_offset.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                out += _pack_iqx(task_offset.partition, task_offset.offset)
+            assignment = member.assignment
+            n = len(assignment.active_tasks) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for task_ids in assignment.active_tasks:
+                raw = task_ids.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(task_ids.partitions) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                if task_ids.partitions:
+                    out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+                out.append(0)
+            n = len(assignment.standby_tasks) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for task_ids in assignment.standby_tasks:
+                raw = task_ids.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(task_ids.partitions) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                if task_ids.partitions:
+                    out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+                out.append(0)
+            n = len(assignment.warmup_tasks) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for task_ids in assignment.warmup_tasks:
+                raw = task_ids.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(task_ids.partitions) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                if task_ids.partitions:
+                    out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+                out.append(0)
+            assignment = member.target_assignment
+            out.append(0)
+            n = len(assignment.active_tasks) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for task_ids in assignment.active_tasks:
+                raw = task_ids.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(task_ids.partitions) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                if task_ids.partitions:
+                    out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+                out.append(0)
+            n = len(assignment.standby_tasks) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for task_ids in assignment.standby_tasks:
+                raw = task_ids.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(task_ids.partitions) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                if task_ids.partitions:
+                    out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+                out.append(0)
+            n = len(assignment.warmup_tasks) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for task_ids in assignment.warmup_tasks:
+                raw = task_ids.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(task_ids.partitions) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                if task_ids.partitions:
+                    out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+                out.append(0)
+            out += _pack_xtx(member.is_classic)
+        out += _pack_i(described_group.authorized_operations)
+        if described_group.topology_description is None:
+            out.append(255)
+        else:
+            topology_description = described_group.topology_description
+            out += _pack_B(1)
+            n = len(topology_description.subtopologies) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for topology_description_subtopology in topology_description.subtopologies:
+                raw = topology_description_subtopology.subtopology_id.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(topology_description_subtopology.nodes) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                for topology_description_node in topology_description_subtopology.nodes:
+                    raw = topology_description_node.name.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                    out += _pack_b(topology_description_node.node_type)
+                    n = len(topology_description_node.source_topics) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_uvarint(out, n)
+                    for item in topology_description_node.source_topics:
+                        raw = item.encode()
+                        n = len(raw) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_compact_string_length(out, n)
+                        out += raw
+                    if topology_description_node.sink_topic is None:
+                        out.append(0)
+                    else:
+                        raw = topology_description_node.sink_topic.encode()
+                        n = len(raw) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_compact_string_length(out, n)
+                        out += raw
+                    n = len(topology_description_node.stores) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_uvarint(out, n)
+                    for item in topology_description_node.stores:
+                        raw = item.encode()
+                        n = len(raw) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_compact_string_length(out, n)
+                        out += raw
+                    n = len(topology_description_node.successors) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_uvarint(out, n)
+                    for item in topology_description_node.successors:
+                        raw = item.encode()
+                        n = len(raw) + 1
+                        if n < 128:
+                            out.append(n)
+                        else:
+                            write_compact_string_length(out, n)
+                        out += raw
+                    out.append(0)
+                out.append(0)
+            n = len(topology_description.global_stores) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for topology_description_global_store in topology_description.global_stores:
+                topology_description_node = topology_description_global_store.source
+                raw = topology_description_node.name.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                out += _pack_b(topology_description_node.node_type)
+                n = len(topology_description_node.source_topics) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                for item in topology_description_node.source_topics:
+                    raw = item.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                if topology_description_node.sink_topic is None:
+                    out.append(0)
+                else:
+                    raw = topology_description_node.sink_topic.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                n = len(topology_description_node.stores) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                for item in topology_description_node.stores:
+                    raw = item.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                n = len(topology_description_node.successors) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                for item in topology_description_node.successors:
+                    raw = item.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                topology_description_node = topology_description_global_store.processor
+                raw = topology_description_node.name.encode()
+                out.append(0)
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                out += _pack_b(topology_description_node.node_type)
+                n = len(topology_description_node.source_topics) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                for item in topology_description_node.source_topics:
+                    raw = item.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                if topology_description_node.sink_topic is None:
+                    out.append(0)
+                else:
+                    raw = topology_description_node.sink_topic.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                n = len(topology_description_node.stores) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                for item in topology_description_node.stores:
+                    raw = item.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                n = len(topology_description_node.successors) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                for item in topology_description_node.successors:
+                    raw = item.encode()
+                    n = len(raw) + 1
+                    if n < 128:
+                        out.append(n)
+                    else:
+                        write_compact_string_length(out, n)
+                    out += raw
+                out += _pack_xx()
+            out.append(0)
+        out += _pack_b(described_group.topology_description_status)
+        if described_group.assignor_name is None:
+            out.append(0)
+        else:
+            raw = described_group.assignor_name.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+        out.append(0)
     out.append(0)
     return [out]
 
 
 StreamsGroupDescribeRequest.DECODERS = {
     0: _decode_streams_group_describe_request_v0,
+    1: _decode_streams_group_describe_request_v1,
 }
 StreamsGroupDescribeResponse.ENCODERS = {
     0: _encode_streams_group_describe_response_v0,
+    1: _encode_streams_group_describe_response_v1,
 }

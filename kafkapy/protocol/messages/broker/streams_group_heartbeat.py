@@ -18,6 +18,7 @@ from kafkapy.protocol.primitives import (
     read_compact_length,
     read_compact_string_length,
     reject_count,
+    reject_value,
     skip_tags,
     write_compact_string_length,
     write_uvarint,
@@ -37,6 +38,8 @@ _pack_b = Layout(">b").pack
 _pack_i = Layout(">i").pack
 _pack_ih = Layout(">ih").pack
 _pack_iiii = Layout(">iiii").pack
+_pack_iiiq = Layout(">iiiq").pack
+_pack_ti = Layout(">?i").pack
 _unpack_HB = Layout(">HB").unpack_from
 _unpack_b = Layout(">b").unpack_from
 _unpack_iB = Layout(">iB").unpack_from
@@ -47,7 +50,7 @@ _unpack_iqB = Layout(">iqB").unpack_from
 _unpack_tB = Layout(">?B").unpack_from
 
 
-# Version 0.
+# Versions 0 to 1.
 def _decode_streams_group_heartbeat_request_v0(buf: bytes, offset: int) -> tuple[StreamsGroupHeartbeatRequest, int]:
     size = len(buf)
     message = new(StreamsGroupHeartbeatRequest)
@@ -525,7 +528,7 @@ def _encode_streams_group_heartbeat_response_v0(message: StreamsGroupHeartbeatRe
     out += _pack_iiii(
         message.member_epoch,
         message.heartbeat_interval_ms,
-        message.acceptable_recovery_lag,
+        message.acceptable_recovery_lag_legacy,
         message.task_offset_interval_ms,
     )
     if message.status is None:
@@ -618,7 +621,193 @@ def _encode_streams_group_heartbeat_response_v0(message: StreamsGroupHeartbeatRe
             if task_ids.partitions:
                 out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
             out.append(0)
+    if message.topology_description_required:
+        reject_value("topology_description_required")
     out += _pack_i(message.endpoint_information_epoch)
+    if message.partitions_by_user_endpoint is None:
+        out.append(0)
+    else:
+        n = len(message.partitions_by_user_endpoint) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        for endpoint_to_partitions in message.partitions_by_user_endpoint:
+            endpoint = endpoint_to_partitions.user_endpoint
+            raw = endpoint.host.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            out += _pack_Hx(endpoint.port)
+            n = len(endpoint_to_partitions.active_partitions) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for topic_partition in endpoint_to_partitions.active_partitions:
+                raw = topic_partition.topic.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(topic_partition.partitions) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                if topic_partition.partitions:
+                    out += packer("i", len(topic_partition.partitions))(*topic_partition.partitions)
+                out.append(0)
+            n = len(endpoint_to_partitions.standby_partitions) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            for topic_partition in endpoint_to_partitions.standby_partitions:
+                raw = topic_partition.topic.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+                n = len(topic_partition.partitions) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_uvarint(out, n)
+                if topic_partition.partitions:
+                    out += packer("i", len(topic_partition.partitions))(*topic_partition.partitions)
+                out.append(0)
+            out.append(0)
+    out.append(0)
+    return [out]
+
+
+# Version 1.
+def _encode_streams_group_heartbeat_response_v1(message: StreamsGroupHeartbeatResponse, out: bytearray) -> list[Buffer]:
+    out += _pack_ih(message.throttle_time_ms, message.error_code)
+    if message.error_message is None:
+        out.append(0)
+    else:
+        raw = message.error_message.encode()
+        n = len(raw) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_compact_string_length(out, n)
+        out += raw
+    raw = message.member_id.encode()
+    n = len(raw) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_compact_string_length(out, n)
+    out += raw
+    if message.acceptable_recovery_lag_legacy != 0:
+        reject_value("acceptable_recovery_lag_legacy")
+    out += _pack_iiiq(
+        message.member_epoch,
+        message.heartbeat_interval_ms,
+        message.task_offset_interval_ms,
+        message.acceptable_recovery_lag,
+    )
+    if message.status is None:
+        out.append(0)
+    else:
+        n = len(message.status) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        for status in message.status:
+            raw = status.status_detail.encode()
+            out += _pack_b(status.status_code)
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            out.append(0)
+    if message.active_tasks is None:
+        out.append(0)
+    else:
+        n = len(message.active_tasks) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        for task_ids in message.active_tasks:
+            raw = task_ids.subtopology_id.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            n = len(task_ids.partitions) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            if task_ids.partitions:
+                out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+            out.append(0)
+    if message.standby_tasks is None:
+        out.append(0)
+    else:
+        n = len(message.standby_tasks) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        for task_ids in message.standby_tasks:
+            raw = task_ids.subtopology_id.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            n = len(task_ids.partitions) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            if task_ids.partitions:
+                out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+            out.append(0)
+    if message.warmup_tasks is None:
+        out.append(0)
+    else:
+        n = len(message.warmup_tasks) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        for task_ids in message.warmup_tasks:
+            raw = task_ids.subtopology_id.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
+            n = len(task_ids.partitions) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_uvarint(out, n)
+            if task_ids.partitions:
+                out += packer("i", len(task_ids.partitions))(*task_ids.partitions)
+            out.append(0)
+    out += _pack_ti(message.topology_description_required, message.endpoint_information_epoch)
     if message.partitions_by_user_endpoint is None:
         out.append(0)
     else:
@@ -686,7 +875,9 @@ def _encode_streams_group_heartbeat_response_v0(message: StreamsGroupHeartbeatRe
 
 StreamsGroupHeartbeatRequest.DECODERS = {
     0: _decode_streams_group_heartbeat_request_v0,
+    1: _decode_streams_group_heartbeat_request_v0,
 }
 StreamsGroupHeartbeatResponse.ENCODERS = {
     0: _encode_streams_group_heartbeat_response_v0,
+    1: _encode_streams_group_heartbeat_response_v1,
 }

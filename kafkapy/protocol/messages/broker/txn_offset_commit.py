@@ -9,6 +9,7 @@ from struct import Struct as Layout
 
 from kafkapy.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 from kafkapy.protocol.primitives import (
+    ZERO_UUID,
     Buffer,
     new,
     read_compact_length,
@@ -23,11 +24,13 @@ from kafkapy.protocol.primitives import (
 _TxnOffsetCommitRequest_TxnOffsetCommitRequestPartition = TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition
 _TxnOffsetCommitRequest_TxnOffsetCommitRequestTopic = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic
 
+_pack_16s = Layout(">16s").pack
 _pack_h = Layout(">h").pack
 _pack_i = Layout(">i").pack
 _pack_ih = Layout(">ih").pack
 _pack_ihx = Layout(">ihx").pack
 _pack_ii = Layout(">ii").pack
+_unpack_16sB = Layout(">16sB").unpack_from
 _unpack_h = Layout(">h").unpack_from
 _unpack_i = Layout(">i").unpack_from
 _unpack_iqh = Layout(">iqh").unpack_from
@@ -41,7 +44,7 @@ _unpack_qhiB = Layout(">qhiB").unpack_from
 def _decode_txn_offset_commit_request_v0(buf: bytes, offset: int) -> tuple[TxnOffsetCommitRequest, int]:
     size = len(buf)
     message = new(TxnOffsetCommitRequest)
-    message.generation_id = -1
+    message.generation_id_or_member_epoch = -1
     message.member_id = ""
     message.group_instance_id = None
     (n,) = _unpack_h(buf, offset)
@@ -67,6 +70,7 @@ def _decode_txn_offset_commit_request_v0(buf: bytes, offset: int) -> tuple[TxnOf
     message.topics = topics = []
     for _ in range(n):
         topic = new(_TxnOffsetCommitRequest_TxnOffsetCommitRequestTopic)
+        topic.topic_id = ZERO_UUID
         (n,) = _unpack_h(buf, offset)
         offset += 2
         if n < 0:
@@ -101,7 +105,7 @@ def _decode_txn_offset_commit_request_v0(buf: bytes, offset: int) -> tuple[TxnOf
 def _decode_txn_offset_commit_request_v2(buf: bytes, offset: int) -> tuple[TxnOffsetCommitRequest, int]:
     size = len(buf)
     message = new(TxnOffsetCommitRequest)
-    message.generation_id = -1
+    message.generation_id_or_member_epoch = -1
     message.member_id = ""
     message.group_instance_id = None
     (n,) = _unpack_h(buf, offset)
@@ -127,6 +131,7 @@ def _decode_txn_offset_commit_request_v2(buf: bytes, offset: int) -> tuple[TxnOf
     message.topics = topics = []
     for _ in range(n):
         topic = new(_TxnOffsetCommitRequest_TxnOffsetCommitRequestTopic)
+        topic.topic_id = ZERO_UUID
         (n,) = _unpack_h(buf, offset)
         offset += 2
         if n < 0:
@@ -179,7 +184,7 @@ def _decode_txn_offset_commit_request_v3(buf: bytes, offset: int) -> tuple[TxnOf
     end = offset + n - 1
     message.group_id = buf[offset:end].decode()
     offset = end
-    message.producer_id, message.producer_epoch, message.generation_id, n = _unpack_qhiB(buf, offset)
+    message.producer_id, message.producer_epoch, message.generation_id_or_member_epoch, n = _unpack_qhiB(buf, offset)
     offset += 15
     if not 0 < n < 128:
         n, offset = read_compact_string_length(buf, offset - 1)
@@ -205,6 +210,7 @@ def _decode_txn_offset_commit_request_v3(buf: bytes, offset: int) -> tuple[TxnOf
     message.topics = topics = []
     for _ in range(n - 1):
         topic = new(_TxnOffsetCommitRequest_TxnOffsetCommitRequestTopic)
+        topic.topic_id = ZERO_UUID
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -214,6 +220,92 @@ def _decode_txn_offset_commit_request_v3(buf: bytes, offset: int) -> tuple[TxnOf
         offset = end
         n = buf[offset]
         offset += 1
+        if not 0 < n < 128:
+            n, offset = read_compact_length(buf, offset - 1)
+        if (n - 1) * 18 > size - offset:
+            reject_count(n - 1)
+        topic.partitions = partitions = []
+        for _ in range(n - 1):
+            partition = new(_TxnOffsetCommitRequest_TxnOffsetCommitRequestPartition)
+            (
+                partition.partition_index,
+                partition.committed_offset,
+                partition.committed_leader_epoch,
+                n,
+            ) = _unpack_iqiB(buf, offset)
+            offset += 17
+            if n == 0:
+                partition.committed_metadata = None
+            else:
+                if n >= 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                partition.committed_metadata = buf[offset:end].decode()
+                offset = end
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+            partitions.append(partition)
+        if buf[offset]:
+            offset = skip_tags(buf, offset)
+        else:
+            offset += 1
+        topics.append(topic)
+    if buf[offset]:
+        offset = skip_tags(buf, offset)
+    else:
+        offset += 1
+    return message, offset
+
+
+# Version 6.
+def _decode_txn_offset_commit_request_v6(buf: bytes, offset: int) -> tuple[TxnOffsetCommitRequest, int]:
+    size = len(buf)
+    message = new(TxnOffsetCommitRequest)
+    n = buf[offset]
+    offset += 1
+    if not 0 < n < 128:
+        n, offset = read_compact_string_length(buf, offset - 1)
+    end = offset + n - 1
+    message.transactional_id = buf[offset:end].decode()
+    offset = end
+    n = buf[offset]
+    offset += 1
+    if not 0 < n < 128:
+        n, offset = read_compact_string_length(buf, offset - 1)
+    end = offset + n - 1
+    message.group_id = buf[offset:end].decode()
+    offset = end
+    message.producer_id, message.producer_epoch, message.generation_id_or_member_epoch, n = _unpack_qhiB(buf, offset)
+    offset += 15
+    if not 0 < n < 128:
+        n, offset = read_compact_string_length(buf, offset - 1)
+    end = offset + n - 1
+    message.member_id = buf[offset:end].decode()
+    offset = end
+    n = buf[offset]
+    offset += 1
+    if n == 0:
+        message.group_instance_id = None
+    else:
+        if n >= 128:
+            n, offset = read_compact_string_length(buf, offset - 1)
+        end = offset + n - 1
+        message.group_instance_id = buf[offset:end].decode()
+        offset = end
+    n = buf[offset]
+    offset += 1
+    if not 0 < n < 128:
+        n, offset = read_compact_length(buf, offset - 1)
+    if (n - 1) * 18 > size - offset:
+        reject_count(n - 1)
+    message.topics = topics = []
+    for _ in range(n - 1):
+        topic = new(_TxnOffsetCommitRequest_TxnOffsetCommitRequestTopic)
+        topic.name = ""
+        topic.topic_id, n = _unpack_16sB(buf, offset)
+        offset += 17
         if not 0 < n < 128:
             n, offset = read_compact_length(buf, offset - 1)
         if (n - 1) * 18 > size - offset:
@@ -294,6 +386,28 @@ def _encode_txn_offset_commit_response_v3(message: TxnOffsetCommitResponse, out:
     return [out]
 
 
+# Version 6.
+def _encode_txn_offset_commit_response_v6(message: TxnOffsetCommitResponse, out: bytearray) -> list[Buffer]:
+    out += _pack_i(message.throttle_time_ms)
+    n = len(message.topics) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_uvarint(out, n)
+    for topic in message.topics:
+        out += _pack_16s(topic.topic_id)
+        n = len(topic.partitions) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        for partition in topic.partitions:
+            out += _pack_ihx(partition.partition_index, partition.error_code)
+        out.append(0)
+    out.append(0)
+    return [out]
+
+
 TxnOffsetCommitRequest.DECODERS = {
     0: _decode_txn_offset_commit_request_v0,
     1: _decode_txn_offset_commit_request_v0,
@@ -301,6 +415,7 @@ TxnOffsetCommitRequest.DECODERS = {
     3: _decode_txn_offset_commit_request_v3,
     4: _decode_txn_offset_commit_request_v3,
     5: _decode_txn_offset_commit_request_v3,
+    6: _decode_txn_offset_commit_request_v6,
 }
 TxnOffsetCommitResponse.ENCODERS = {
     0: _encode_txn_offset_commit_response_v0,
@@ -309,4 +424,5 @@ TxnOffsetCommitResponse.ENCODERS = {
     3: _encode_txn_offset_commit_response_v3,
     4: _encode_txn_offset_commit_response_v3,
     5: _encode_txn_offset_commit_response_v3,
+    6: _encode_txn_offset_commit_response_v6,
 }

@@ -25,6 +25,7 @@ _ApiVersionsResponse_ApiVersion = ApiVersionsResponse.ApiVersion
 _ApiVersionsResponse_SupportedFeatureKey = ApiVersionsResponse.SupportedFeatureKey
 _ApiVersionsResponse_FinalizedFeatureKey = ApiVersionsResponse.FinalizedFeatureKey
 
+_pack_ix = Layout(">ix").pack
 _unpack_hB = Layout(">hB").unpack_from
 _unpack_hhB = Layout(">hhB").unpack_from
 _unpack_hhh = Layout(">hhh").unpack_from
@@ -85,7 +86,7 @@ def _decode_api_versions_response_v1(buf: bytes, offset: int) -> tuple[ApiVersio
     return message, offset
 
 
-# Versions 3 to 4.
+# Versions 3 to 5.
 def _decode_api_versions_response_tags_v3(owner: ApiVersionsResponse, buf: bytes, offset: int) -> int:
     size = len(buf)
     count, offset = read_uvarint(buf, offset)
@@ -154,7 +155,7 @@ def _decode_api_versions_response_tags_v3(owner: ApiVersionsResponse, buf: bytes
     return offset
 
 
-# Versions 3 to 4.
+# Versions 3 to 5.
 def _decode_api_versions_response_v3(buf: bytes, offset: int) -> tuple[ApiVersionsResponse, int]:
     size = len(buf)
     message = new(ApiVersionsResponse)
@@ -208,12 +209,43 @@ def _encode_api_versions_request_v3(message: ApiVersionsRequest, out: bytearray)
     return [out]
 
 
+# Version 5.
+def _encode_api_versions_request_v5(message: ApiVersionsRequest, out: bytearray) -> list[Buffer]:
+    raw = message.client_software_name.encode()
+    n = len(raw) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_compact_string_length(out, n)
+    out += raw
+    raw = message.client_software_version.encode()
+    n = len(raw) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_compact_string_length(out, n)
+    out += raw
+    if message.cluster_id is None:
+        out.append(0)
+    else:
+        raw = message.cluster_id.encode()
+        n = len(raw) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_compact_string_length(out, n)
+        out += raw
+    out += _pack_ix(message.node_id)
+    return [out]
+
+
 ApiVersionsResponse.DECODERS = {
     0: _decode_api_versions_response_v0,
     1: _decode_api_versions_response_v1,
     2: _decode_api_versions_response_v1,
     3: _decode_api_versions_response_v3,
     4: _decode_api_versions_response_v3,
+    5: _decode_api_versions_response_v3,
 }
 ApiVersionsRequest.ENCODERS = {
     0: _encode_api_versions_request_v0,
@@ -221,4 +253,5 @@ ApiVersionsRequest.ENCODERS = {
     2: _encode_api_versions_request_v0,
     3: _encode_api_versions_request_v3,
     4: _encode_api_versions_request_v3,
+    5: _encode_api_versions_request_v5,
 }

@@ -43,6 +43,7 @@ def _decode_delete_groups_response_v0(buf: bytes, offset: int) -> tuple[DeleteGr
     message.results = results = []
     for _ in range(n):
         deletable_group_result = new(_DeleteGroupsResponse_DeletableGroupResult)
+        deletable_group_result.error_message = None
         (n,) = _unpack_h(buf, offset)
         offset += 2
         if n < 0:
@@ -69,6 +70,7 @@ def _decode_delete_groups_response_v2(buf: bytes, offset: int) -> tuple[DeleteGr
     message.results = results = []
     for _ in range(n - 1):
         deletable_group_result = new(_DeleteGroupsResponse_DeletableGroupResult)
+        deletable_group_result.error_message = None
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -88,6 +90,48 @@ def _decode_delete_groups_response_v2(buf: bytes, offset: int) -> tuple[DeleteGr
     return message, offset
 
 
+# Version 3.
+def _decode_delete_groups_response_v3(buf: bytes, offset: int) -> tuple[DeleteGroupsResponse, int]:
+    size = len(buf)
+    message = new(DeleteGroupsResponse)
+    message.throttle_time_ms, n = _unpack_iB(buf, offset)
+    offset += 5
+    if not 0 < n < 128:
+        n, offset = read_compact_length(buf, offset - 1)
+    if (n - 1) * 5 > size - offset:
+        reject_count(n - 1)
+    message.results = results = []
+    for _ in range(n - 1):
+        deletable_group_result = new(_DeleteGroupsResponse_DeletableGroupResult)
+        n = buf[offset]
+        offset += 1
+        if not 0 < n < 128:
+            n, offset = read_compact_string_length(buf, offset - 1)
+        end = offset + n - 1
+        deletable_group_result.group_id = buf[offset:end].decode()
+        offset = end
+        deletable_group_result.error_code, n = _unpack_hB(buf, offset)
+        offset += 3
+        if n == 0:
+            deletable_group_result.error_message = None
+        else:
+            if n >= 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            deletable_group_result.error_message = buf[offset:end].decode()
+            offset = end
+        if buf[offset]:
+            offset = skip_tags(buf, offset)
+        else:
+            offset += 1
+        results.append(deletable_group_result)
+    if buf[offset]:
+        offset = skip_tags(buf, offset)
+    else:
+        offset += 1
+    return message, offset
+
+
 # Versions 0 to 1.
 def _encode_delete_groups_request_v0(message: DeleteGroupsRequest, out: bytearray) -> list[Buffer]:
     out += _pack_i(len(message.groups_names))
@@ -98,7 +142,7 @@ def _encode_delete_groups_request_v0(message: DeleteGroupsRequest, out: bytearra
     return [out]
 
 
-# Version 2.
+# Versions 2 to 3.
 def _encode_delete_groups_request_v2(message: DeleteGroupsRequest, out: bytearray) -> list[Buffer]:
     n = len(message.groups_names) + 1
     if n < 128:
@@ -121,9 +165,11 @@ DeleteGroupsResponse.DECODERS = {
     0: _decode_delete_groups_response_v0,
     1: _decode_delete_groups_response_v0,
     2: _decode_delete_groups_response_v2,
+    3: _decode_delete_groups_response_v3,
 }
 DeleteGroupsRequest.ENCODERS = {
     0: _encode_delete_groups_request_v0,
     1: _encode_delete_groups_request_v0,
     2: _encode_delete_groups_request_v2,
+    3: _encode_delete_groups_request_v2,
 }

@@ -14,6 +14,7 @@ from kafkapy.protocol.primitives import (
     read_compact_length,
     read_compact_string_length,
     reject_count,
+    reject_value,
     skip_tags,
     write_compact_string_length,
     write_uvarint,
@@ -28,13 +29,24 @@ _StreamsGroupDescribeResponse_TaskOffset = StreamsGroupDescribeResponse.TaskOffs
 _StreamsGroupDescribeResponse_TaskIds = StreamsGroupDescribeResponse.TaskIds
 _StreamsGroupDescribeResponse_Assignment = StreamsGroupDescribeResponse.Assignment
 _StreamsGroupDescribeResponse_Member = StreamsGroupDescribeResponse.Member
+_StreamsGroupDescribeResponse_TopologyDescriptionNode = StreamsGroupDescribeResponse.TopologyDescriptionNode
+_StreamsGroupDescribeResponse_TopologyDescriptionSubtopology = (
+    StreamsGroupDescribeResponse.TopologyDescriptionSubtopology
+)
+_StreamsGroupDescribeResponse_TopologyDescriptionGlobalStore = (
+    StreamsGroupDescribeResponse.TopologyDescriptionGlobalStore
+)
+_StreamsGroupDescribeResponse_TopologyDescription = StreamsGroupDescribeResponse.TopologyDescription
 _StreamsGroupDescribeResponse_DescribedGroup = StreamsGroupDescribeResponse.DescribedGroup
 
+_pack_ttx = Layout(">??x").pack
 _pack_tx = Layout(">?x").pack
 _unpack_HB = Layout(">HB").unpack_from
 _unpack_b = Layout(">b").unpack_from
+_unpack_bB = Layout(">bB").unpack_from
 _unpack_hB = Layout(">hB").unpack_from
 _unpack_iB = Layout(">iB").unpack_from
+_unpack_ib = Layout(">ib").unpack_from
 _unpack_ihB = Layout(">ihB").unpack_from
 _unpack_iib = Layout(">iib").unpack_from
 _unpack_iqB = Layout(">iqB").unpack_from
@@ -54,6 +66,9 @@ def _decode_streams_group_describe_response_v0(buf: bytes, offset: int) -> tuple
     message.groups = groups = []
     for _ in range(n - 1):
         described_group = new(_StreamsGroupDescribeResponse_DescribedGroup)
+        described_group.topology_description = None
+        described_group.topology_description_status = 0
+        described_group.assignor_name = None
         described_group.error_code, n = _unpack_hB(buf, offset)
         offset += 3
         if n == 0:
@@ -583,6 +598,816 @@ def _decode_streams_group_describe_response_v0(buf: bytes, offset: int) -> tuple
     return message, offset
 
 
+# Version 1.
+def _decode_streams_group_describe_response_v1(buf: bytes, offset: int) -> tuple[StreamsGroupDescribeResponse, int]:
+    size = len(buf)
+    message = new(StreamsGroupDescribeResponse)
+    message.throttle_time_ms, n = _unpack_iB(buf, offset)
+    offset += 5
+    if not 0 < n < 128:
+        n, offset = read_compact_length(buf, offset - 1)
+    if (n - 1) * 23 > size - offset:
+        reject_count(n - 1)
+    message.groups = groups = []
+    for _ in range(n - 1):
+        described_group = new(_StreamsGroupDescribeResponse_DescribedGroup)
+        described_group.error_code, n = _unpack_hB(buf, offset)
+        offset += 3
+        if n == 0:
+            described_group.error_message = None
+        else:
+            if n >= 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            described_group.error_message = buf[offset:end].decode()
+            offset = end
+        n = buf[offset]
+        offset += 1
+        if not 0 < n < 128:
+            n, offset = read_compact_string_length(buf, offset - 1)
+        end = offset + n - 1
+        described_group.group_id = buf[offset:end].decode()
+        offset = end
+        n = buf[offset]
+        offset += 1
+        if not 0 < n < 128:
+            n, offset = read_compact_string_length(buf, offset - 1)
+        end = offset + n - 1
+        described_group.group_state = buf[offset:end].decode()
+        offset = end
+        described_group.group_epoch, described_group.assignment_epoch, n = _unpack_iib(buf, offset)
+        offset += 9
+        if n < 0:
+            described_group.topology = None
+        else:
+            topology = new(_StreamsGroupDescribeResponse_Topology)
+            described_group.topology = topology
+            topology.epoch, n = _unpack_iB(buf, offset)
+            offset += 5
+            if n == 0:
+                topology.subtopologies = None
+            else:
+                if n >= 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                if (n - 1) * 6 > size - offset:
+                    reject_count(n - 1)
+                topology.subtopologies = subtopologies = []
+                for _ in range(n - 1):
+                    subtopology = new(_StreamsGroupDescribeResponse_Subtopology)
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    subtopology.subtopology_id = buf[offset:end].decode()
+                    offset = end
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_length(buf, offset - 1)
+                    if n - 1 > size - offset:
+                        reject_count(n - 1)
+                    subtopology.source_topics = source_topics = []
+                    for _ in range(n - 1):
+                        n = buf[offset]
+                        offset += 1
+                        if not 0 < n < 128:
+                            n, offset = read_compact_string_length(buf, offset - 1)
+                        end = offset + n - 1
+                        source_topics.append(buf[offset:end].decode())
+                        offset = end
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_length(buf, offset - 1)
+                    if n - 1 > size - offset:
+                        reject_count(n - 1)
+                    subtopology.repartition_sink_topics = repartition_sink_topics = []
+                    for _ in range(n - 1):
+                        n = buf[offset]
+                        offset += 1
+                        if not 0 < n < 128:
+                            n, offset = read_compact_string_length(buf, offset - 1)
+                        end = offset + n - 1
+                        repartition_sink_topics.append(buf[offset:end].decode())
+                        offset = end
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_length(buf, offset - 1)
+                    if (n - 1) * 9 > size - offset:
+                        reject_count(n - 1)
+                    subtopology.state_changelog_topics = state_changelog_topics = []
+                    for _ in range(n - 1):
+                        topic_info = new(_StreamsGroupDescribeResponse_TopicInfo)
+                        n = buf[offset]
+                        offset += 1
+                        if not 0 < n < 128:
+                            n, offset = read_compact_string_length(buf, offset - 1)
+                        end = offset + n - 1
+                        topic_info.name = buf[offset:end].decode()
+                        offset = end
+                        topic_info.partitions, topic_info.replication_factor, n = _unpack_ihB(buf, offset)
+                        offset += 7
+                        if not 0 < n < 128:
+                            n, offset = read_compact_length(buf, offset - 1)
+                        if (n - 1) * 3 > size - offset:
+                            reject_count(n - 1)
+                        topic_info.topic_configs = topic_configs = []
+                        for _ in range(n - 1):
+                            key_value = new(_StreamsGroupDescribeResponse_KeyValue)
+                            n = buf[offset]
+                            offset += 1
+                            if not 0 < n < 128:
+                                n, offset = read_compact_string_length(buf, offset - 1)
+                            end = offset + n - 1
+                            key_value.key = buf[offset:end].decode()
+                            offset = end
+                            n = buf[offset]
+                            offset += 1
+                            if not 0 < n < 128:
+                                n, offset = read_compact_string_length(buf, offset - 1)
+                            end = offset + n - 1
+                            key_value.value = buf[offset:end].decode()
+                            offset = end
+                            if buf[offset]:
+                                offset = skip_tags(buf, offset)
+                            else:
+                                offset += 1
+                            topic_configs.append(key_value)
+                        if buf[offset]:
+                            offset = skip_tags(buf, offset)
+                        else:
+                            offset += 1
+                        state_changelog_topics.append(topic_info)
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_length(buf, offset - 1)
+                    if (n - 1) * 9 > size - offset:
+                        reject_count(n - 1)
+                    subtopology.repartition_source_topics = repartition_source_topics = []
+                    for _ in range(n - 1):
+                        topic_info = new(_StreamsGroupDescribeResponse_TopicInfo)
+                        n = buf[offset]
+                        offset += 1
+                        if not 0 < n < 128:
+                            n, offset = read_compact_string_length(buf, offset - 1)
+                        end = offset + n - 1
+                        topic_info.name = buf[offset:end].decode()
+                        offset = end
+                        topic_info.partitions, topic_info.replication_factor, n = _unpack_ihB(buf, offset)
+                        offset += 7
+                        if not 0 < n < 128:
+                            n, offset = read_compact_length(buf, offset - 1)
+                        if (n - 1) * 3 > size - offset:
+                            reject_count(n - 1)
+                        topic_info.topic_configs = topic_configs = []
+                        for _ in range(n - 1):
+                            key_value = new(_StreamsGroupDescribeResponse_KeyValue)
+                            n = buf[offset]
+                            offset += 1
+                            if not 0 < n < 128:
+                                n, offset = read_compact_string_length(buf, offset - 1)
+                            end = offset + n - 1
+                            key_value.key = buf[offset:end].decode()
+                            offset = end
+                            n = buf[offset]
+                            offset += 1
+                            if not 0 < n < 128:
+                                n, offset = read_compact_string_length(buf, offset - 1)
+                            end = offset + n - 1
+                            key_value.value = buf[offset:end].decode()
+                            offset = end
+                            if buf[offset]:
+                                offset = skip_tags(buf, offset)
+                            else:
+                                offset += 1
+                            topic_configs.append(key_value)
+                        if buf[offset]:
+                            offset = skip_tags(buf, offset)
+                        else:
+                            offset += 1
+                        repartition_source_topics.append(topic_info)
+                    if buf[offset]:
+                        offset = skip_tags(buf, offset)
+                    else:
+                        offset += 1
+                    subtopologies.append(subtopology)
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+        n = buf[offset]
+        offset += 1
+        if not 0 < n < 128:
+            n, offset = read_compact_length(buf, offset - 1)
+        if (n - 1) * 28 > size - offset:
+            reject_count(n - 1)
+        described_group.members = members = []
+        for _ in range(n - 1):
+            member = new(_StreamsGroupDescribeResponse_Member)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            member.member_id = buf[offset:end].decode()
+            offset = end
+            member.member_epoch, n = _unpack_iB(buf, offset)
+            offset += 5
+            if n == 0:
+                member.instance_id = None
+            else:
+                if n >= 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                member.instance_id = buf[offset:end].decode()
+                offset = end
+            n = buf[offset]
+            offset += 1
+            if n == 0:
+                member.rack_id = None
+            else:
+                if n >= 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                member.rack_id = buf[offset:end].decode()
+                offset = end
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            member.client_id = buf[offset:end].decode()
+            offset = end
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            member.client_host = buf[offset:end].decode()
+            offset = end
+            member.topology_epoch, n = _unpack_iB(buf, offset)
+            offset += 5
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            member.process_id = buf[offset:end].decode()
+            offset = end
+            (n,) = _unpack_b(buf, offset)
+            offset += 1
+            if n < 0:
+                member.user_endpoint = None
+            else:
+                endpoint = new(_StreamsGroupDescribeResponse_Endpoint)
+                member.user_endpoint = endpoint
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                endpoint.host = buf[offset:end].decode()
+                offset = end
+                endpoint.port, tags = _unpack_HB(buf, offset)
+                offset += 3
+                if tags:
+                    offset = skip_tags(buf, offset - 1)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            member.client_tags = client_tags = []
+            for _ in range(n - 1):
+                key_value = new(_StreamsGroupDescribeResponse_KeyValue)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                key_value.key = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                key_value.value = buf[offset:end].decode()
+                offset = end
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                client_tags.append(key_value)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 14 > size - offset:
+                reject_count(n - 1)
+            member.task_offsets = task_offsets = []
+            for _ in range(n - 1):
+                task_offset = new(_StreamsGroupDescribeResponse_TaskOffset)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                task_offset.subtopology_id = buf[offset:end].decode()
+                offset = end
+                task_offset.partition, task_offset.offset, tags = _unpack_iqB(buf, offset)
+                offset += 13
+                if tags:
+                    offset = skip_tags(buf, offset - 1)
+                task_offsets.append(task_offset)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 14 > size - offset:
+                reject_count(n - 1)
+            member.task_end_offsets = task_end_offsets = []
+            for _ in range(n - 1):
+                task_offset = new(_StreamsGroupDescribeResponse_TaskOffset)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                task_offset.subtopology_id = buf[offset:end].decode()
+                offset = end
+                task_offset.partition, task_offset.offset, tags = _unpack_iqB(buf, offset)
+                offset += 13
+                if tags:
+                    offset = skip_tags(buf, offset - 1)
+                task_end_offsets.append(task_offset)
+            assignment = new(_StreamsGroupDescribeResponse_Assignment)
+            member.assignment = assignment
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            assignment.active_tasks = active_tasks = []
+            for _ in range(n - 1):
+                task_ids = new(_StreamsGroupDescribeResponse_TaskIds)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                task_ids.subtopology_id = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                n = n - 1
+                task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+                offset += 4 * n
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                active_tasks.append(task_ids)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            assignment.standby_tasks = standby_tasks = []
+            for _ in range(n - 1):
+                task_ids = new(_StreamsGroupDescribeResponse_TaskIds)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                task_ids.subtopology_id = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                n = n - 1
+                task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+                offset += 4 * n
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                standby_tasks.append(task_ids)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            assignment.warmup_tasks = warmup_tasks = []
+            for _ in range(n - 1):
+                task_ids = new(_StreamsGroupDescribeResponse_TaskIds)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                task_ids.subtopology_id = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                n = n - 1
+                task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+                offset += 4 * n
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                warmup_tasks.append(task_ids)
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+            assignment = new(_StreamsGroupDescribeResponse_Assignment)
+            member.target_assignment = assignment
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            assignment.active_tasks = active_tasks = []
+            for _ in range(n - 1):
+                task_ids = new(_StreamsGroupDescribeResponse_TaskIds)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                task_ids.subtopology_id = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                n = n - 1
+                task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+                offset += 4 * n
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                active_tasks.append(task_ids)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            assignment.standby_tasks = standby_tasks = []
+            for _ in range(n - 1):
+                task_ids = new(_StreamsGroupDescribeResponse_TaskIds)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                task_ids.subtopology_id = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                n = n - 1
+                task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+                offset += 4 * n
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                standby_tasks.append(task_ids)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            assignment.warmup_tasks = warmup_tasks = []
+            for _ in range(n - 1):
+                task_ids = new(_StreamsGroupDescribeResponse_TaskIds)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                task_ids.subtopology_id = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                n = n - 1
+                task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+                offset += 4 * n
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                warmup_tasks.append(task_ids)
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+            member.is_classic, tags = _unpack_tB(buf, offset)
+            offset += 2
+            if tags:
+                offset = skip_tags(buf, offset - 1)
+            members.append(member)
+        described_group.authorized_operations, n = _unpack_ib(buf, offset)
+        offset += 5
+        if n < 0:
+            described_group.topology_description = None
+        else:
+            topology_description = new(_StreamsGroupDescribeResponse_TopologyDescription)
+            described_group.topology_description = topology_description
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            topology_description.subtopologies = subtopologies_ = []
+            for _ in range(n - 1):
+                topology_description_subtopology = new(_StreamsGroupDescribeResponse_TopologyDescriptionSubtopology)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                topology_description_subtopology.subtopology_id = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                if (n - 1) * 7 > size - offset:
+                    reject_count(n - 1)
+                topology_description_subtopology.nodes = nodes = []
+                for _ in range(n - 1):
+                    topology_description_node = new(_StreamsGroupDescribeResponse_TopologyDescriptionNode)
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    topology_description_node.name = buf[offset:end].decode()
+                    offset = end
+                    topology_description_node.node_type, n = _unpack_bB(buf, offset)
+                    offset += 2
+                    if not 0 < n < 128:
+                        n, offset = read_compact_length(buf, offset - 1)
+                    if n - 1 > size - offset:
+                        reject_count(n - 1)
+                    topology_description_node.source_topics = source_topics = []
+                    for _ in range(n - 1):
+                        n = buf[offset]
+                        offset += 1
+                        if not 0 < n < 128:
+                            n, offset = read_compact_string_length(buf, offset - 1)
+                        end = offset + n - 1
+                        source_topics.append(buf[offset:end].decode())
+                        offset = end
+                    n = buf[offset]
+                    offset += 1
+                    if n == 0:
+                        topology_description_node.sink_topic = None
+                    else:
+                        if n >= 128:
+                            n, offset = read_compact_string_length(buf, offset - 1)
+                        end = offset + n - 1
+                        topology_description_node.sink_topic = buf[offset:end].decode()
+                        offset = end
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_length(buf, offset - 1)
+                    if n - 1 > size - offset:
+                        reject_count(n - 1)
+                    topology_description_node.stores = stores = []
+                    for _ in range(n - 1):
+                        n = buf[offset]
+                        offset += 1
+                        if not 0 < n < 128:
+                            n, offset = read_compact_string_length(buf, offset - 1)
+                        end = offset + n - 1
+                        stores.append(buf[offset:end].decode())
+                        offset = end
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_length(buf, offset - 1)
+                    if n - 1 > size - offset:
+                        reject_count(n - 1)
+                    topology_description_node.successors = successors = []
+                    for _ in range(n - 1):
+                        n = buf[offset]
+                        offset += 1
+                        if not 0 < n < 128:
+                            n, offset = read_compact_string_length(buf, offset - 1)
+                        end = offset + n - 1
+                        successors.append(buf[offset:end].decode())
+                        offset = end
+                    if buf[offset]:
+                        offset = skip_tags(buf, offset)
+                    else:
+                        offset += 1
+                    nodes.append(topology_description_node)
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                subtopologies_.append(topology_description_subtopology)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 15 > size - offset:
+                reject_count(n - 1)
+            topology_description.global_stores = global_stores = []
+            for _ in range(n - 1):
+                topology_description_global_store = new(_StreamsGroupDescribeResponse_TopologyDescriptionGlobalStore)
+                topology_description_node = new(_StreamsGroupDescribeResponse_TopologyDescriptionNode)
+                topology_description_global_store.source = topology_description_node
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                topology_description_node.name = buf[offset:end].decode()
+                offset = end
+                topology_description_node.node_type, n = _unpack_bB(buf, offset)
+                offset += 2
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                if n - 1 > size - offset:
+                    reject_count(n - 1)
+                topology_description_node.source_topics = source_topics = []
+                for _ in range(n - 1):
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    source_topics.append(buf[offset:end].decode())
+                    offset = end
+                n = buf[offset]
+                offset += 1
+                if n == 0:
+                    topology_description_node.sink_topic = None
+                else:
+                    if n >= 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    topology_description_node.sink_topic = buf[offset:end].decode()
+                    offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                if n - 1 > size - offset:
+                    reject_count(n - 1)
+                topology_description_node.stores = stores = []
+                for _ in range(n - 1):
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    stores.append(buf[offset:end].decode())
+                    offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                if n - 1 > size - offset:
+                    reject_count(n - 1)
+                topology_description_node.successors = successors = []
+                for _ in range(n - 1):
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    successors.append(buf[offset:end].decode())
+                    offset = end
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                topology_description_node = new(_StreamsGroupDescribeResponse_TopologyDescriptionNode)
+                topology_description_global_store.processor = topology_description_node
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                topology_description_node.name = buf[offset:end].decode()
+                offset = end
+                topology_description_node.node_type, n = _unpack_bB(buf, offset)
+                offset += 2
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                if n - 1 > size - offset:
+                    reject_count(n - 1)
+                topology_description_node.source_topics = source_topics = []
+                for _ in range(n - 1):
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    source_topics.append(buf[offset:end].decode())
+                    offset = end
+                n = buf[offset]
+                offset += 1
+                if n == 0:
+                    topology_description_node.sink_topic = None
+                else:
+                    if n >= 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    topology_description_node.sink_topic = buf[offset:end].decode()
+                    offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                if n - 1 > size - offset:
+                    reject_count(n - 1)
+                topology_description_node.stores = stores = []
+                for _ in range(n - 1):
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    stores.append(buf[offset:end].decode())
+                    offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                if n - 1 > size - offset:
+                    reject_count(n - 1)
+                topology_description_node.successors = successors = []
+                for _ in range(n - 1):
+                    n = buf[offset]
+                    offset += 1
+                    if not 0 < n < 128:
+                        n, offset = read_compact_string_length(buf, offset - 1)
+                    end = offset + n - 1
+                    successors.append(buf[offset:end].decode())
+                    offset = end
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                global_stores.append(topology_description_global_store)
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+        described_group.topology_description_status, n = _unpack_bB(buf, offset)
+        offset += 2
+        if n == 0:
+            described_group.assignor_name = None
+        else:
+            if n >= 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            described_group.assignor_name = buf[offset:end].decode()
+            offset = end
+        if buf[offset]:
+            offset = skip_tags(buf, offset)
+        else:
+            offset += 1
+        groups.append(described_group)
+    if buf[offset]:
+        offset = skip_tags(buf, offset)
+    else:
+        offset += 1
+    return message, offset
+
+
 # Version 0.
 def _encode_streams_group_describe_request_v0(message: StreamsGroupDescribeRequest, out: bytearray) -> list[Buffer]:
     n = len(message.group_ids) + 1
@@ -598,13 +1423,36 @@ def _encode_streams_group_describe_request_v0(message: StreamsGroupDescribeReque
         else:
             write_compact_string_length(out, n)
         out += raw
+    if message.include_topology_description:
+        reject_value("include_topology_description")
     out += _pack_tx(message.include_authorized_operations)
+    return [out]
+
+
+# Version 1.
+def _encode_streams_group_describe_request_v1(message: StreamsGroupDescribeRequest, out: bytearray) -> list[Buffer]:
+    n = len(message.group_ids) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_uvarint(out, n)
+    for item in message.group_ids:
+        raw = item.encode()
+        n = len(raw) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_compact_string_length(out, n)
+        out += raw
+    out += _pack_ttx(message.include_authorized_operations, message.include_topology_description)
     return [out]
 
 
 StreamsGroupDescribeResponse.DECODERS = {
     0: _decode_streams_group_describe_response_v0,
+    1: _decode_streams_group_describe_response_v1,
 }
 StreamsGroupDescribeRequest.ENCODERS = {
     0: _encode_streams_group_describe_request_v0,
+    1: _encode_streams_group_describe_request_v1,
 }

@@ -42,12 +42,16 @@ _unpack_bB = Layout(">bB").unpack_from
 _unpack_iB = Layout(">iB").unpack_from
 _unpack_ihB = Layout(">ihB").unpack_from
 _unpack_iiiiB = Layout(">iiiiB").unpack_from
+_unpack_iiiqB = Layout(">iiiqB").unpack_from
+_unpack_tiB = Layout(">?iB").unpack_from
 
 
 # Version 0.
 def _decode_streams_group_heartbeat_response_v0(buf: bytes, offset: int) -> tuple[StreamsGroupHeartbeatResponse, int]:
     size = len(buf)
     message = new(StreamsGroupHeartbeatResponse)
+    message.acceptable_recovery_lag = -1
+    message.topology_description_required = False
     message.throttle_time_ms, message.error_code, n = _unpack_ihB(buf, offset)
     offset += 7
     if n == 0:
@@ -68,7 +72,7 @@ def _decode_streams_group_heartbeat_response_v0(buf: bytes, offset: int) -> tupl
     (
         message.member_epoch,
         message.heartbeat_interval_ms,
-        message.acceptable_recovery_lag,
+        message.acceptable_recovery_lag_legacy,
         message.task_offset_interval_ms,
         n,
     ) = _unpack_iiiiB(buf, offset)
@@ -281,7 +285,245 @@ def _decode_streams_group_heartbeat_response_v0(buf: bytes, offset: int) -> tupl
     return message, offset
 
 
-# Version 0.
+# Version 1.
+def _decode_streams_group_heartbeat_response_v1(buf: bytes, offset: int) -> tuple[StreamsGroupHeartbeatResponse, int]:
+    size = len(buf)
+    message = new(StreamsGroupHeartbeatResponse)
+    message.acceptable_recovery_lag_legacy = 0
+    message.throttle_time_ms, message.error_code, n = _unpack_ihB(buf, offset)
+    offset += 7
+    if n == 0:
+        message.error_message = None
+    else:
+        if n >= 128:
+            n, offset = read_compact_string_length(buf, offset - 1)
+        end = offset + n - 1
+        message.error_message = buf[offset:end].decode()
+        offset = end
+    n = buf[offset]
+    offset += 1
+    if not 0 < n < 128:
+        n, offset = read_compact_string_length(buf, offset - 1)
+    end = offset + n - 1
+    message.member_id = buf[offset:end].decode()
+    offset = end
+    (
+        message.member_epoch,
+        message.heartbeat_interval_ms,
+        message.task_offset_interval_ms,
+        message.acceptable_recovery_lag,
+        n,
+    ) = _unpack_iiiqB(buf, offset)
+    offset += 21
+    if n == 0:
+        message.status = None
+    else:
+        if n >= 128:
+            n, offset = read_compact_length(buf, offset - 1)
+        if (n - 1) * 3 > size - offset:
+            reject_count(n - 1)
+        message.status = status = []
+        for _ in range(n - 1):
+            status_ = new(_StreamsGroupHeartbeatResponse_Status)
+            status_.status_code, n = _unpack_bB(buf, offset)
+            offset += 2
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            status_.status_detail = buf[offset:end].decode()
+            offset = end
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+            status.append(status_)
+    n = buf[offset]
+    offset += 1
+    if n == 0:
+        message.active_tasks = None
+    else:
+        if n >= 128:
+            n, offset = read_compact_length(buf, offset - 1)
+        if (n - 1) * 3 > size - offset:
+            reject_count(n - 1)
+        message.active_tasks = active_tasks = []
+        for _ in range(n - 1):
+            task_ids = new(_StreamsGroupHeartbeatResponse_TaskIds)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            task_ids.subtopology_id = buf[offset:end].decode()
+            offset = end
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            n = n - 1
+            task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+            offset += 4 * n
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+            active_tasks.append(task_ids)
+    n = buf[offset]
+    offset += 1
+    if n == 0:
+        message.standby_tasks = None
+    else:
+        if n >= 128:
+            n, offset = read_compact_length(buf, offset - 1)
+        if (n - 1) * 3 > size - offset:
+            reject_count(n - 1)
+        message.standby_tasks = standby_tasks = []
+        for _ in range(n - 1):
+            task_ids = new(_StreamsGroupHeartbeatResponse_TaskIds)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            task_ids.subtopology_id = buf[offset:end].decode()
+            offset = end
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            n = n - 1
+            task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+            offset += 4 * n
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+            standby_tasks.append(task_ids)
+    n = buf[offset]
+    offset += 1
+    if n == 0:
+        message.warmup_tasks = None
+    else:
+        if n >= 128:
+            n, offset = read_compact_length(buf, offset - 1)
+        if (n - 1) * 3 > size - offset:
+            reject_count(n - 1)
+        message.warmup_tasks = warmup_tasks = []
+        for _ in range(n - 1):
+            task_ids = new(_StreamsGroupHeartbeatResponse_TaskIds)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            task_ids.subtopology_id = buf[offset:end].decode()
+            offset = end
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            n = n - 1
+            task_ids.partitions = list(unpack_from(f">{n}i", buf, offset))
+            offset += 4 * n
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+            warmup_tasks.append(task_ids)
+    message.topology_description_required, message.endpoint_information_epoch, n = _unpack_tiB(buf, offset)
+    offset += 6
+    if n == 0:
+        message.partitions_by_user_endpoint = None
+    else:
+        if n >= 128:
+            n, offset = read_compact_length(buf, offset - 1)
+        if (n - 1) * 7 > size - offset:
+            reject_count(n - 1)
+        message.partitions_by_user_endpoint = partitions_by_user_endpoint = []
+        for _ in range(n - 1):
+            endpoint_to_partitions = new(_StreamsGroupHeartbeatResponse_EndpointToPartitions)
+            endpoint = new(_StreamsGroupHeartbeatResponse_Endpoint)
+            endpoint_to_partitions.user_endpoint = endpoint
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_string_length(buf, offset - 1)
+            end = offset + n - 1
+            endpoint.host = buf[offset:end].decode()
+            offset = end
+            endpoint.port, tags = _unpack_HB(buf, offset)
+            offset += 3
+            if tags:
+                offset = skip_tags(buf, offset - 1)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            endpoint_to_partitions.active_partitions = active_partitions = []
+            for _ in range(n - 1):
+                topic_partition = new(_StreamsGroupHeartbeatResponse_TopicPartition)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                topic_partition.topic = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                n = n - 1
+                topic_partition.partitions = list(unpack_from(f">{n}i", buf, offset))
+                offset += 4 * n
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                active_partitions.append(topic_partition)
+            n = buf[offset]
+            offset += 1
+            if not 0 < n < 128:
+                n, offset = read_compact_length(buf, offset - 1)
+            if (n - 1) * 3 > size - offset:
+                reject_count(n - 1)
+            endpoint_to_partitions.standby_partitions = standby_partitions = []
+            for _ in range(n - 1):
+                topic_partition = new(_StreamsGroupHeartbeatResponse_TopicPartition)
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_string_length(buf, offset - 1)
+                end = offset + n - 1
+                topic_partition.topic = buf[offset:end].decode()
+                offset = end
+                n = buf[offset]
+                offset += 1
+                if not 0 < n < 128:
+                    n, offset = read_compact_length(buf, offset - 1)
+                n = n - 1
+                topic_partition.partitions = list(unpack_from(f">{n}i", buf, offset))
+                offset += 4 * n
+                if buf[offset]:
+                    offset = skip_tags(buf, offset)
+                else:
+                    offset += 1
+                standby_partitions.append(topic_partition)
+            if buf[offset]:
+                offset = skip_tags(buf, offset)
+            else:
+                offset += 1
+            partitions_by_user_endpoint.append(endpoint_to_partitions)
+    if buf[offset]:
+        offset = skip_tags(buf, offset)
+    else:
+        offset += 1
+    return message, offset
+
+
+# Versions 0 to 1.
 def _encode_streams_group_heartbeat_request_v0(message: StreamsGroupHeartbeatRequest, out: bytearray) -> list[Buffer]:
     raw = message.group_id.encode()
     n = len(raw) + 1
@@ -639,7 +881,9 @@ def _encode_streams_group_heartbeat_request_v0(message: StreamsGroupHeartbeatReq
 
 StreamsGroupHeartbeatResponse.DECODERS = {
     0: _decode_streams_group_heartbeat_response_v0,
+    1: _decode_streams_group_heartbeat_response_v1,
 }
 StreamsGroupHeartbeatRequest.ENCODERS = {
     0: _encode_streams_group_heartbeat_request_v0,
+    1: _encode_streams_group_heartbeat_request_v0,
 }

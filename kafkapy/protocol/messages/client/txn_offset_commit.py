@@ -10,6 +10,7 @@ from struct import Struct as Layout
 from kafkapy.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 from kafkapy.protocol.primitives import (
     NULL_STRING,
+    ZERO_UUID,
     Buffer,
     new,
     read_compact_length,
@@ -25,11 +26,13 @@ from kafkapy.protocol.primitives import (
 _TxnOffsetCommitResponse_TxnOffsetCommitResponsePartition = TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition
 _TxnOffsetCommitResponse_TxnOffsetCommitResponseTopic = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
 
+_pack_16s = Layout(">16s").pack
 _pack_h = Layout(">h").pack
 _pack_i = Layout(">i").pack
 _pack_iq = Layout(">iq").pack
 _pack_iqi = Layout(">iqi").pack
 _pack_qhi = Layout(">qhi").pack
+_unpack_16sB = Layout(">16sB").unpack_from
 _unpack_h = Layout(">h").unpack_from
 _unpack_i = Layout(">i").unpack_from
 _unpack_iB = Layout(">iB").unpack_from
@@ -51,6 +54,7 @@ def _decode_txn_offset_commit_response_v0(buf: bytes, offset: int) -> tuple[TxnO
     message.topics = topics = []
     for _ in range(n):
         topic = new(_TxnOffsetCommitResponse_TxnOffsetCommitResponseTopic)
+        topic.topic_id = ZERO_UUID
         (n,) = _unpack_h(buf, offset)
         offset += 2
         if n < 0:
@@ -87,6 +91,7 @@ def _decode_txn_offset_commit_response_v3(buf: bytes, offset: int) -> tuple[TxnO
     message.topics = topics = []
     for _ in range(n - 1):
         topic = new(_TxnOffsetCommitResponse_TxnOffsetCommitResponseTopic)
+        topic.topic_id = ZERO_UUID
         n = buf[offset]
         offset += 1
         if not 0 < n < 128:
@@ -120,6 +125,46 @@ def _decode_txn_offset_commit_response_v3(buf: bytes, offset: int) -> tuple[TxnO
     return message, offset
 
 
+# Version 6.
+def _decode_txn_offset_commit_response_v6(buf: bytes, offset: int) -> tuple[TxnOffsetCommitResponse, int]:
+    size = len(buf)
+    message = new(TxnOffsetCommitResponse)
+    message.throttle_time_ms, n = _unpack_iB(buf, offset)
+    offset += 5
+    if not 0 < n < 128:
+        n, offset = read_compact_length(buf, offset - 1)
+    if (n - 1) * 18 > size - offset:
+        reject_count(n - 1)
+    message.topics = topics = []
+    for _ in range(n - 1):
+        topic = new(_TxnOffsetCommitResponse_TxnOffsetCommitResponseTopic)
+        topic.name = ""
+        topic.topic_id, n = _unpack_16sB(buf, offset)
+        offset += 17
+        if not 0 < n < 128:
+            n, offset = read_compact_length(buf, offset - 1)
+        if (n - 1) * 7 > size - offset:
+            reject_count(n - 1)
+        topic.partitions = partitions = []
+        for _ in range(n - 1):
+            partition = new(_TxnOffsetCommitResponse_TxnOffsetCommitResponsePartition)
+            partition.partition_index, partition.error_code, tags = _unpack_ihB(buf, offset)
+            offset += 7
+            if tags:
+                offset = skip_tags(buf, offset - 1)
+            partitions.append(partition)
+        if buf[offset]:
+            offset = skip_tags(buf, offset)
+        else:
+            offset += 1
+        topics.append(topic)
+    if buf[offset]:
+        offset = skip_tags(buf, offset)
+    else:
+        offset += 1
+    return message, offset
+
+
 # Versions 0 to 1.
 def _encode_txn_offset_commit_request_v0(message: TxnOffsetCommitRequest, out: bytearray) -> list[Buffer]:
     raw = message.transactional_id.encode()
@@ -128,8 +173,8 @@ def _encode_txn_offset_commit_request_v0(message: TxnOffsetCommitRequest, out: b
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
-    if message.generation_id != -1:
-        reject_value("generation_id")
+    if message.generation_id_or_member_epoch != -1:
+        reject_value("generation_id_or_member_epoch")
     if message.member_id:
         reject_value("member_id")
     if message.group_instance_id is not None:
@@ -159,8 +204,8 @@ def _encode_txn_offset_commit_request_v2(message: TxnOffsetCommitRequest, out: b
     raw = message.group_id.encode()
     out += _pack_h(len(raw))
     out += raw
-    if message.generation_id != -1:
-        reject_value("generation_id")
+    if message.generation_id_or_member_epoch != -1:
+        reject_value("generation_id_or_member_epoch")
     if message.member_id:
         reject_value("member_id")
     if message.group_instance_id is not None:
@@ -199,7 +244,7 @@ def _encode_txn_offset_commit_request_v3(message: TxnOffsetCommitRequest, out: b
         write_compact_string_length(out, n)
     out += raw
     raw = message.member_id.encode()
-    out += _pack_qhi(message.producer_id, message.producer_epoch, message.generation_id)
+    out += _pack_qhi(message.producer_id, message.producer_epoch, message.generation_id_or_member_epoch)
     n = len(raw) + 1
     if n < 128:
         out.append(n)
@@ -252,6 +297,70 @@ def _encode_txn_offset_commit_request_v3(message: TxnOffsetCommitRequest, out: b
     return [out]
 
 
+# Version 6.
+def _encode_txn_offset_commit_request_v6(message: TxnOffsetCommitRequest, out: bytearray) -> list[Buffer]:
+    raw = message.transactional_id.encode()
+    n = len(raw) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_compact_string_length(out, n)
+    out += raw
+    raw = message.group_id.encode()
+    n = len(raw) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_compact_string_length(out, n)
+    out += raw
+    raw = message.member_id.encode()
+    out += _pack_qhi(message.producer_id, message.producer_epoch, message.generation_id_or_member_epoch)
+    n = len(raw) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_compact_string_length(out, n)
+    out += raw
+    if message.group_instance_id is None:
+        out.append(0)
+    else:
+        raw = message.group_instance_id.encode()
+        n = len(raw) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_compact_string_length(out, n)
+        out += raw
+    n = len(message.topics) + 1
+    if n < 128:
+        out.append(n)
+    else:
+        write_uvarint(out, n)
+    for topic in message.topics:
+        out += _pack_16s(topic.topic_id)
+        n = len(topic.partitions) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        for partition in topic.partitions:
+            out += _pack_iqi(partition.partition_index, partition.committed_offset, partition.committed_leader_epoch)
+            if partition.committed_metadata is None:
+                out.append(0)
+            else:
+                raw = partition.committed_metadata.encode()
+                n = len(raw) + 1
+                if n < 128:
+                    out.append(n)
+                else:
+                    write_compact_string_length(out, n)
+                out += raw
+            out.append(0)
+        out.append(0)
+    out.append(0)
+    return [out]
+
+
 TxnOffsetCommitResponse.DECODERS = {
     0: _decode_txn_offset_commit_response_v0,
     1: _decode_txn_offset_commit_response_v0,
@@ -259,6 +368,7 @@ TxnOffsetCommitResponse.DECODERS = {
     3: _decode_txn_offset_commit_response_v3,
     4: _decode_txn_offset_commit_response_v3,
     5: _decode_txn_offset_commit_response_v3,
+    6: _decode_txn_offset_commit_response_v6,
 }
 TxnOffsetCommitRequest.ENCODERS = {
     0: _encode_txn_offset_commit_request_v0,
@@ -267,4 +377,5 @@ TxnOffsetCommitRequest.ENCODERS = {
     3: _encode_txn_offset_commit_request_v3,
     4: _encode_txn_offset_commit_request_v3,
     5: _encode_txn_offset_commit_request_v3,
+    6: _encode_txn_offset_commit_request_v6,
 }
