@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Start-up and memory beside Apache Kafka 4.3.1, in one run, interleaved.
+"""Start-up and memory beside Apache Kafka, in one run, interleaved.
 
     benchmarks/startup.py --rounds 5
 

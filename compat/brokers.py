@@ -22,7 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "compat" / ".work"
-KAFKA_VERSION = "4.3.1"
+KAFKA_VERSION = "4.4.0"
+"""The release that kafkapy follows: docs/following_kafka.md."""
 
 
 class Trouble(Exception):
@@ -237,9 +238,11 @@ class ApacheKafka(Broker):
         port: int = 0,
         settings: Mapping[str, str] | None = None,
         heap: tuple[str, ...] = ("-Xmx1G", "-Xms1G"),
+        release: str = KAFKA_VERSION,
     ) -> None:
         super().__init__(directory, port=port or free_port(), settings=settings)
         self.heap = heap
+        self.release = release
         self.properties_path = directory.with_name(directory.name + ".properties")
         self.controller_port = free_port()
 
@@ -270,7 +273,7 @@ class ApacheKafka(Broker):
         self.properties_path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         if not (self.directory / "meta.properties").exists():
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            storage_tool = ["java", "-cp", f"{kafka_home()}/libs/*", "kafka.tools.StorageTool"]
+            storage_tool = ["java", "-cp", f"{kafka_home(self.release)}/libs/*", "kafka.tools.StorageTool"]
             subprocess.run(
                 [*storage_tool, "format", f"--cluster-id={cluster_id}", "-c", str(self.properties_path)],
                 stdout=subprocess.DEVNULL,
@@ -278,7 +281,8 @@ class ApacheKafka(Broker):
             )
 
     def command(self) -> list[str]:
-        return ["java", *self.heap, "-cp", f"{kafka_home()}/libs/*", "kafka.Kafka", str(self.properties_path)]
+        libraries = f"{kafka_home(self.release)}/libs/*"
+        return ["java", *self.heap, "-cp", libraries, "kafka.Kafka", str(self.properties_path)]
 
     def wait_ready(self) -> None:
         self._until_answering()
@@ -288,17 +292,24 @@ class ApacheKafka(Broker):
         return KAFKA_VERSION
 
 
-def kafka_home() -> Path:
-    """The folder whose `libs` holds Apache Kafka's jars: resolved with Maven when it is not there yet."""
-    home = Path(os.environ.get("KAFKA_HOME") or WORK / f"apache-kafka-{KAFKA_VERSION}")
+def kafka_home(release: str = KAFKA_VERSION) -> Path:
+    """The folder whose `libs` holds the jars of a release of Apache Kafka: resolved with Maven when not there yet.
+
+    `KAFKA_HOME` names one that is there, if it is of this release.
+    """
+    given = Path(os.environ.get("KAFKA_HOME") or WORK)
+    home = given if has_jars(given, release) else WORK / f"apache-kafka-{release}"
     if shutil.which("java") is None:
         raise Trouble("Apache Kafka needs Java 17 or newer: no `java` on PATH")
-    if (home / "libs").is_dir():
+    if has_jars(home, release):
         return home
     if shutil.which("mvn") is None:
-        raise Trouble("resolving Apache Kafka's jars needs Maven: no `mvn` on PATH (or set KAFKA_HOME to an install)")
+        raise Trouble(
+            "resolving Apache Kafka's jars needs Maven: no `mvn` on PATH "
+            f"(or set KAFKA_HOME to an install of {release})"
+        )
     home.mkdir(parents=True, exist_ok=True)
-    wanted = [("org.apache.kafka", artifact, KAFKA_VERSION) for artifact in ApacheKafka.ARTIFACTS]
+    wanted = [("org.apache.kafka", artifact, release) for artifact in ApacheKafka.ARTIFACTS]
     wanted.append(("org.slf4j", "slf4j-nop", "1.7.36"))
     dependencies = "".join(
         f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
@@ -309,12 +320,17 @@ def kafka_home() -> Path:
         f"<artifactId>jars</artifactId><version>1</version><dependencies>{dependencies}</dependencies></project>"
     )
     partial = home / "libs.part"
-    print(f"resolving Apache Kafka {KAFKA_VERSION} …", file=sys.stderr)
+    print(f"resolving Apache Kafka {release} …", file=sys.stderr)
     maven = ["mvn", "-q", "-B", "-f", str(home / "pom.xml"), "dependency:copy-dependencies"]
     # a suite that runs this speaks with compat/run on its standard output
     subprocess.run([*maven, f"-DoutputDirectory={partial}"], check=True, stdout=sys.stderr)
     partial.rename(home / "libs")
     return home
+
+
+def has_jars(home: Path, release: str) -> bool:
+    """Whether a folder holds the jars of that release."""
+    return (home / "libs" / f"kafka-clients-{release}.jar").exists()
 
 
 def free_port() -> int:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-RELEASE = "4.3.1"  # the tests ask it which features to expect
+RELEASE = "4.4.0"  # the tests ask it which features to expect
 
 
 class Missing:

@@ -1,11 +1,13 @@
-"""What Apache Kafka 4.3.1 answered to every case, as recorded by `run --record`."""
+"""What Apache Kafka answered to every case, as recorded by `run --record`."""
 
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).resolve().parent / "apache-kafka-4.3.1.json.gz"
+from brokers import KAFKA_VERSION
+
+PATH = Path(__file__).resolve().parent / f"apache-kafka-{KAFKA_VERSION}.json.gz"
 
 
 def save(traces: dict[str, list[Any]]) -> None:

@@ -12,7 +12,7 @@ import harness
 import kafka
 import pytest_suite
 
-# By this the tests decide what they expect of the broker.
+# By this the tests decide what they expect of the broker: the newest release that kafka-python tells apart.
 BROKER_VERSION = "4.3"
 
 

@@ -312,7 +312,7 @@ def transactions_listed(t: Tools) -> None:
 
 def features(t: Tools) -> None:
     shown = t("FeatureCommand", "describe")
-    has(shown, r"Feature: metadata.version\s+SupportedMinVersion: 3.3-IV3\s+SupportedMaxVersion: 4.3-IV0")
+    has(shown, r"Feature: metadata.version\s+SupportedMinVersion: 3.3-IV3\s+SupportedMaxVersion: 4.4-IV2")
     for feature in ("group", "share", "streams", "transaction"):
         has(shown, rf"Feature: {feature}.version\s+SupportedMinVersion: 0\s+SupportedMaxVersion: [1-9]")
 

@@ -27,7 +27,7 @@ import harness
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 HERE = Path(__file__).resolve().parent
-KAFKA_VERSION = "4.3.1"  # what the tests take the broker for: below, some skip themselves
+KAFKA_VERSION = "4.4.0"  # what the tests take the broker for: below, some skip themselves
 LIMIT_S = 900.0  # for a process; each test has a limit of its own in the test-runner
 # Fast ones that together touch produce, fetch, offsets, groups and topics.
 QUICK = {

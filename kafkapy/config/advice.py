@@ -37,7 +37,7 @@ _REMOVED = {
     "reserved.broker.max.id": "set node.id",
     "unstable.metadata.versions.enable": "use unstable.feature.versions.enable",
 }
-"""Settings of older Kafkas that 4.3 does not know, and what came instead."""
+"""Settings of older Kafkas that 4.4 does not know, and what came instead."""
 
 
 def complaints(given: Mapping[str, str]) -> list[str]:

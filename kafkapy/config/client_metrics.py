@@ -1,4 +1,4 @@
-"""Every client-metrics setting of Apache Kafka 4.3.1 (KIP-714)."""
+"""Every client-metrics setting of Apache Kafka (KIP-714)."""
 
 from kafkapy.config.setting import Setting, Type
 

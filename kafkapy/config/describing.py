@@ -62,7 +62,11 @@ def describe_topic(config: TopicConfig) -> list[DescribedConfig]:
 
 def describe_group(overrides: Mapping[str, str], broker: BrokerConfig) -> list[DescribedConfig]:
     """Every setting as the GROUP resource answers it."""
-    return [_layered(setting, overrides, broker, Source.DYNAMIC_GROUP_CONFIG) for setting in GROUP.values()]
+    return [
+        _layered(setting, overrides, broker, Source.DYNAMIC_GROUP_CONFIG)
+        for setting in GROUP.values()
+        if not setting.internal or setting.name in overrides
+    ]
 
 
 def describe_client_metrics(overrides: Mapping[str, str]) -> list[DescribedConfig]:

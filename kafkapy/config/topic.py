@@ -1,4 +1,4 @@
-"""Every topic setting of Apache Kafka 4.3.1, with the broker setting that gives its default."""
+"""Every topic setting of Apache Kafka, with the broker setting that gives its default."""
 
 from kafkapy.config.setting import Setting, Type
 
@@ -11,6 +11,7 @@ _ROWS = (
     Setting("compression.type", Type.STRING, "producer", "Codec that stored batches must have; producer keeps what came.", valid="[uncompressed, zstd, lz4, snappy, gzip, producer]", dynamic=True, used=True, synonym="compression.type"),
     Setting("compression.zstd.level", Type.INT, "3", "Level for records that the broker compresses with zstd.", valid="[-131072,...,22]", dynamic=True, used=True, synonym="compression.zstd.level"),
     Setting("delete.retention.ms", Type.LONG, "86400000", "How long tombstones stay once compacted, in milliseconds.", valid="[0,...]", dynamic=True, synonym="log.cleaner.delete.retention.ms"),
+    Setting("errors.deadletterqueue.group.enable", Type.BOOLEAN, "false", "Whether share groups may use the topic for dead letters.", dynamic=True),
     Setting("file.delete.delay.ms", Type.LONG, "60000", "Delay before deleted files leave the disk, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.segment.delete.delay.ms"),
     Setting("flush.messages", Type.LONG, "9223372036854775807", "Records appended before the log is synced to the disk.", valid="[1,...]", dynamic=True, used=True, synonym="log.flush.interval.messages"),
     Setting("flush.ms", Type.LONG, "9223372036854775807", "Longest time records stay unsynced, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.flush.interval.ms"),
@@ -21,6 +22,7 @@ _ROWS = (
     Setting("local.retention.bytes", Type.LONG, "-2", "Bytes of a tiered log that stay on local disk; -2 follows retention.bytes.", valid="[-2,...]", dynamic=True, synonym="log.local.retention.bytes"),
     Setting("local.retention.ms", Type.LONG, "-2", "How long a tiered log stays on local disk, in milliseconds; -2 follows retention.ms.", valid="[-2,...]", dynamic=True, synonym="log.local.retention.ms"),
     Setting("max.compaction.lag.ms", Type.LONG, "9223372036854775807", "Longest time a record may stay uncompacted, in milliseconds.", valid="[1,...]", dynamic=True, synonym="log.cleaner.max.compaction.lag.ms"),
+    Setting("max.decompressed.message.bytes", Type.INT, "2147483639", "Largest size that a compressed batch may have once inflated, in bytes.", valid="[1,...,2147483639]", dynamic=True, synonym="max.decompressed.message.bytes"),
     Setting("max.message.bytes", Type.INT, "1048588", "Largest batch that is accepted, in bytes.", valid="[0,...]", dynamic=True, used=True, synonym="message.max.bytes"),
     Setting("message.timestamp.after.max.ms", Type.LONG, "3600000", "How far in the future a record's timestamp may lie, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.message.timestamp.after.max.ms"),
     Setting("message.timestamp.before.max.ms", Type.LONG, "9223372036854775807", "How far in the past a record's timestamp may lie, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.message.timestamp.before.max.ms"),
@@ -29,6 +31,8 @@ _ROWS = (
     Setting("min.compaction.lag.ms", Type.LONG, "0", "Shortest time a record stays uncompacted, in milliseconds.", valid="[0,...]", dynamic=True, synonym="log.cleaner.min.compaction.lag.ms"),
     Setting("min.insync.replicas", Type.INT, "1", "Replicas that must have a record before acks=all is answered; never more than there are.", valid="[1,...]", dynamic=True, used=True, synonym="min.insync.replicas"),
     Setting("preallocate", Type.BOOLEAN, "false", "Whether new segment files get their full size at once.", dynamic=True, used=True, synonym="log.preallocate"),
+    Setting("remote.copy.lag.bytes", Type.LONG, "-1", "Bytes of closed segments that stay uncopied before tiering copies them; -1 follows local retention.", valid="[-1,...]", dynamic=True, synonym="log.remote.copy.lag.bytes"),
+    Setting("remote.copy.lag.ms", Type.LONG, "0", "Age at which closed segments are copied to tiered storage, in milliseconds; -1 follows local retention.", valid="[-1,...]", dynamic=True, synonym="log.remote.copy.lag.ms"),
     Setting("remote.log.copy.disable", Type.BOOLEAN, "false", "Whether copying to tiered storage is paused.", dynamic=True),
     Setting("remote.log.delete.on.disable", Type.BOOLEAN, "false", "Whether tiered data goes when tiering is switched off.", dynamic=True),
     Setting("remote.storage.enable", Type.BOOLEAN, "false", "Whether the topic is tiered.", dynamic=True),

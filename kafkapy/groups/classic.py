@@ -2,7 +2,7 @@
 
 Owns the groups of one shard in memory; called by `groups/machine.py` only. Everything that happens is written into the
 `Decision` at hand: answers for tickets, timers, and the few facts that a group leaves behind. Order of checks and
-errors follow Kafka 4.3.1's group coordinator.
+errors follow Kafka's group coordinator.
 
 Invariants
  1. A ticket is answered exactly once: at once, with its generation, or when its member goes.

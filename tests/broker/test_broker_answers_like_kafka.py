@@ -1,4 +1,4 @@
-"""Every API, every version: the answers that Apache Kafka 4.3.1 gave to the same questions, as recorded."""
+"""Every API, every version: the answers that Apache Kafka gave to the same questions, as recorded."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import trio
 
-DIFFERENTIAL = Path(__file__).resolve().parent.parent.parent / "compat" / "differential"
-sys.path.insert(0, str(DIFFERENTIAL))
+COMPAT = Path(__file__).resolve().parent.parent.parent / "compat"
+sys.path[:0] = [str(COMPAT / "differential"), str(COMPAT)]
 
 from explained import EXPLAINED
 from normalise import differences

@@ -1,4 +1,4 @@
-"""The tables and what DescribeConfigs is told, row by row against facts read from Apache Kafka 4.3.1.
+"""The tables and what DescribeConfigs is told, row by row against what `scripts/kafka_facts` read from Apache Kafka.
 
 `data/config_definitions.tsv` is Kafka's definition of every setting; `data/described_configs.tsv` what a single node
 answered to DescribeConfigs for every kind of resource; `data/parsed_values.tsv` what Kafka's parser made of good and
@@ -40,19 +40,13 @@ def facts(name: str) -> list[list[str]]:
 
 def row_of(setting: Setting) -> list[str]:
     default = "null" if setting.default is None else setting.default
-    return [setting.name, setting.type.name, default, setting.valid, "internal" if setting.internal else ""]
+    synonym = setting.synonym if setting.synonym in BROKER else ""
+    return [setting.name, setting.type.name, default, setting.valid, "internal" if setting.internal else "", synonym]
 
 
 def definition_of(fact: list[str]) -> list[str]:
-    """A definition as Kafka prints it, with lists and classes written as in a file."""
-    name, kind, default, valid, internal = fact[1], fact[2], fact[3], fact[4], fact[6]
-    if default == "(none)":
-        default = "null"
-    elif kind == "LIST" and default.startswith("["):
-        default = default[1:-1].replace(", ", ",")
-    elif kind == "CLASS":
-        default = default.removeprefix("class ")
-    return [name, kind, default, valid, "internal" if internal else ""]
+    name, kind, default, valid, internal, synonym = (*fact[1:5], *fact[6:])
+    return [name, kind, "null" if default == "(none)" else default, valid, internal, synonym]
 
 
 @pytest.mark.parametrize("scope", TABLES)

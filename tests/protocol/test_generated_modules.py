@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kafkapy.handlers import ALL
 from kafkapy.protocol.messages import APIS, request_class, response_class
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -15,10 +16,28 @@ def test_the_generated_modules_are_what_the_specs_say() -> None:
     assert check.returncode == 0, check.stderr
 
 
-def test_the_table_names_every_api_of_kafka_that_a_broker_advertises() -> None:
-    gone = {4, 5, 6, 7}
-    between_controllers = {52, 53, 54, 56, 58, 59, 62, 63, 67, 70, 73, 82}
-    assert APIS.keys() == set(range(95)) - gone - between_controllers
+def advertised_by_kafka() -> dict[int, tuple[str, int, int]]:
+    """What a fresh node's ApiVersions said: name, first and last version by key. Read by `scripts/kafka_facts`."""
+    lines = (Path(__file__).parent / "data" / "api_versions.tsv").read_text().splitlines()[1:]
+    rows = (line.split("\t") for line in lines)
+    return {int(key): (name, int(first), int(last)) for key, name, first, last in rows}
+
+
+def test_the_table_names_every_api_that_kafka_advertises_with_its_range() -> None:
+    only_with_a_telemetry_receiver = {71, 72}
+    table = {
+        api.key: (api.name, api.advertised_from, api.stable_version)
+        for api in APIS.values()
+        if api.key not in only_with_a_telemetry_receiver
+    }
+    assert table == advertised_by_kafka()
+
+
+def test_what_is_served_is_served_in_all_of_kafkas_versions() -> None:
+    kafka = advertised_by_kafka()
+    for route in ALL:
+        _, first, last = kafka[route.key]
+        assert (route.min_version, route.max_version) == (max(first, APIS[route.key].min_version), last), route
 
 
 def test_advertised_ranges_differ_from_the_valid_ones_only_where_kafka_has_a_reason() -> None:

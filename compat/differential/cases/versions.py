@@ -1,4 +1,4 @@
-"""ApiVersions, and requests at versions that are not served."""
+"""ApiVersions, SASL where there is none, and requests at versions that are not served."""
 
 import struct
 
@@ -14,40 +14,7 @@ def _(s):
         Request(client_software_name="differential", client_software_version="1.0") if s.version >= 3 else Request()
     )
     answer = s.ask(request, note=False)
-    served = {entry["api_key"]: entry for entry in answer["api_keys"]}
     s.probe.trace.append({"error": answer["error_code"], "layout": answer.get("layout"), "fields": sorted(answer)})
-    for key in (
-        0,
-        1,
-        2,
-        3,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-        16,
-        18,
-        19,
-        20,
-        21,
-        22,
-        23,
-        29,
-        30,
-        31,
-        32,
-        35,
-        37,
-        42,
-        47,
-        60,
-        75,
-    ):
-        s.probe.trace.append(served.get(key))
 
 
 @case("ApiVersions", "invalid client software", first=3)
@@ -55,6 +22,44 @@ def _(s):
     Request = request_class(18)
     for name, version in (("", "1.0"), ("a b", "1"), ("-a", "1"), ("a", ""), ("a", "1_0")):
         s.ask(Request(client_software_name=name, client_software_version=version))
+
+
+@case("ApiVersions", "whom the client means to reach", first=5)
+def _(s):
+    cluster_id = s.ask(request_class(60)(), version=2)["cluster_id"]
+    for named, node_id in (
+        (None, -1),
+        (cluster_id, 1),
+        (cluster_id, 2),
+        (cluster_id, -1),
+        (cluster_id, -2),
+        (None, 1),
+        (None, 0),
+        ("another", 1),
+        ("another", -1),
+        ("", 1),
+        ("", -1),
+    ):
+        for name in ("differential", ""):
+            request = request_class(18)(
+                client_software_name=name, client_software_version="1", cluster_id=named, node_id=node_id
+            )
+            answer = s.ask(request, note=False)
+            s.probe.trace.append({"error": answer["error_code"], "fields": sorted(answer)})
+
+
+@case("SaslHandshake", "where there is no SASL; the connection stays open")
+def _(s):
+    for mechanism in ("PLAIN", "GSSAPI", ""):
+        s.ask(s.make("SaslHandshake", mechanism=mechanism))
+    s.ask(request_class(60)(), version=0)
+
+
+@case("SaslAuthenticate", "where there is no SASL; the connection stays open")
+def _(s):
+    for said in (b"", b"\0user\0secret"):
+        s.ask(s.make("SaslAuthenticate", auth_bytes=said))
+    s.ask(request_class(60)(), version=0)
 
 
 @case("ApiVersions", "a version beyond all", first=0, last=0)

@@ -1,9 +1,11 @@
-"""ApiVersions (key 18), versions 0 to 4.
+"""ApiVersions (key 18), versions 0 to 5.
 
 What is served, read from the table of APIs. A version beyond ours gets UNSUPPORTED_VERSION in the layout of version 0
 with this API's own range, so that the client can ask again (KIP-511). Produce is advertised from version 0 on although
 0 to 2 are refused, because librdkafka takes their absence for a broker without compression (KAFKA-18659). Features are
 those that this broker has: the level of its metadata, and none of the group, share and transaction protocols to come.
+A client that names the cluster and the node it means to reach (both, or neither) and has reached another one gets
+REBOOTSTRAP_REQUIRED (KIP-1242): an address that has changed hands is not taken for the old broker.
 """
 
 import re
@@ -18,19 +20,27 @@ from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersio
 _KEY: Final = 18
 _SOFTWARE_FROM_VERSION: Final = 3
 _ZERO_MINIMUM_FROM_VERSION: Final = 4
+_DESTINATION_FROM_VERSION: Final = 5
+_NO_NODE: Final = -1
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
-_SUPPORTED_FEATURES: Final = {"metadata.version": (7, 30)}
-_FINALIZED_FEATURES: Final = {"metadata.version": 30}
+_SUPPORTED_FEATURES: Final = {"metadata.version": (7, 33)}
+_FINALIZED_FEATURES: Final = {"metadata.version": 33}
 
 
 async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsResponse:
+    if ctx.api_version >= _DESTINATION_FROM_VERSION and (request.cluster_id is None) != (request.node_id == _NO_NODE):
+        raise KafkaError(Error.INVALID_REQUEST)
     if ctx.api_version >= _SOFTWARE_FROM_VERSION:
         name, version = request.client_software_name, request.client_software_version
         if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
             raise KafkaError(Error.INVALID_REQUEST)
         ctx.session.software_name = name
         ctx.session.software_version = version
+    if request.cluster_id is not None:
+        cluster = ctx.rooms.cluster
+        if (request.cluster_id, request.node_id) != (cluster.image.cluster_id, cluster.leadership.node_id):
+            raise KafkaError(Error.REBOOTSTRAP_REQUIRED)
     return ApiVersionsResponse(
         api_keys=[_range(route.key, route.min_version, route.max_version) for route in ALL],
         supported_features=[

@@ -1,6 +1,7 @@
-"""DeleteGroups (key 42), versions 0 to 2.
+"""DeleteGroups (key 42), versions 0 to 3.
 
-Removes groups that have no members, and all they committed. A group named twice is answered once.
+Removes groups that have no members, and all they committed. A group named twice is answered once. The text beside an
+error (version 3 on) stays null: in Kafka only streams groups have something to say there.
 """
 
 from kafkapy.errors import Error, KafkaError

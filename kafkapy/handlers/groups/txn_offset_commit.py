@@ -1,10 +1,10 @@
-"""TxnOffsetCommit (key 28), versions 0 to 5.
+"""TxnOffsetCommit (key 28), versions 0 to 6.
 
 Stores how far a group has come as part of a transaction: pending until that ends. The transaction's coordinator is
 asked first whether the log of the group's coordinator is part of it; from version 5 on it is added by that. Topics and
 partitions that do not exist are answered before the group is asked, and their neighbours are still committed; what the
 coordinators refuse, they refuse for all of them. Members are named from version 3 on; before, whoever has the
-transaction is believed.
+transaction is believed. Topics are named, from version 6 on identified.
 """
 
 from typing import Final
@@ -23,11 +23,14 @@ FIRST_LOADING_VERSION: Final = 2
 """Older clients may crash at COORDINATOR_LOAD_IN_PROGRESS (KAFKA-7296)."""
 KNOWS_ABORTABLE_FROM_VERSION: Final = 4
 ADDS_FROM_VERSION: Final = 5
+FIRST_GROUP_NOT_FOUND_VERSION: Final = 6
+FIRST_TOPIC_ID_VERSION: Final = 6
 
 TopicResult = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
 
 _RESULTS: Final = Results(
-    lambda name, _: TopicResult(name=name), TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition
+    lambda name, topic_id: TopicResult(name=name, topic_id=topic_id),
+    TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition,
 )
 
 # What a log or its verification says, as it is to be heard of a coordinator.
@@ -44,7 +47,7 @@ async def handle(request: TxnOffsetCommitRequest, ctx: Context) -> TxnOffsetComm
     ctx.require(Operation.READ, ResourceType.GROUP, request.group_id)
     preparation = Preparation(_RESULTS)
     for topic in request.topics:
-        preparation.add(topic, ctx, by_id=False)
+        preparation.add(topic, ctx, by_id=ctx.api_version >= FIRST_TOPIC_ID_VERSION)
     if commits := preparation.commits:
         try:
             if not request.group_id:
@@ -53,10 +56,10 @@ async def handle(request: TxnOffsetCommitRequest, ctx: Context) -> TxnOffsetComm
                 group_id=request.group_id,
                 member_id=request.member_id,
                 instance_id=request.group_instance_id,
-                generation=request.generation_id,
+                generation=request.generation_id_or_member_epoch,
                 retention_ms=-1,
                 topics=commits,
-                knows_group_id_not_found=False,
+                knows_group_id_not_found=ctx.api_version >= FIRST_GROUP_NOT_FOUND_VERSION,
                 transaction=Transaction(
                     ProducerEpoch(request.producer_id, request.producer_epoch), await _verified(request, ctx)
                 ),

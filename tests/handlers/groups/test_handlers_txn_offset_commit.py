@@ -16,6 +16,7 @@ from kafkapy.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
 from kafkapy.storage.verification import Claim
 from kafkapy.transactions.verifying import Claimed, Outcome
 
+UNKNOWN_ID = bytes(15) + b"\7"
 UNSTABLE = Error.UNSTABLE_OFFSET_COMMIT
 
 
@@ -61,7 +62,7 @@ def request(
         group_id=group,
         producer_id=7,
         producer_epoch=epoch,
-        generation_id=options.get("generation", -1),
+        generation_id_or_member_epoch=options.get("generation", -1),
         member_id=options.get("member", ""),
         group_instance_id=options.get("instance"),
         topics=[
@@ -79,8 +80,11 @@ def request(
 
 
 async def commit(broker: Any, version: int, wanted: TxnOffsetCommitRequest | None = None) -> list[Error]:
-    """The errors of the partitions of the only topic."""
-    response = await broker.ask(wanted or request(), version)
+    """The errors of the partitions of the only topic, which later versions identify."""
+    wanted = wanted or request()
+    for topic in wanted.topics:
+        topic.topic_id = broker.topic_id if topic.name == "t" else UNKNOWN_ID
+    response = await broker.ask(wanted, version)
     [topic] = response.topics
     return [Error.of(partition.error_code) for partition in topic.partitions]
 
@@ -104,7 +108,7 @@ async def end(broker: Any, *, committed: bool, epoch: int = 0) -> None:
     assert response.markers[0].topics[0].partitions[0].error_code == 0
 
 
-@pytest.mark.parametrize("version", range(6))
+@pytest.mark.parametrize("version", range(7))
 @pytest.mark.parametrize("committed", [True, False])
 async def test_offsets_count_once_the_transaction_is_committed(broker: Any, version: int, committed: bool) -> None:
     assert await commit(broker, version, request({0: 5, 1: 6})) == [Error.NONE] * 2
@@ -116,7 +120,7 @@ async def test_offsets_count_once_the_transaction_is_committed(broker: Any, vers
     assert await fetched(broker, stable=True) == expected
 
 
-@pytest.mark.parametrize("version", range(6))
+@pytest.mark.parametrize("version", range(7))
 async def test_the_transactions_coordinator_is_asked_about_the_groups_log(broker: Any, version: int) -> None:
     await commit(broker, version)
     log = broker.cluster.image.partition("__consumer_offsets", 0).log
@@ -173,6 +177,15 @@ async def test_what_does_not_exist_is_answered_beside_what_does(broker: Any) -> 
     assert len(broker.verifier.asked) == 1
 
 
+async def test_an_identified_topic_is_answered_by_its_id(broker: Any) -> None:
+    assert await commit(broker, 6, request({0: 5, 2: 5})) == [Error.NONE, Error.UNKNOWN_TOPIC_OR_PARTITION]
+    assert await commit(broker, 6, request(topic="missing")) == [Error.UNKNOWN_TOPIC_ID]
+    for topic, topic_id in (("t", broker.topic_id), ("missing", UNKNOWN_ID)):
+        wanted = request(topic=topic)
+        wanted.topics[0].topic_id = topic_id
+        assert [answer.topic_id for answer in (await broker.ask(wanted, 6)).topics] == [topic_id]
+
+
 async def test_a_transaction_needs_leave_for_its_id_and_for_the_group(broker: Any) -> None:
     assert await commit(broker, 3, request(group="")) == [Error.INVALID_GROUP_ID]
     broker.denied[Operation.READ, ResourceType.GROUP, "g"] = Error.GROUP_AUTHORIZATION_FAILED
@@ -212,3 +225,4 @@ async def test_members_of_the_group_are_checked_where_they_are_named(broker: Any
     ]
     assert await commit(broker, 2) == [Error.NONE]
     assert await commit(broker, 3, request(group="other", generation=0)) == [Error.ILLEGAL_GENERATION]
+    assert await commit(broker, 6, request(group="other", generation=0)) == [Error.GROUP_ID_NOT_FOUND]
