@@ -36,9 +36,9 @@ def explain(failure: BaseException, *, ready: bool) -> None:
         holder = holder_of(port)
         by = f" by {holder}" if holder else ""
         complain(f"port {port} is in use{by}; stop that, or choose another port (--port 0 takes a free one)")
-    elif isinstance(failure, DirectoryInUse):
+    elif isinstance(failure, DirectoryInUse | DirectoryMismatch):
         complain(f"{failure}; name another one with --data-dir")
-    elif isinstance(failure, DirectoryMismatch | DirectoryLost | ConfigError | CannotListen | StartError):
+    elif isinstance(failure, DirectoryLost | ConfigError | CannotListen | StartError):
         complain(str(failure))
     elif isinstance(failure, OSError) and failure.filename and not ready:
         complain(f"cannot start: {failure.filename}: {failure.strerror}; name another directory with --data-dir")

@@ -18,6 +18,7 @@ from kafkapy.cli import logs
 from kafkapy.cli.failures import StartError, complain, explain
 from kafkapy.config.broker import BROKER
 from kafkapy.config.layers import BrokerConfig
+from kafkapy.config.listeners import is_host
 from kafkapy.config.properties import from_environment, parse_properties
 from kafkapy.config.setting import ConfigError
 
@@ -144,7 +145,7 @@ def _flags(options: argparse.Namespace) -> dict[str, str]:
     flags: dict[str, str] = {}
     for entry in options.settings:
         name, separator, value = entry.partition("=")
-        if not separator:
+        if not separator or not name.strip():
             raise StartError(f"-c takes KEY=VALUE, not {entry!r}")
         flags[name.strip()] = value.strip()
     if options.port is not None:
@@ -153,6 +154,8 @@ def _flags(options: argparse.Namespace) -> dict[str, str]:
         if "listeners" in flags:
             raise StartError("--port and -c listeners=… exclude each other")
         flags["listeners"] = f"PLAINTEXT://127.0.0.1:{options.port}"
+    if options.advertise is not None and not is_host(options.advertise):
+        raise StartError(f"--advertise takes a host's name or address, not {options.advertise!r}")
     return flags
 
 

@@ -100,6 +100,10 @@ def test_a_directory_serves_one_process(tmp_path: Path) -> None:
     [
         (["-c", "num.partitions=many"], "num.partitions"),
         (["-c", "nonsense"], "KEY=VALUE"),
+        (["-c", "=3"], "KEY=VALUE"),
+        (["--advertise", "PLAINTEXT://host:9092"], "--advertise takes a host"),
+        (["--advertise", ""], "--advertise takes a host"),
+        ([str(Path(__file__).parent)], "Is a directory"),
         (["-c", "listeners=SASL_SSL://:0"], "SASL_SSL"),
         (["-c", "listeners=PLAINTEXT://:0,PLAINTEXT://:1"], "different name"),
         (["-c", "advertised.listeners=PLAINTEXT://0.0.0.0:9092"], "0.0.0.0"),
@@ -126,9 +130,9 @@ def test_every_bad_setting_has_a_line(tmp_path: Path) -> None:
 def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    for directory in (file, Path("/proc/kafkapy")):
+    for directory in (file, file / "below", Path("/proc/kafkapy")):
         said = failing("--port", "0", "--data-dir", str(directory))
-        assert str(directory) in said
+        assert f"cannot start: {directory}: " in said
         assert "--data-dir" in said
         assert "Errno" not in said
     said = failing("--port", "0", "-c", f"log.dirs={tmp_path}/a,{tmp_path}/b")
@@ -142,6 +146,9 @@ def test_a_directory_keeps_its_cluster_and_node(tmp_path: Path) -> None:
         assert ready["cluster_id"] == cluster_id
     assert str(cluster_id) in failing("--port", "0", "--data-dir", str(tmp_path), CLUSTER_ID="another")
     assert "node" in failing("--port", "0", "--data-dir", str(tmp_path), "-c", "node.id=7")
+    (tmp_path / "meta.properties").write_text("version=0\nbroker.id=1001\ncluster.id=of-a-zookeeper\n")
+    said = failing("--port", "0", "--data-dir", str(tmp_path))
+    assert "belongs to node 1001, not to 1; name another one with --data-dir" in said
 
 
 def test_without_a_directory_named_data_lives_in_the_users_folder(tmp_path: Path) -> None:
@@ -224,10 +231,16 @@ def test_check_tells_sound_from_damaged(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_check_stops_where_there_is_nothing_to_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "photos").mkdir()
-    assert main(["check", str(tmp_path)]) == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert "is not a data directory" in said.err
+    (tmp_path / "file").write_text("")
+    for where, why in (
+        ("photos", "is not a data directory"),
+        ("file", "is not a directory"),
+        ("x", "is not a directory"),
+    ):
+        assert main(["check", str(tmp_path / where)]) == 2
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1)
+        assert why in said.err
     with running("--port", "0", "--data-dir", str(tmp_path / "used")):
         assert main(["check", str(tmp_path / "used")]) == 2
     assert "in use by another process" in capsys.readouterr().err

@@ -35,6 +35,8 @@ class NotADataDirectory(Exception):
 def check(directory: Path) -> Iterator[Finding]:
     """Every broken invariant under `directory`. Raises NotADataDirectory, DirectoryInUse, OSError."""
     disk = Disk()
+    if not directory.is_dir():
+        raise NotADataDirectory(f"{directory} is not a directory")
     if disk.read_file(directory / checkpoints.META_PROPERTIES) is None:
         raise NotADataDirectory(f"{directory} is not a data directory: there is no {checkpoints.META_PROPERTIES}")
     try:

@@ -1,5 +1,6 @@
 """A data directory: whose it is, that one process has it, and that it stays. Opens the embedded store in it."""
 
+import errno
 import fcntl
 import os
 import struct
@@ -56,6 +57,8 @@ async def open_embedded(
     """
     disk = disk or Disk()
     disk.make_folder(directory, parents=True)
+    if not directory.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
     with locked(directory), closing(disk):
         _refuse_metadata_snapshots(directory)
         cluster_id = _identify(disk, directory, node_id, cluster_id)
