@@ -1,7 +1,7 @@
 """Group facts as records of `__consumer_offsets`, in Kafka's own formats.
 
 A key begins with two bytes that name the record type, a value with two bytes of version; a null value is a tombstone.
-Written: what Kafka 4.3 writes. Read: every version of those records, and the offset key of Kafka before 0.9. Records
+Written: what Kafka writes. Read: every version of those records, and the offset key of Kafka before 0.9. Records
 of group types that are not coordinated here are left alone. Source: KIP-98 and Kafka's coordinator record schemas.
 """
 
@@ -23,7 +23,7 @@ from kafkapy.protocol.journal.group_metadata import GroupMetadataKey, GroupMetad
 from kafkapy.protocol.journal.legacy_offset_commit import LegacyOffsetCommitKey, LegacyOffsetCommitValue
 from kafkapy.protocol.journal.offset_commit import OffsetCommitKey, OffsetCommitValue
 
-GROUP_METADATA_VERSION: Final = 4
+GROUP_METADATA_VERSION: Final = 3  # Kafka reads 4 and writes 3, and tools that read its log know no other
 OFFSET_COMMIT_VERSION: Final = 4
 EXPIRING_OFFSET_COMMIT_VERSION: Final = 1  # the only one with room for an expiry
 

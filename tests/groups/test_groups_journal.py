@@ -71,11 +71,13 @@ def test_records_are_byte_for_byte_kafkas():
     assert group == Entry(b"\x00\x02\x00\x01g", None)
     [group] = journal.encode(GROUP)
     assert group.value is not None
-    assert group.value.startswith(b"\x00\x04\x09consumer\x00\x00\x00\x03\x06range\x04a-1" + timestamp + b"\x03")
+    assert group.value.startswith(
+        b"\x00\x03\x00\x08consumer\x00\x00\x00\x03\x00\x05range\x00\x03a-1" + timestamp + b"\x00\x00\x00\x02"
+    )
 
 
-def test_groups_of_every_older_version_are_read():
-    for version in range(4):
+def test_groups_of_every_version_are_read():
+    for version in range(5):
         value = GroupMetadataValue(
             protocol_type="consumer",
             generation=3,
