@@ -9,7 +9,7 @@ from kafkapy.log.record_checks import BatchRefused, Seen
 from kafkapy.records.batch import HEADER_SIZE, BatchHeader, Buffer, Compression, CorruptBatch, assemble, attributes_of
 from kafkapy.records.builder import can_be_rebuilt, rebuilt
 from kafkapy.records.compression import deflate, inflate
-from kafkapy.records.walking import UNORDERED, UNUSUAL
+from kafkapy.records.passing import UNORDERED, UNUSUAL
 from kafkapy.turns import Steps, Turns, run
 
 _LEVELS: Final = {

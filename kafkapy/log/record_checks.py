@@ -11,20 +11,11 @@ from typing import NamedTuple
 from kafkapy.config.layers import TopicConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_TIMESTAMP, LogId
-from kafkapy.records.batch import HEADER_SIZE, BatchHeader, Buffer, CorruptBatch
+from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch
 from kafkapy.records.compression import DamagedPayload
+from kafkapy.records.passing import KEYLESS, RECORDS_A_STEP, UNBOUNDED, UNORDERED, UNUSUAL, Row, look
 from kafkapy.records.varints import as_long
-from kafkapy.records.walking import (
-    KEYLESS,
-    RECORDS_A_STEP,
-    UNBOUNDED,
-    UNORDERED,
-    UNUSUAL,
-    Row,
-    Stretch,
-    Walk,
-    walk_records,
-)
+from kafkapy.records.walking import Stretch, Walk
 from kafkapy.turns import Steps
 
 _COMPRESSED_OR_APPEND_TIME = 0x0F
@@ -77,13 +68,10 @@ class RecordChecks:
 
     def look(self, data: Buffer, header: BatchHeader, now_ms: int) -> int | None:
         """The latest time in a small plain batch in which all is well; None where it must be walked over."""
-        count = header.record_count
-        if count > RECORDS_A_STEP or header.attributes & _COMPRESSED_OR_APPEND_TIME:
+        if header.attributes & _COMPRESSED_OR_APPEND_TIME or (seen := look(data, header)) is None:
             return None
-        end, passed, earliest, latest, flags = walk_records(
-            data, HEADER_SIZE, count, 0, header.base_timestamp, True, UNBOUNDED
-        )
-        if passed != count or end != len(data) or (flags & KEYLESS and self.compacted):
+        earliest, latest, flags = seen
+        if flags & KEYLESS and self.compacted:
             return None
         if not self.append_time and (now_ms - earliest > self.before_ms or latest - now_ms > self.after_ms):
             return None

@@ -316,7 +316,8 @@ def _inflate_snappy(raw: memoryview, most: int) -> Iterator[bytes]:
         position += length
         cut = len(plain) - len(plain) % _XERIAL_FILL_BYTES
         yield from _pieces(plain[:cut], PIECE_BYTES)
-        yield b""  # a step is over, also when the block was small
+        if not cut:
+            yield b""  # a step is over, also where blocks are small
         rest = plain[cut:]
     yield rest
 

@@ -1,13 +1,16 @@
 """Batches of very many records: whoever looks at each of them lets everybody else through in between."""
 
+import pytest
+
 from kafkapy.protocol.messages.delete_records import DeleteRecordsRequest
 from kafkapy.protocol.messages.list_offsets import ListOffsetsRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
+from kafkapy.records import passing, walking
 from kafkapy.records.batch import HEADER_SIZE, Compression, assemble, read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.compression import compress
+from kafkapy.records.passing import RECORDS_A_STEP
 from kafkapy.records.record import Record
-from kafkapy.records.walking import RECORDS_A_STEP
 from tests.broker.wire import Wire
 from tests.scale.asking import PRODUCE, make_topic, produce
 from tests.scale.conftest import StartBroker
@@ -18,6 +21,13 @@ FEW = RECORDS // RECORDS_A_STEP // 4
 """Of the steps that the records take, so many at least have another's request in between."""
 
 NOW_MS = 1_700_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def as_python_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is built in C takes steps that are as short, of far more records than fit into a batch here."""
+    for module in (passing, walking):
+        monkeypatch.setattr(module, "most_at_once", RECORDS_A_STEP)
 
 
 def many_records(**options) -> bytes:
