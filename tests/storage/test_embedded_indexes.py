@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafkapy.errors import Error
-from kafkapy.storage.base import LogSettings
+from kafkapy.storage.base import Bounds, LogSettings
 from kafkapy.storage.embedded.check import check
 from kafkapy.storage.embedded.files import Buffer, Disk
 from kafkapy.storage.embedded.index import OFFSET_ROW_SIZE, OffsetIndex, TimeIndex
@@ -135,3 +135,14 @@ async def test_after_a_clean_stop_times_are_found_whatever_a_power_cut_took(tmp_
             assert found is not None
             assert found.offset == number
         assert await logs.find_time(LOG, 1040) is None
+
+
+async def test_a_log_that_retention_emptied_has_them_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, LogSettings(retention_ms=1000))
+        for _ in range(3):
+            await append(logs, LOG, batch(b"v", at=1000))
+        await logs.apply_retention(1_000_000)
+        assert logs.bounds(LOG) == Bounds(3, 3, 3, 3)
+        *_, (segment, offsets, times) = files(tmp_path)
+        assert (segment.base_offset, segment.size, list(offsets.rows()), list(times.rows())) == (3, 0, [], [])

@@ -293,7 +293,9 @@ class Partition:
         if count:
             if count == len(segments):
                 # Its file alone may tell the next start where the log ends.
-                self._disk.make_file(self.roll(self.head.end_offset).path)
+                segment = self.roll(self.head.end_offset)
+                self._disk.make_file(segment.path)
+                segment.write_indexes()
             self.trim(segments[count].base_offset)
         return count
 
