@@ -30,12 +30,12 @@ from kafkapy.handlers.context import Rooms, Session
 from kafkapy.handlers.peers import SolePeers
 from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
-from kafkapy.log.housekeeping import apply_retention, expire_producers
+from kafkapy.log.housekeeping import apply_retention, clean_logs, expire_producers
 from kafkapy.model import format_uuid
 from kafkapy.network.connection import Peer
 from kafkapy.network.listening import bind
 from kafkapy.network.server import Limits, Server
-from kafkapy.storage.base import Logs
+from kafkapy.storage.base import CleanerSettings, Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
 from kafkapy.storage.sole import SoleBroker
 from kafkapy.transactions.producer_ids import ProducerIds
@@ -205,6 +205,25 @@ async def _keep_house(logs: Logs, clock: Clock, cluster: ClusterService) -> None
                 interval_ms=config["log.retention.check.interval.ms"],
             )
         )
+        if config["log.cleaner.enable"]:
+            duties.start_soon(
+                partial(
+                    clean_logs,
+                    logs,
+                    clock,
+                    settings=lambda: _cleaner_settings(cluster.image.config),
+                    backoff_ms=lambda: int(cluster.image.config["log.cleaner.backoff.ms"]),
+                )
+            )
+
+
+def _cleaner_settings(config: BrokerConfig) -> CleanerSettings:
+    return CleanerSettings(
+        dedupe_buffer_size=config["log.cleaner.dedupe.buffer.size"],
+        io_buffer_load_factor=config["log.cleaner.io.buffer.load.factor"],
+        io_buffer_size=config["log.cleaner.io.buffer.size"],
+        io_max_bytes_per_second=config["log.cleaner.io.max.bytes.per.second"],
+    )
 
 
 def _fetch_sessions(config: BrokerConfig) -> FetchSessionCache:

@@ -72,10 +72,12 @@ class TopicLogs:
 def log_settings(config: TopicConfig) -> LogSettings:
     """What the store needs to know of a topic's settings."""
     segment_bytes = config["internal.segment.bytes"] or config["segment.bytes"]
-    deletes = "delete" in config["cleanup.policy"]
+    deletes, compacts = "delete" in config["cleanup.policy"], "compact" in config["cleanup.policy"]
+    max_compaction_lag_ms = config["max.compaction.lag.ms"]
     return LogSettings(
         segment_bytes=segment_bytes,
-        segment_ms=config["segment.ms"],
+        # What is written to is not cleaned: it must not stay so for longer than it may stay dirty.
+        segment_ms=min(config["segment.ms"], max_compaction_lag_ms) if compacts else config["segment.ms"],
         segment_jitter_ms=config["segment.jitter.ms"],
         segment_index_bytes=config["segment.index.bytes"],
         index_interval_bytes=config["index.interval.bytes"],
@@ -85,4 +87,9 @@ def log_settings(config: TopicConfig) -> LogSettings:
         retention_ms=config["retention.ms"] if deletes else -1,
         retention_bytes=config["retention.bytes"] if deletes else -1,
         preallocate=config["preallocate"],
+        compacts=compacts,
+        min_cleanable_dirty_ratio=config["min.cleanable.dirty.ratio"],
+        min_compaction_lag_ms=config["min.compaction.lag.ms"],
+        max_compaction_lag_ms=max_compaction_lag_ms,
+        delete_retention_ms=config["delete.retention.ms"],
     )

@@ -1,10 +1,12 @@
-"""The log's periodic duties: dropping what is kept no longer, forgetting idempotent producers that fell silent."""
+"""The log's periodic duties: dropping what is kept no longer, cleaning what is compacted, forgetting idempotent
+producers that fell silent.
+"""
 
 from collections.abc import Callable
 from typing import NoReturn
 
 from kafkapy.clock import Clock
-from kafkapy.storage.base import Logs
+from kafkapy.storage.base import CleanerSettings, Logs
 
 
 async def expire_producers(logs: Logs, clock: Clock, *, expiration_ms: Callable[[], int], interval_ms: int) -> NoReturn:
@@ -20,3 +22,12 @@ async def apply_retention(logs: Logs, clock: Clock, *, delay_ms: int, interval_m
     while True:
         await logs.apply_retention(clock.now_ms())
         await clock.sleep(interval_ms / 1000)
+
+
+async def clean_logs(
+    logs: Logs, clock: Clock, *, settings: Callable[[], CleanerSettings], backoff_ms: Callable[[], int]
+) -> NoReturn:
+    """Clean compacted logs, one after the other; when there is none to be cleaned, look again after `backoff_ms`."""
+    while True:
+        if not await logs.clean(settings()):
+            await clock.sleep(backoff_ms() / 1000)

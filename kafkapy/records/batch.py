@@ -43,8 +43,9 @@ TRANSACTIONAL = 0x10
 """The attribute bit of a batch that belongs to a transaction."""
 CONTROL = 0x20
 """The attribute bit of a batch that holds a marker instead of records."""
-_DELETE_HORIZON = 0x40
-_KEPT_ATTRIBUTES = _COMPRESSION_MASK | TRANSACTIONAL | CONTROL | _DELETE_HORIZON
+DELETE_HORIZON = 0x40
+"""The attribute bit of a batch whose base timestamp says when its tombstones, or its marker, may go (KIP-534)."""
+_KEPT_ATTRIBUTES = _COMPRESSION_MASK | TRANSACTIONAL | CONTROL | DELETE_HORIZON
 
 
 class Compression(IntEnum):
@@ -126,7 +127,7 @@ class BatchHeader(NamedTuple):
     @property
     def has_delete_horizon(self) -> bool:
         """The base timestamp is a delete horizon (KIP-534), not the first record's time."""
-        return bool(self.attributes & _DELETE_HORIZON)
+        return bool(self.attributes & DELETE_HORIZON)
 
     @property
     def has_producer(self) -> bool:

@@ -65,8 +65,10 @@ def build_end_marker(
 
 
 def read_end_marker(batch: Buffer) -> EndMarker | None:
-    """The marker in a control batch; None for control records of another kind."""
+    """The marker in a control batch; None for control records of another kind, and for what compaction left of one."""
     records = read_records(batch)
+    if not records:
+        return None
     if len(records) != 1:
         raise CorruptBatch(f"a control batch with {len(records)} records")
     key, value = records[0].key, records[0].value

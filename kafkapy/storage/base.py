@@ -6,7 +6,7 @@ the one suite that every store passes.
 
 Invariants of every store
  1. Offsets of a log are dense as appended: a batch gets the log's end offset as its base, and the end moves by
-    `last_offset_delta + 1`.
+    `last_offset_delta + 1`. Of a compacted log some are missing later.
  2. An outcome without an error means: as durable as the log's settings promise, and readable.
  3. Bytes come back as they went in, but for base offset and leader epoch (the first 16 bytes of a batch, outside
     its CRC).
@@ -22,6 +22,7 @@ The methods are coroutines so that a store may go to a disk or a network; one th
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import NamedTuple, Protocol
 
 import trio
@@ -41,6 +42,7 @@ class LogSettings:
     A topic whose policy is not to delete has a retention of -1.
     """
 
+    compacts: bool = False
     segment_bytes: int = 1 << 30
     segment_ms: int = 7 * 24 * 3_600_000
     segment_jitter_ms: int = 0
@@ -52,6 +54,22 @@ class LogSettings:
     retention_ms: int = -1
     retention_bytes: int = -1
     preallocate: bool = False
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = (1 << 63) - 1
+    delete_retention_ms: int = 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class CleanerSettings:
+    """What the cleaner of compacted logs may use. Names and units are those of Kafka's settings `log.cleaner.*`;
+    `io_max_bytes_per_second` counts what is read and what is written.
+    """
+
+    dedupe_buffer_size: int = 128 << 20
+    io_buffer_load_factor: float = 0.9
+    io_buffer_size: int = 512 << 10
+    io_max_bytes_per_second: float = inf
 
 
 class Origin(Enum):
@@ -340,6 +358,12 @@ class Logs(Protocol):
     async def apply_retention(self, now_ms: int) -> None:
         """Drop the oldest segments of every log that its settings keep no longer (retention.ms, retention.bytes)."""
 
+    async def clean(self, settings: CleanerSettings) -> bool:
+        """Clean the dirtiest of the compacted logs that are dirty enough: of each key the last record stays.
+
+        False when there was none, or it could not be cleaned: then it is named in the broker's log, and left.
+        """
+
     def size_bytes(self, log: LogId) -> int:
         """How much the log's batches take, in bytes; 0 when there is no such log."""
 
@@ -366,7 +390,9 @@ class Logs(Protocol):
         """
 
     async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
-        """What was kept beside the log; None without it, or when it is damaged."""
+        """What was kept beside the log; None without it, when it is damaged, or when the log is compacted beyond its
+        offset: then a tombstone may be gone that it has not heard of.
+        """
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         """Call `wake` with any of these logs that grew, moved its start or stable offset, or went away, until closed.

@@ -3,15 +3,18 @@
 The reference for the other stores, and what `kafkapy start --memory` and most tests run on.
 """
 
-from bisect import bisect_right
+import logging
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_TIMESTAMP, IsolationLevel, LogId
-from kafkapy.records.batch import STAMP_SIZE, BatchHeader, CorruptBatch, stamp
+from kafkapy.records.batch import STAMP_SIZE, BatchHeader, CorruptBatch, read_header, stamp
+from kafkapy.records.filtering import Remade
 from kafkapy.storage.aborted import AbortedRow, first_from, overlapping
 from kafkapy.storage.base import (
     AbortedTransaction,
@@ -19,6 +22,7 @@ from kafkapy.storage.base import (
     Bounds,
     Catalogue,
     Checkpoint,
+    CleanerSettings,
     EpochEnd,
     FoundTime,
     LogDir,
@@ -31,6 +35,8 @@ from kafkapy.storage.base import (
     Watch,
     Write,
 )
+from kafkapy.storage.compaction import Cleanable, Learner, NoRoom, Section, Sieve, cleanable_section, group_segments
+from kafkapy.storage.offset_map import OffsetMap
 from kafkapy.storage.segments import Extent, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head, Refused, Repeated
 from kafkapy.storage.sole import SoleLeases
@@ -38,6 +44,8 @@ from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timest
 from kafkapy.storage.verification import Claim, Verification
 from kafkapy.storage.watching import Watchers
 from kafkapy.turns import Steps, Turns
+
+_log = logging.getLogger(__name__)
 
 _ONLY_SEGMENT: Final = 0
 """For readers: what is in memory has no files."""
@@ -60,6 +68,11 @@ class _Segment:
         self.max_timestamp = NO_TIMESTAMP
         self.written_ms = 0
 
+    @property
+    def latest_ms(self) -> int:
+        """The largest timestamp; where no record has one, that of the last write."""
+        return self.max_timestamp if self.max_timestamp >= 0 else self.written_ms
+
     def note(self, header: BatchHeader, now_ms: int) -> None:
         if self.first_timestamp is None:
             self.first_timestamp = header.max_timestamp
@@ -79,6 +92,7 @@ class _Log:
         self.bases: list[int] = []
         self.positions: list[int] = []
         self.end_position = 0
+        self.cleaned_to = 0
         self.aborted: list[AbortedRow] = []
 
     def append(self, write: Write, accepted: Accepted, settings: LogSettings, now_ms: int) -> None:
@@ -128,10 +142,7 @@ class _Log:
         if not segments:
             return 0
         ends = [*(segment.base_offset for segment in segments[1:]), end]
-        extents = [
-            Extent(end, segment.size, segment.max_timestamp if segment.max_timestamp >= 0 else segment.written_ms)
-            for segment, end in zip(segments, ends, strict=True)
-        ]
+        extents = [Extent(end, segment.size, segment.latest_ms) for segment, end in zip(segments, ends, strict=True)]
         size = sum(segment.size for segment in segments)
         count = count_expired(extents, size, settings, end, now_ms)
         if count == len(segments):
@@ -139,6 +150,63 @@ class _Log:
         if count:
             self.trim(segments[count].base_offset)
         return count
+
+    def section(self, settings: LogSettings, now_ms: int) -> Section:
+        """What may be cleaned."""
+        return cleanable_section(self.cleanable(), self.cleaned_to, self.bounds(), settings, now_ms)
+
+    def cleanable(self) -> list[Cleanable]:
+        return [Cleanable(one.base_offset, one.size, one.first_timestamp, one.latest_ms) for one in self.segments]
+
+    def clean(self, section: Section, settings: LogSettings, cleaner: CleanerSettings, now_ms: int) -> Steps[bool]:
+        """Clean it; false when the log's start has moved meanwhile. Raises CorruptBatch, NoRoom."""
+        first_dirty, end_offset = section.first_dirty, section.end_offset
+        rows = overlapping(self.aborted, self.start, end_offset)
+        with closing(
+            OffsetMap(end_offset - first_dirty, cleaner.dedupe_buffer_size, cleaner.io_buffer_load_factor)
+        ) as offsets:
+            learner = Learner(offsets, first_dirty, rows)
+            for header, data in self.batches[self.index_of(first_dirty) : bisect_left(self.bases, end_offset)]:
+                if not (yield from learner.note(header, data)):
+                    break
+            else:
+                learner.passed(end_offset)
+            clean_to = learner.finish()
+            sieve = Sieve(offsets, clean_to, rows, self.head.producers, settings.delete_retention_ms, now_ms)
+            sealed = [one for one in self.cleanable() if one.base_offset < clean_to]
+            index = 0
+            for count in group_segments(sealed, end_offset, settings):
+                if not (yield from self._clean_group(sealed[index : index + count], sieve)):
+                    return False
+                index += count
+        self.cleaned_to = clean_to
+        return True
+
+    def _clean_group(self, group: Sequence[Cleanable], sieve: Sieve) -> Steps[bool]:
+        bases = [one.base_offset for one in group]
+        segments = [segment for segment in self.segments if segment.base_offset in bases]
+        following = [segment.base_offset for segment in self.segments if segment.base_offset > bases[-1]]
+        start, begin, end = self.start, bisect_left(self.bases, bases[0]), bisect_left(self.bases, following[0])
+        merged = _Segment(bases[0])
+        kept: list[tuple[int, _Stored]] = []
+        for index in range(begin, end):
+            header, data = self.batches[index]
+            rest = yield from sieve.sift(header, data, is_last=index == end - 1)
+            if self.start != start:
+                return False
+            if rest is not None:
+                stored = _Stored(header, rest.assemble() if isinstance(rest, Remade) else bytes(rest))
+                stored = stored._replace(header=read_header(stored.data))
+                kept.append((self.positions[index], stored))
+                merged.note(stored.header, segments[-1].written_ms)
+        at = self.segments.index(segments[0])
+        self.segments[at : at + len(segments)] = [merged]
+        self.batches[begin:end] = [stored for _, stored in kept]
+        self.positions[begin:end] = [position for position, _ in kept]
+        self.bases[begin:end] = [stored.header.base_offset for _, stored in kept]
+        rows = slice(first_from(self.aborted, bases[0]), first_from(self.aborted, following[0]))
+        self.aborted[rows] = sieve.take_aborted()
+        return True
 
     def bounds(self) -> Bounds:
         end = self.head.end_offset
@@ -156,6 +224,7 @@ class MemoryLogs:
         self.leases = SoleLeases(node_id)
         self._logs: dict[LogId, _Log] = {}
         self._checkpoints: dict[LogId, Checkpoint] = {}
+        self._uncleanable: set[LogId] = set()
         self._watchers = Watchers()
 
     def adopt(self, catalogue: Catalogue) -> None:
@@ -298,6 +367,25 @@ class MemoryLogs:
             if found.expire(self._settings(log), now_ms):
                 self._watchers.notify(log)
 
+    async def clean(self, settings: CleanerSettings) -> bool:
+        now_ms = self._clock.now_ms()
+        due = []
+        for log, found in self._logs.items():
+            log_settings = self._settings(log)
+            if log_settings.compacts and len(found.segments) > 1 and log not in self._uncleanable:
+                section = found.section(log_settings, now_ms)
+                if section.is_due(log_settings):
+                    due.append((section.dirty_ratio, log, section, log_settings))
+        if not due:
+            return False
+        _, log, section, log_settings = max(due, key=itemgetter(0))
+        try:
+            return await self._turns.finish(self._logs[log].clean(section, log_settings, settings, now_ms))
+        except (CorruptBatch, NoRoom) as damage:
+            _log.error("%s cannot be cleaned, and is left as it is: %s", log, damage)
+            self._uncleanable.add(log)
+            return False
+
     def _settings(self, log: LogId) -> LogSettings:
         return self._catalogue.settings(log) or LogSettings()
 
@@ -313,7 +401,8 @@ class MemoryLogs:
             self._checkpoints[log] = checkpoint
 
     async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
-        return self._checkpoints.get(log)
+        checkpoint, found = self._checkpoints.get(log), self._logs.get(log)
+        return None if checkpoint and found and checkpoint.offset < found.cleaned_to else checkpoint
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)

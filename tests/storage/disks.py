@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
 from batches import LOG, values
 from catalogues import catalogue_of
@@ -42,6 +43,15 @@ async def everything(logs: EmbeddedLogs) -> list[tuple[int, bytes | None]]:
     return found
 
 
+class Rename(NamedTuple):
+    """A file's names before and after, what it holds, and what had the name before."""
+
+    source: str
+    target: str
+    content: bytes | None
+    replaced: bytes | None
+
+
 class LyingDisk(Disk):
     """Forgets what was not synced, and fails when told to."""
 
@@ -49,6 +59,8 @@ class LyingDisk(Disk):
         super().__init__()
         self.synced: dict[str, bytes] = {}
         self.entries: dict[str, set[str]] = {}  # by folder, those that were synced
+        self.renames: dict[str, list[Rename]] = {}  # by folder, since it was synced
+        self.before_change: Callable[[], None] = lambda: None  # called before anything that a power cut may take
         self.appends_left: int | None = None
         self.small_files_fail = False
         self.cuts_fail = False
@@ -61,6 +73,7 @@ class LyingDisk(Disk):
         self.sync_may_end.set()
 
     def append(self, path: str, buffers: Sequence[Buffer], size: int, position: int) -> None:
+        self.before_change()
         if self.appends_left == 0:
             super().append(path, [b"".join(buffers)[:40]], 40, position)  # torn in the middle of a batch
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -68,20 +81,30 @@ class LyingDisk(Disk):
             self.appends_left -= 1
         super().append(path, buffers, size, position)
 
+    def put(self, path: str, data: Buffer, position: int) -> None:
+        self.before_change()
+        super().put(path, data, position)
+
     def truncate(self, path: str, size: int) -> None:
         if self.cuts_fail:
             raise OSError(errno.EIO, "Input/output error")
         super().truncate(path, size)
 
     def remove(self, path: str) -> None:
+        self.before_change()
         if self.removals_fail:
             raise OSError(errno.EIO, "Input/output error")
         super().remove(path)
 
-    def set_aside(self, path: str) -> Path | None:
+    def rename_file(self, source: str, target: str) -> None:
+        self.before_change()
         if self.renames_fail:
             raise OSError(errno.EIO, "Input/output error")
-        return super().set_aside(path)
+        there = [Path(path).read_bytes() if os.path.exists(path) else None for path in (source, target)]
+        super().rename_file(source, target)
+        names = os.path.basename(source), os.path.basename(target)
+        self.renames.setdefault(os.path.dirname(source), []).append(Rename(*names, *there))
+        self.synced[target] = self.synced.get(source, b"")
 
     def rename(self, source: Path, target: Path) -> None:
         if self.renames_fail:
@@ -89,6 +112,7 @@ class LyingDisk(Disk):
         super().rename(source, target)
 
     def write_file(self, path: Path, data: bytes, *, sync: bool = False) -> None:
+        self.before_change()
         if self.small_files_fail:
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write_file(path, data, sync=sync)
@@ -96,9 +120,12 @@ class LyingDisk(Disk):
             self.synced[str(path)] = data
 
     def sync_folder(self, folder: str) -> None:
+        self.before_change()
         names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        renamed = len(self.renames.get(folder, ()))
         super().sync_folder(folder)
         self.entries[folder] = names
+        del self.renames.get(folder, [])[:renamed]
 
     def read_cached(self, path: str, position: int, size: int, buffer: bytearray | None = None) -> memoryview | None:
         if self.reads_fail:
@@ -106,6 +133,7 @@ class LyingDisk(Disk):
         return super().read_cached(path, position, size, buffer)
 
     def sync(self, paths: Sequence[str]) -> None:
+        self.before_change()
         if self.syncs_fail:
             raise OSError(errno.EIO, "Input/output error")
         contents = {path: Path(path).read_bytes() for path in paths if Path(path).exists()}
@@ -120,12 +148,14 @@ class LyingDisk(Disk):
         `kept` is asked once a file how much (0 to 1) of what was not synced reached the medium all the same: of a log
         and its indexes that much of the unsynced end, of a file that is replaced as a whole the new content or the last
         synced one. It is asked once an entry of a folder, too, that was made or removed since the folder was synced.
+        A file that was given another name since has one of the two.
         """
         shutil.copytree(directory, copy)
         for folder in (directory, *(path for path in directory.glob("*") if path.is_dir())):
             synced_names = self.entries.get(str(folder), set())
             there = {path.name for path in folder.iterdir() if not path.name.endswith(".tmp")}
-            for name in sorted(there | synced_names):
+            renamed = self._leave_renamed(folder, copy / folder.relative_to(directory), kept)
+            for name in sorted((there | synced_names) - renamed):
                 path, target = folder / name, copy / folder.relative_to(directory) / name
                 if not target.parent.exists() or name == ".lock":
                     continue
@@ -151,6 +181,25 @@ class LyingDisk(Disk):
         disk.synced = {at: content for path, content in self.synced.items() if (at := moved(path))}
         disk.entries = {at: set(names) for path, names in self.entries.items() if (at := moved(path))}
         return disk
+
+    def _leave_renamed(self, folder: Path, target: Path, kept: Callable[[], float]) -> set[str]:
+        """Leave the files that have other names since the folder was synced; all names that they had."""
+        renames = list(self.renames.get(str(folder), ()))
+        left: dict[str, bytes] = {}
+        known: set[str] = set()
+        for rename in renames:
+            for name, content in ((rename.source, rename.content), (rename.target, rename.replaced)):
+                if name not in known and content is not None:
+                    left[name] = content
+                known.add(name)
+        for rename in renames:
+            if rename.source in left and kept() >= 0.5:
+                left[rename.target] = left.pop(rename.source)
+        for name in known:
+            (target / name).unlink(missing_ok=True)
+            if name in left:
+                (target / name).write_bytes(left[name])
+        return known
 
     def _leave_content(self, path: Path, target: Path, part: float) -> None:
         synced = self.synced.get(str(path), b"")

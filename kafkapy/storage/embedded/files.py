@@ -175,6 +175,10 @@ class Disk:
         except FileNotFoundError:
             return 0
 
+    def set_modified_ms(self, path: str, time_ms: int) -> None:
+        """Have the file say that it was written to last at this time. Raises OSError."""
+        os.utime(path, ns=(time_ms * 1_000_000,) * 2)
+
     def modified_ms(self, path: str) -> int:
         """When the file was written to last. Raises OSError."""
         return os.stat(path).st_mtime_ns // 1_000_000
@@ -271,17 +275,25 @@ class Disk:
         self._folders_synced.pop(str(source), None)
         self.note_change(str(target.parent))
 
-    def set_aside(self, path: str) -> Path | None:
-        """Give a log's file the name of one that is to go: who waits to be sent from it finds it there. The new name,
-        None when there is no such file.
+    def rename_file(self, source: str, target: str) -> None:
+        """Give a log's file another name, which nobody keeps: who waits to be sent from the file finds it there.
+
+        Raises OSError.
         """
+        os.rename(source, target)
+        self.open_files.move_file(source, target)
+        self.note_change(os.path.dirname(source))
+
+    def set_aside(self, path: str) -> Path | None:
+        """Give a log's file the name of one that is to go. The new name, None when there is no such file."""
         target = path + DELETED_FILE_SUFFIX
+        others = itertools.count(1)
+        while os.path.lexists(target):  # of a segment that was replaced lately, and may still be read
+            target = f"{path}.{next(others)}{DELETED_FILE_SUFFIX}"
         try:
-            os.rename(path, target)
+            self.rename_file(path, target)
         except FileNotFoundError:
             return None
-        self.open_files.move_file(path, target)
-        self.note_change(os.path.dirname(path))
         return Path(target)
 
     def remove(self, path: str) -> None:

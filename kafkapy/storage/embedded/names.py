@@ -20,6 +20,7 @@ _MAX_FILE_NAME: Final = 255
 
 _FOLDER: Final = re.compile(r"(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<partition>0|[1-9][0-9]{0,9})")
 _SET_ASIDE: Final = re.compile(r".+-(0|[1-9][0-9]{0,9})\.[0-9a-f]{32}-(?P<why>delete|stray)")
+_DELETED: Final = re.compile(rf"(?P<name>.+?)(\.[0-9]+)?{re.escape(DELETED_FILE_SUFFIX)}")
 _OF_SEGMENT: Final = re.compile(r"(?P<offset>[0-9]{20})\.(?P<kind>log|index|timeindex|txnindex|snapshot)")
 
 
@@ -53,9 +54,15 @@ def offset_of(name: str, *kinds: str) -> int | None:
     return int(match["offset"]) if match and match["kind"] in kinds else None
 
 
+def is_of_segment(name: str) -> bool:
+    """Whether a file of this name is a segment's."""
+    return _OF_SEGMENT.fullmatch(name) is not None
+
+
 def is_deleted_file(name: str) -> bool:
     """Whether a segment's file of this name is to go."""
-    return name.endswith(DELETED_FILE_SUFFIX) and _is_of_log(name)
+    match = _DELETED.fullmatch(name)
+    return match is not None and _is_of_log(match["name"])
 
 
 def holds_log(names: Iterable[str]) -> bool:
@@ -65,4 +72,4 @@ def holds_log(names: Iterable[str]) -> bool:
 
 def _is_of_log(name: str) -> bool:
     name = name.removesuffix(UNFINISHED_SUFFIX).removesuffix(DELETED_FILE_SUFFIX)
-    return name in (PARTITION_METADATA, LEADER_EPOCHS, COORDINATOR) or _OF_SEGMENT.fullmatch(name) is not None
+    return name in (PARTITION_METADATA, LEADER_EPOCHS, COORDINATOR) or is_of_segment(name)

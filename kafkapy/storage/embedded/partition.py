@@ -13,10 +13,11 @@ Invariants
 
 import random
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import trio
 
@@ -36,6 +37,7 @@ from kafkapy.storage.base import (
     Slice,
     Write,
 )
+from kafkapy.storage.compaction import Cleanable
 from kafkapy.storage.embedded.checkpoints import LEADER_EPOCHS, write_epochs
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.names import offset_name
@@ -45,6 +47,8 @@ from kafkapy.storage.segments import Extent, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
 from kafkapy.turns import Steps, Turns
+
+T = TypeVar("T")
 
 _READ_COMMITTED = IsolationLevel.READ_COMMITTED
 
@@ -93,6 +97,8 @@ class Partition:
         self.aborted: list[AbortedRow] = []
         self.high_watermark = start_offset
         self.recovery_point = start_offset
+        self.cleaned_to = 0
+        """Compaction has seen everything before it."""
         self.unflushed_count = 0
         self.unflushed_since = 0.0
         self.sealed_unsynced: list[Segment] = []
@@ -299,16 +305,43 @@ class Partition:
             self.trim(segments[count].base_offset)
         return count
 
+    def replace(self, old: Sequence[Segment], new: Segment, aborted: list[AbortedRow]) -> None:
+        """Have one segment, with these aborted transactions, in the place of some that follow each other."""
+        index = self.segments.index(old[0])
+        assert self.segments[index : index + len(old)] == list(old), "what is replaced is all there"
+        self.segments[index : index + len(old)] = [new]
+        self._bases[index : index + len(old)] = [new.base_offset]
+        begin, *following = self._bases[index : index + 2]
+        end = first_from(self.aborted, following[0]) if following else len(self.aborted)
+        self.aborted[first_from(self.aborted, begin) : end] = aborted
+        self._last_batch = self._limit = None
+
     @property
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self.segments)
 
     def _extents(self) -> Iterator[Extent]:
         for segment, end in zip(self.segments, [*self._bases[1:], self.head.end_offset], strict=True):
-            latest = segment.max_timestamp
-            if latest < 0 and segment.size:
-                latest = self._disk.modified_ms(segment.path)
-            yield Extent(end, segment.size, latest)
+            yield Extent(end, segment.size, self._latest_ms(segment))
+
+    def _latest_ms(self, segment: Segment) -> int:
+        if segment.max_timestamp < 0 and segment.size:
+            return self._disk.modified_ms(segment.path)
+        return segment.max_timestamp
+
+    def cleanable(self) -> list[Cleanable]:
+        """The segments, as the cleaner sees them. Raises OSError."""
+        return [
+            Cleanable(
+                segment.base_offset,
+                segment.size,
+                segment.first_timestamp,
+                self._latest_ms(segment),
+                segment.offset_index.size_bytes,
+                segment.time_index.size_bytes,
+            )
+            for segment in self.segments
+        ]
 
     # -- reading
 
@@ -356,12 +389,12 @@ class Partition:
             if records is None:
                 region = self._disk.region(segment.path, position, size)
                 if not self._disk.is_cached(region):
-                    await trio.to_thread.run_sync(self._disk.load, segment.path, position, size)
+                    await _in_thread(segment, partial(self._disk.load, position=position, size=size))
                 return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, region, base, position)
         else:
             records = self._disk.read_cached(segment.path, position, size)
             if records is None:
-                records = await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, size)
+                records = await _in_thread(segment, partial(self._disk.read_waiting, position=position, size=size))
         return Slice(records, high_watermark, stable, start, aborted, Error.NONE, None, base, position)
 
     def _find(self, offset: int) -> _Place | None:
@@ -460,14 +493,18 @@ class Partition:
             yield position, header
             if number % _BATCHES_A_STEP == 0:
                 yield position, None
-                if segment not in self.segments:
-                    return
+                if segment.base_offset < self._bases[0]:
+                    return  # it was dropped; one that was replaced can still be read
 
     async def _read_batch(self, segment: Segment, position: int, header: BatchHeader) -> Buffer:
-        batch = self._disk.read_cached(segment.path, position, header.size_bytes)
-        if batch is not None:
-            return batch
-        return await trio.to_thread.run_sync(self._disk.read_waiting, segment.path, position, header.size_bytes)
+        return await self.read_bytes(segment, position, header.size_bytes)
+
+    async def read_bytes(self, segment: Segment, position: int, size: int) -> Buffer:
+        """Bytes of a segment, of which those that are not in memory are waited for. Raises OSError."""
+        found = self._disk.read_cached(segment.path, position, size)
+        if found is not None:
+            return found
+        return await _in_thread(segment, partial(self._disk.read_waiting, position=position, size=size))
 
     def epoch_end(self, leader_epoch: int) -> EpochEnd | None:
         row = bisect_right(self.epochs, leader_epoch, key=lambda known: known[0]) - 1
@@ -475,6 +512,20 @@ class Partition:
             return None
         end = self.epochs[row + 1][1] if row + 1 < len(self.epochs) else self.head.end_offset
         return EpochEnd(self.epochs[row][0], end)
+
+
+async def _in_thread(segment: Segment, work: Callable[[str], T]) -> T:
+    """Have a worker thread do something with the segment's log, wherever that is by then. Raises OSError."""
+    while True:
+        path = segment.path
+        try:
+            result = await trio.to_thread.run_sync(work, path)
+        except FileNotFoundError:
+            if segment.path == path:
+                raise
+        else:
+            if segment.path == path:
+                return result  # else it may be another segment's
 
 
 def _drawn(jitter_ms: int) -> int:

@@ -34,12 +34,14 @@ class Segment:
 
     `max_timestamp` is the largest of its batches, `max_timestamp_offset` the last offset of the batch that brought it,
     `first_timestamp` that of its first batch, by which it ages. `times_unsynced`: what was added to the file of
-    the time index may not be on the medium.
+    the time index may not be on the medium. `path` is where its log is now: what takes another's place, and what is
+    dropped, has another name for a while.
     """
 
     __slots__ = (
         "_disk",
         "_since_index_row",
+        "_stem",
         "_write_indexes_from",
         "base_offset",
         "first_timestamp",
@@ -57,7 +59,8 @@ class Segment:
         self._disk = disk
         self.folder = folder
         self.base_offset = base_offset
-        self.path = str(folder / f"{offset_name(base_offset)}.log")
+        self._stem = str(folder / offset_name(base_offset))
+        self.path = f"{self._stem}.log"
         self.size = 0
         self.offset_index = OffsetIndex()
         self.time_index = TimeIndex()
@@ -171,42 +174,50 @@ class Segment:
         self.save_indexes()
         self._disk.truncate(self.path, self.size)  # gives back what was allocated ahead
 
-    def save_indexes(self) -> None:
-        """Have all of the indexes in their files; the last timestamp gets its row. Raises OSError."""
+    def save_indexes(self, suffix: str = "") -> None:
+        """Have all of the indexes in their files; the last timestamp gets its row. Raises OSError.
+
+        A segment that is yet to take its place has a suffix behind the files' names.
+        """
         if self.max_timestamp != NO_TIMESTAMP:
             self.time_index.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
-        self.write_indexes()
+        self.write_indexes(suffix)
 
-    def write_indexes(self) -> None:
+    def write_indexes(self, suffix: str = "") -> None:
         """Add to the files of the indexes what they lack. Raises OSError."""
         indexes: tuple[OffsetIndex | TimeIndex, ...] = (self.offset_index, self.time_index)
         for index, path in zip(indexes, self._index_paths(), strict=True):
             if index.written_bytes != index.size_bytes:
                 position = max(index.written_bytes, 0)
-                self._disk.put(path, index.encode(position), position)
+                self._disk.put(path + suffix, index.encode(position), position)
                 index.written_bytes = index.size_bytes
                 self.times_unsynced = True
         size = self.offset_index.size_bytes
         self._write_indexes_from = size + min(size // _BEHIND_PART, _BEHIND_BYTES) + 1
 
     def _index_paths(self) -> tuple[str, str]:
-        stem = self.path.removesuffix(".log")
-        return f"{stem}.index", f"{stem}.timeindex"
+        return f"{self._stem}.index", f"{self._stem}.timeindex"
 
     def paths(self) -> list[str]:
         """The files that must be on the medium before the segment can be trusted after a power cut."""
-        stem = self.path.removesuffix(".log")
-        return [f"{stem}{suffix}" for suffix in (".log", ".index", ".timeindex", ".txnindex")]
+        return [f"{self._stem}{suffix}" for suffix in (".log", ".index", ".timeindex", ".txnindex")]
 
     def remove(self) -> None:
         """Remove the segment's files. Raises OSError."""
         for path in self._all_paths():
             self._disk.remove(path)
 
-    def set_aside(self) -> list[Path]:
+    def set_aside(self, *, keep_snapshot: bool = False) -> list[Path]:
         """Have the segment's files out of the way, under names by which they are removed one day. Raises OSError."""
-        return [target for path in self._all_paths() if (target := self._disk.set_aside(path)) is not None]
+        moved = []
+        for path in self.paths() if keep_snapshot else self._all_paths():
+            target = self._disk.set_aside(path)
+            if target is not None:
+                moved.append(target)
+                if path == self.path:
+                    self.path = str(target)  # who has the segment reads on
+        return moved
 
     def _all_paths(self) -> list[str]:
         """The segment's files, and the snapshot of its beginning."""
-        return [*self.paths(), f"{self.path.removesuffix('.log')}.snapshot"]
+        return [*self.paths(), f"{self._stem}.snapshot"]

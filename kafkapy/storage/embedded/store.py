@@ -28,6 +28,7 @@ from kafkapy.storage.base import (
     Bounds,
     Catalogue,
     Checkpoint,
+    CleanerSettings,
     EpochEnd,
     FoundTime,
     LogDir,
@@ -41,6 +42,7 @@ from kafkapy.storage.base import (
     Write,
 )
 from kafkapy.storage.embedded import checkpoints, recovery
+from kafkapy.storage.embedded.cleaning import Cleaner
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.names import (
     DELETED_SUFFIX,
@@ -54,6 +56,7 @@ from kafkapy.storage.embedded.names import (
 from kafkapy.storage.embedded.partition import Partition
 from kafkapy.storage.embedded.removal import Removal
 from kafkapy.storage.embedded.segment import Segment
+from kafkapy.storage.embedded.swapping import settle
 from kafkapy.storage.embedded.syncing import Syncer
 from kafkapy.storage.sequencing import Accepted, Repeated
 from kafkapy.storage.sole import SoleLeases
@@ -67,6 +70,8 @@ _UNKNOWN_TOPIC_ID: Final = bytes(16)
 
 _CHECKPOINT_AFTER_SECONDS: Final = 1.0
 """So soon after a change the checkpoints are written; all changes until then share one write."""
+
+Offsets = dict[TopicPartition, int]
 
 _PRODUCERS_A_STEP: Final = 5000
 _LOGS_A_STEP: Final = 10
@@ -91,7 +96,9 @@ class EmbeddedLogs:
         self._watchers = Watchers()
         self._syncer = Syncer(disk, clock, self._publish)
         self._removal = Removal(disk, clock)
+        self._cleaner = Cleaner(disk, clock, turns, self._removal, self._is_open)
         self._checkpointed: set[TopicPartition] = set()  # whom the checkpoints on disk tell of
+        self._cleaned_on_disk: Offsets = {}
         self._checkpoints_are_due = trio.Event()
         self._checkpoint_count = self._checkpoints_written = 0
         self._checkpoint_lock = Lock()
@@ -219,6 +226,7 @@ class EmbeddedLogs:
         """The log is no more, whatever becomes of its files."""
         del self._partitions[partition.log]
         self._syncer.forget(partition)
+        self._cleaner.forget(partition)
         self._checkpoints_are_due.set()
         self._watchers.notify(partition.log)
 
@@ -410,6 +418,18 @@ class EmbeddedLogs:
             if number % _LOGS_A_STEP == 0:
                 yield
 
+    async def clean(self, settings: CleanerSettings) -> bool:
+        if not await self._cleaner.clean_dirtiest(self._partitions.values(), settings):
+            return False
+        try:
+            await trio.to_thread.run_sync(self._write_offsets, *self._offsets_to_keep())
+        except OSError as failure:
+            _log.error("the checkpoints could not be written, the old ones stay: %s", failure)
+        return True
+
+    def _is_open(self, partition: Partition) -> bool:
+        return self._find(partition.log) is partition and not partition.failed
+
     def _start_moved(self, partition: Partition) -> None:
         self._checkpoints_are_due.set()
         self._watchers.notify(partition.log)
@@ -436,8 +456,9 @@ class EmbeddedLogs:
             raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
 
     async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
-        folder = self._there(log).folder
-        return await trio.to_thread.run_sync(checkpoints.read_coordinator, self._disk, folder)
+        partition = self._there(log)
+        checkpoint = await trio.to_thread.run_sync(checkpoints.read_coordinator, self._disk, partition.folder)
+        return None if checkpoint is None or checkpoint.offset < partition.cleaned_to else checkpoint
 
     def begin_verification(self, log: LogId, claim: Claim, now_ms: int) -> Verification | Error:
         partition = self._find(log)
@@ -468,7 +489,9 @@ class EmbeddedLogs:
         """Find every partition in the directory."""
         recovery_points = checkpoints.read_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS)
         starts = checkpoints.read_offsets(self._disk, self.directory / checkpoints.LOG_STARTS)
-        self._checkpointed = {*recovery_points, *starts}
+        cleaned = checkpoints.read_offsets(self._disk, self.directory / checkpoints.CLEANED)
+        self._checkpointed = {*recovery_points, *starts, *cleaned}
+        self._cleaned_on_disk = cleaned
         for name in self._disk.names(self.directory):
             folder = self.directory / name
             if not folder.is_dir():
@@ -482,6 +505,7 @@ class EmbeddedLogs:
             names = self._disk.names(folder)
             if not holds_log(names):
                 continue
+            names = settle(self._disk, folder, names)
             for deleted in filter(is_deleted_file, names):
                 self._removal.add(folder / deleted, 0)
             topic_id = checkpoints.read_topic_id(self._disk, folder)
@@ -496,6 +520,7 @@ class EmbeddedLogs:
                 recovery_point=recovery_points.get(key, 0),
                 clean=clean,
             )
+            partition.cleaned_to = cleaned.get(key, 0)
             if topic_id is None:
                 self._nameless[key] = partition
             else:
@@ -552,22 +577,26 @@ class EmbeddedLogs:
     def _write_checkpoints(self) -> None:
         self._write_offsets(*self._offsets_to_keep())
 
-    def _offsets_to_keep(self) -> tuple[int, dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Recovery points and starts as they are now, after how many others."""
+    def _offsets_to_keep(self) -> tuple[int, Offsets, Offsets, Offsets]:
+        """Recovery points, starts and what is clean as they are now, after how many others."""
         self._checkpoints_are_due = trio.Event()
         self._checkpoint_count += 1
         points = {_key(p): p.recovery_point for p in self._partitions.values() if p.recovery_point > 0}
         starts = {_key(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}
-        return self._checkpoint_count, points, starts
+        cleaned = {_key(p): p.cleaned_to for p in self._partitions.values() if p.cleaned_to > 0}
+        return self._checkpoint_count, points, starts, cleaned
 
-    def _write_offsets(self, number: int, points: dict[TopicPartition, int], starts: dict[TopicPartition, int]) -> None:
+    def _write_offsets(self, number: int, points: Offsets, starts: Offsets, cleaned: Offsets) -> None:
         """Write these checkpoints unless younger ones have been written; for any thread."""
         with self._checkpoint_lock:
             if number > self._checkpoints_written:
                 checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, points)
                 checkpoints.write_offsets(self._disk, self.directory / checkpoints.LOG_STARTS, starts)
+                if cleaned != self._cleaned_on_disk:
+                    checkpoints.write_offsets(self._disk, self.directory / checkpoints.CLEANED, cleaned)
+                    self._cleaned_on_disk = cleaned
                 self._checkpoints_written = number
-                self._checkpointed = {*points, *starts}
+                self._checkpointed = {*points, *starts, *cleaned}
 
 
 def _key(partition: Partition) -> TopicPartition:

@@ -1,0 +1,355 @@
+"""Compaction on the embedded store's disk: whatever happens meanwhile, of each key the last record is there."""
+
+import os
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from batches import LOG, OTHER, append, end
+from catalogues import create, delete
+from disks import FOLDER, LyingDisk, everything, opened
+from test_compaction import CLEANER, COMPACTED, batches, clean, keyed, put, roll, rows
+from test_retention import check_all, files
+
+from kafkapy.clock import ManualClock
+from kafkapy.errors import Error
+from kafkapy.model import IsolationLevel
+from kafkapy.records.record import read_records
+from kafkapy.storage.base import Bounds, CleanerSettings, Read
+from kafkapy.storage.embedded.check import check
+from kafkapy.storage.embedded.store import EmbeddedLogs
+
+ROUNDS = int(os.environ.get("KAFKAPY_SCALE", "1")) * 20
+"""Power cuts to survive."""
+
+
+async def fill(logs: EmbeddedLogs, count: int = 30, keys: int = 7) -> None:
+    for number in range(count):
+        await put(logs, (b"k%d" % (number % keys), b"%d" % number + b"." * 60))
+    await roll(logs)
+    await roll(logs)
+
+
+async def test_what_was_cleaned_is_there_after_a_start_and_is_clean(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, COMPACTED)
+        await fill(logs)
+        assert await clean(logs) == 1
+        left, bounds = await batches(logs), logs.bounds(LOG)
+        assert len(await rows(logs)) == 7
+    assert list(check(tmp_path)) == []
+    assert "t 0 31" in (tmp_path / "cleaner-offset-checkpoint").read_text().splitlines()
+    assert not [name for name in files(tmp_path) if name.endswith((".cleaned", ".swap"))]
+    for mark in (None, ".kafka_cleanshutdown", "recovery-point-offset-checkpoint"):
+        if mark:
+            (tmp_path / ".kafka_cleanshutdown").unlink()
+            (tmp_path / mark).unlink(missing_ok=True)
+        async with opened(tmp_path) as logs:
+            await create(logs, LOG, COMPACTED)
+            assert (await batches(logs), logs.bounds(LOG)) == (left, bounds)
+            assert await clean(logs) == 0
+
+
+async def test_replaced_files_stay_for_a_while_and_then_go(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as logs:
+        await create(logs, LOG, replace(COMPACTED, file_delete_delay_ms=30_000))
+        await fill(logs)
+        before = {name for name in files(tmp_path) if name.endswith(".log")}
+        await clean(logs)
+        assert {f"{name}.deleted" for name in before} > {
+            name for name in files(tmp_path) if name.endswith(".log.deleted")
+        }
+        assert any(name.endswith(".log.deleted") for name in files(tmp_path))
+        await roll(logs)
+        await clean(logs)  # while the first ones are still there
+        assert check_all(tmp_path) == []
+        clock.advance_ms(31_000)
+        with trio.fail_after(10):
+            while any(name.endswith(".deleted") for name in files(tmp_path)):
+                await trio.sleep(0.001)
+        assert len(await rows(logs)) == 7
+
+
+async def test_who_is_being_sent_a_replaced_segment_gets_it_whole(tmp_path: Path) -> None:
+    large = keyed((b"a", b"1" * 200_000), (b"b", b"1" * 200_000))
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, replace(COMPACTED, segment_bytes=len(large)))
+        await append(logs, LOG, large)
+        await put(logs, (b"a", b"2" * 200_000), (b"c", b"2" * 200_000))
+        await put(logs, (b"d", b"2" * 200_000), (b"c", b"2" * 200_000))
+        [piece] = await logs.read([Read(LOG, 0, 1 << 20, to_send=True)], 1 << 20)
+        assert piece.region is not None
+        first = piece.region.read(1000)
+        piece.region.advance(1000)
+        assert await clean(logs) == 1
+        await put(logs, (b"e", b"2" * 200_000), (b"f", b"2" * 200_000))
+        assert await clean(logs) == 1
+        assert (first + piece.region.read(len(large)))[16:] == large[16:]
+        assert [key for _, key, _ in await rows(logs)] == [b"b", b"a", b"d", b"c", b"e", b"f"]
+
+
+async def test_a_cold_read_that_a_swap_overtakes_is_not_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await create(logs, LOG, COMPACTED)
+        await fill(logs)
+        found = [(offset, value) for offset, value in await everything(logs)]
+        monkeypatch.setattr(disk, "read_cached", lambda *args: None)
+        waiting = disk.read_waiting
+        overtaken = False
+
+        async def read(offset: int) -> None:
+            [piece] = await logs.read([Read(LOG, offset, 200)], 200)
+            assert piece.error is Error.NONE
+            for record in read_records(piece.records):
+                assert (record.offset, record.value) in found
+
+        def slow(path: str, position: int, size: int) -> bytes:
+            nonlocal overtaken
+            if not overtaken:
+                overtaken = True
+                trio.from_thread.run(clean, logs)
+            return waiting(path, position, size)
+
+        monkeypatch.setattr(disk, "read_waiting", slow)
+        await read(5)
+        assert overtaken
+        assert len(await rows(logs)) == 7
+
+
+async def test_a_log_that_cannot_be_cleaned_is_named_and_left_and_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tmp_path) as logs:
+        for log in (LOG, OTHER):
+            await create(logs, log, COMPACTED)
+            for _ in range(4):
+                await roll(logs, log)
+        path = tmp_path / FOLDER / f"{0:020}.log"
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 1
+        path.write_bytes(data)
+        size = logs.size_bytes(OTHER)
+        for _ in range(4):
+            await logs.clean(CLEANER)
+        assert logs.size_bytes(OTHER) < size
+        assert logs.size_bytes(LOG) == size
+        assert len([r for r in caplog.records if "t-0 cannot be cleaned" in r.message]) == 1
+        assert not [name for name in files(tmp_path) if name.endswith((".cleaned", ".swap", ".deleted"))]
+
+
+async def test_a_full_disk_leaves_the_log_as_it_is_and_it_is_tried_again(tmp_path: Path) -> None:
+    clock, disk = ManualClock(), LyingDisk()
+    async with opened(tmp_path, disk, clock=clock) as logs:
+        await create(logs, LOG, COMPACTED)
+        await fill(logs)
+        left = await rows(logs)
+        disk.appends_left = 1
+        assert await clean(logs) == 0
+        disk.appends_left = None
+        assert {key: value for _, key, value in await rows(logs)} == {key: value for _, key, value in left}
+        assert not [name for name in files(tmp_path) if name.endswith((".cleaned", ".swap"))]
+        assert await clean(logs) == 0
+        clock.advance_ms(600_001)
+        assert await clean(logs) == 1
+        assert len(await rows(logs)) == 7
+
+
+async def test_a_log_that_is_deleted_meanwhile_is_left_alone_and_so_is_its_namesake(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    again = LOG._replace(topic_id=b"9" * 16)
+    async with opened(tmp_path, disk) as logs:
+        await create(logs, LOG, COMPACTED)
+        await fill(logs)
+        disk.sync_begun.clear()
+        disk.sync_may_end.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(logs.clean, CLEANER)
+            with trio.fail_after(5):
+                while not disk.sync_begun.is_set():
+                    await trio.sleep(0.001)
+            await delete(logs, LOG)
+            await create(logs, again, COMPACTED)
+            disk.sync_may_end.set()
+        assert not [name for name in files(tmp_path) if name.endswith((".cleaned", ".swap", ".log"))]
+        assert logs.bounds(again) == Bounds(0, 0, 0, 0)
+        assert await clean(logs) == 0
+        await put(logs, (b"new", b"1"), log=again)
+
+
+async def test_nothing_goes_before_what_replaces_it_is_on_the_medium(tmp_path: Path) -> None:
+    unsynced = replace(COMPACTED, flush_messages=1 << 60)
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs:
+        await create(logs, LOG, unsynced)
+        disk.sync_may_end.clear()
+        await fill(logs)
+        assert await clean(logs) == 0
+        disk.sync_may_end.set()
+        with trio.fail_after(10):
+            while not await logs.clean(CLEANER):
+                await trio.sleep(0.001)
+        assert len(await rows(logs)) == 7
+
+
+class HastyClock(ManualClock):
+    """Sleeps take no time, but are noted."""
+
+    latest = 0.0
+
+    async def sleep_until(self, deadline: float) -> None:
+        self.latest = max(self.latest, deadline)
+        await trio.lowlevel.checkpoint()
+
+
+async def test_the_cleaner_takes_no_more_of_the_disk_than_it_may(tmp_path: Path) -> None:
+    clock = HastyClock()
+    slow = CleanerSettings(io_buffer_size=400, io_max_bytes_per_second=100.0)
+    async with opened(tmp_path, clock=clock) as logs:
+        await create(logs, LOG, COMPACTED)
+        await fill(logs, 60, keys=60)
+        size, begun = logs.size_bytes(LOG), clock.monotonic()
+        assert await logs.clean(slow)
+        assert 2.5 * size / 100 < clock.latest - begun < 3.5 * size / 100  # read twice, written once
+
+
+# -- power cuts
+
+
+class Workload:
+    """A compacted log with a history, and what must be left of it."""
+
+    def __init__(self, logs: EmbeddedLogs, clock: ManualClock, chance: random.Random) -> None:
+        self.logs = logs
+        self.clock = clock
+        self.chance = chance
+        self.records: dict[int, tuple[bytes, bytes | None]] = {}
+        self.last: dict[bytes, bytes | None] = {}
+
+    async def write(self, count: int) -> None:
+        for _ in range(count):
+            pairs = []
+            for _ in range(self.chance.choice((1, 1, 3))):
+                value = None if self.chance.random() < 0.2 else os.urandom(self.chance.randrange(60))
+                pairs.append((b"k%d" % self.chance.randrange(8), value))
+            if self.chance.random() < 0.2:
+                await self.transaction(pairs)
+                continue
+            base = await put(self.logs, *pairs)
+            self.took(base, pairs)
+
+    def took(self, base: int, pairs: list[tuple[bytes, bytes | None]]) -> None:
+        self.records |= {base + index: pair for index, pair in enumerate(pairs)}
+        self.last |= dict(pairs)
+
+    async def transaction(self, pairs: list[tuple[bytes, bytes | None]]) -> None:
+        producer, committed = self.chance.randrange(3), self.chance.random() < 0.5
+        producers = {one.producer_id: one for one in self.logs.producers(LOG)}  # type: ignore[union-attr]
+        known = producers.get(producer)
+        data = keyed(
+            *pairs,
+            producer_id=producer,
+            producer_epoch=0,
+            base_sequence=known.last_sequence + 1 if known else 0,
+            transactional=True,
+        )
+        outcome = await append(self.logs, LOG, data)
+        assert outcome.error is Error.NONE
+        assert (await end(self.logs, LOG, producer, committed=committed)).error is Error.NONE
+        if committed:
+            self.took(outcome.base_offset, pairs)
+
+    async def verify(self, logs: EmbeddedLogs) -> None:
+        """Readers of committed records find of each key the last value, and nothing that was never written."""
+        bounds = logs.bounds(LOG)
+        assert isinstance(bounds, Bounds)
+        state: dict[bytes, bytes | None] = {}
+        offset = bounds.log_start_offset
+        while offset < bounds.last_stable_offset:
+            [piece] = await logs.read([Read(LOG, offset, 700, IsolationLevel.READ_COMMITTED)], 700)
+            assert piece.error is Error.NONE
+            found = committed(piece.records, piece.aborted or [])
+            offset = found[0]
+            for at, key, value in found[1]:
+                assert self.records[at] == (key, value)
+                state.pop(key, None)
+                state[key] = value
+        assert {key: value for key, value in state.items() if value is not None} == {
+            key: value for key, value in self.last.items() if value is not None
+        }
+
+
+def committed(records: object, aborted: list[tuple[int, int]]) -> tuple[int, list[tuple[int, bytes, bytes | None]]]:
+    """Where the whole batches end, and their records, as a client that reads committed ones takes them."""
+    from kafkapy.records.batch import walk
+
+    found, ongoing, to_come, offset = [], set(), sorted(aborted, key=lambda row: row[1]), -1
+    for position, header in walk(records):  # type: ignore[arg-type]
+        piece = memoryview(records)[position : position + header.size_bytes]  # type: ignore[arg-type]
+        while to_come and to_come[0][1] <= header.last_offset:
+            ongoing.add(to_come.pop(0)[0])
+        if header.is_control:
+            ongoing.discard(header.producer_id)
+        elif not (header.is_transactional and header.producer_id in ongoing):
+            found += [(r.offset, r.key, r.value) for r in read_records(piece) if r.key != b"filler"]
+        offset = header.next_offset
+    return offset, found  # type: ignore[return-value]
+
+
+class Cut(Exception):
+    """The moment of the power cut."""
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+async def test_a_power_cut_leaves_the_last_value_of_each_key(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    clock, disk = ManualClock(), LyingDisk()
+    directory, copy = tmp_path / "data", tmp_path / "after"
+    left: list[LyingDisk] = []
+    settings = replace(COMPACTED, delete_retention_ms=1000, segment_bytes=chance.choice((300, 1000, 3000)))
+    async with opened(directory, disk, clock=clock) as logs:
+        await create(logs, LOG, settings)
+        work = Workload(logs, clock, chance)
+        await work.write(chance.randrange(5, 40))
+        for _ in range(chance.randrange(3)):
+            await clean(logs)
+            clock.advance_ms(chance.choice((10, 2000)))
+            await work.write(chance.randrange(1, 20))
+        await work.verify(logs)
+        changes_left = chance.randrange(60)
+
+        def before_change() -> None:
+            nonlocal changes_left
+            changes_left -= 1
+            if changes_left < 0 and not left:
+                left.append(disk.after_crash(directory, copy, chance.random))
+
+        disk.before_change = before_change
+        await clean(logs)
+        if not left:
+            before_change()
+            while not left:
+                before_change()
+        await work.verify(logs)
+        end_offset = logs.bounds(LOG).end_offset  # type: ignore[union-attr]
+    for again in (False, True):
+        async with opened(copy, left[0] if not again else None, clock=clock) as logs:
+            await create(logs, LOG, settings)
+            assert logs.bounds(LOG) == Bounds(0, end_offset, end_offset, end_offset)
+            await work.verify(logs)
+            await clean(logs)
+            await work.verify(logs)
+            assert not [name for name in files(copy) if name.endswith((".cleaned", ".swap"))]
+            work.logs = logs
+            await work.write(3)
+            await work.verify(logs)
+            end_offset = logs.bounds(LOG).end_offset  # type: ignore[union-attr]
+        assert list(check(copy)) == []
