@@ -23,6 +23,7 @@ FLOORS = {
     "turns": 0,
     "protocol": 1,
     "config": 1,
+    "patterns": 1,
     "records": 2,
     "storage": 3,
     "coordination": 4,

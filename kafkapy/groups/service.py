@@ -14,7 +14,7 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.coordination.runtime import Shard
 from kafkapy.coordination.shard import ShardType
-from kafkapy.coordination.shards import Shards
+from kafkapy.coordination.shards import Shards, partition_for
 from kafkapy.coordination.waiting import Waiting
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
@@ -40,7 +40,7 @@ from kafkapy.groups.commands import (
 from kafkapy.groups.journal import GroupJournal
 from kafkapy.groups.machine import GroupMachine
 from kafkapy.groups.settings import GroupSettings
-from kafkapy.model import LogId
+from kafkapy.model import LogId, TopicPartition
 from kafkapy.records.batch import Compression
 from kafkapy.storage.base import Leases, Logs
 
@@ -99,6 +99,13 @@ class GroupService:
     def log_of(self, group_id: str) -> LogId:
         """The log whose leader coordinates the group. Raises NOT_COORDINATOR as long as there is no offsets topic."""
         return self._shards.log_of(group_id)
+
+    def offsets_partition(self, group_id: str) -> TopicPartition:
+        """Where the group's offsets go, be it that there is no such topic yet."""
+        image = self._cluster.image
+        topic = image.topic(OFFSETS_TOPIC)
+        count = image.config["offsets.topic.num.partitions"] if topic is None else len(topic.partitions)
+        return TopicPartition(OFFSETS_TOPIC, partition_for(group_id, count))
 
     async def join(self, command: Join) -> Joined | Delayed[Joined]:
         """JoinGroup: the answer comes when the next generation begins, or at once with an error in it."""

@@ -27,7 +27,7 @@ class InitProducer(NamedTuple):
 
 
 class AddPartitions(NamedTuple):
-    """The transaction goes on over these partitions, too, or begins with them. Answer: None."""
+    """The transaction goes on over these partitions, too, or begins with them. Answer: these partitions."""
 
     transactional_id: str
     producer: ProducerEpoch

@@ -177,7 +177,7 @@ class TransactionMachine:
                 previous_producer_id=known.producer_id,
             )
             self._store(command.transactional_id, known, added, out)
-        out.answers.append(Answer(ticket, None))
+        out.answers.append(Answer(ticket, command.partitions))
 
     def _verify_partitions(self, command: VerifyPartitions, ticket: Ticket, now_ms: int, out: Decision) -> None:
         known = self._of_producer(command.transactional_id, command.producer)

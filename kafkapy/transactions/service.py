@@ -5,8 +5,8 @@ writer of markers runs beside each. `broker.py` runs the service (`run`) in the 
 """
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -14,6 +14,7 @@ from kafkapy.clock import Clock
 from kafkapy.coordination.runtime import Shard
 from kafkapy.coordination.shard import ProducerEpoch, ShardType
 from kafkapy.coordination.shards import Shards
+from kafkapy.coordination.waiting import Waiting
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId, TopicPartition
 from kafkapy.storage.base import Leases, Logs
@@ -90,18 +91,15 @@ class TransactionService:
             raise KafkaError(Error.INVALID_TRANSACTION_TIMEOUT)
         return await self._execute_with_producer_id(command)
 
-    async def add_partitions(self, command: AddPartitions) -> None:
-        """AddPartitionsToTxn, AddOffsetsToTxn."""
-        _require_id(command.transactional_id)
-        shard = await self._shards.of(command.transactional_id)
-        await shard.execute(command)
+    async def add_partitions(
+        self, commands: Sequence[AddPartitions | VerifyPartitions]
+    ) -> list[frozenset[TopicPartition] | KafkaError]:
+        """AddPartitionsToTxn, AddOffsetsToTxn: for each those partitions that are in the transaction now, or why not.
 
-    async def verify_partitions(self, command: VerifyPartitions) -> frozenset[TopicPartition]:
-        """AddPartitionsToTxn that only verifies: those of the partitions that are in the transaction."""
-        _require_id(command.transactional_id)
-        shard = await self._shards.of(command.transactional_id)
-        found: frozenset[TopicPartition] = await shard.execute(command)
-        return found
+        All are decided before the first is waited for, so that those of a shard share a write.
+        """
+        answers = [await self._submit(command) for command in commands]
+        return [await _answer_of(answer) if isinstance(answer, Waiting) else answer for answer in answers]
 
     async def end(self, command: EndTransaction) -> ProducerEpoch:
         """EndTxn: the producer id and epoch to go on with, once the decision cannot be lost any more."""
@@ -115,23 +113,24 @@ class TransactionService:
         transaction: Transaction = await shard.execute(DescribeTransaction(transactional_id))
         return transaction
 
-    async def list_transactions(
-        self, command: ListTransactions, matches: Callable[[str], object] = bool
-    ) -> list[ListedTransaction]:
-        """ListTransactions: the ids of this broker that match. Raises COORDINATOR_LOAD_IN_PROGRESS while one may be
-        missing.
-        """
+    async def list_transactions(self, command: ListTransactions) -> list[ListedTransaction]:
+        """ListTransactions: the ids of this broker. Raises COORDINATOR_LOAD_IN_PROGRESS while one may be missing."""
         listed: list[ListedTransaction] = []
         for shard in self._shards.running():
             await self._shards.wait_loaded(shard)
             try:
-                found: list[ListedTransaction] = await shard.execute(command)
+                listed += await shard.execute(command)
             except KafkaError as refusal:
                 if refusal.error is not Error.NOT_COORDINATOR:  # its ids are another's by now
                     raise
-            else:
-                listed += [line for line in found if matches(line.transactional_id)]
         return listed
+
+    async def _submit(self, command: AddPartitions | VerifyPartitions) -> Any:
+        try:
+            _require_id(command.transactional_id)
+            return (await self._shards.of(command.transactional_id)).submit(command)
+        except KafkaError as refusal:
+            return refusal
 
     async def _execute_with_producer_id(self, command: InitProducer | EndTransaction) -> ProducerEpoch:
         shard = await self._shards.of(command.transactional_id)
@@ -147,3 +146,10 @@ class TransactionService:
 def _require_id(transactional_id: str) -> None:
     if not transactional_id:
         raise KafkaError(Error.INVALID_REQUEST)
+
+
+async def _answer_of(waiting: Waiting) -> Any:
+    try:
+        return await waiting.wait()
+    except KafkaError as refusal:
+        return refusal

@@ -49,9 +49,10 @@ def error_codes(value: Any, *, nested: bool = False) -> Iterator[int]:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, Struct):
             for name in item.__slots__:
-                if name == "error_code" and not nested:
-                    yield item.error_code
-                elif name != "error_code":
+                if name in ("error_code", "partition_error_code"):
+                    if not nested:
+                        yield getattr(item, name)
+                else:
                     yield from error_codes(getattr(item, name))
 
 
@@ -212,7 +213,8 @@ async def test_api_versions_names_every_api_that_is_served(version: int) -> None
     assert not response.zk_migration_ready
     finalized = {row.name: row.max_version_level for row in response.finalized_features}
     supported = {row.name: (row.min_version, row.max_version) for row in response.supported_features}
-    assert finalized.keys() == supported.keys() == ({"metadata.version"} if version >= 3 else set())
+    assert finalized.keys() == ({"metadata.version", "transaction.version"} if version >= 3 else set())
+    assert supported.keys() == (finalized.keys() if version >= 4 else finalized.keys() - {"transaction.version"})
     kafka = features_of_kafka()
     for name, (low, high) in supported.items():
         assert (low, high, finalized[name]) == kafka[name]

@@ -163,7 +163,7 @@ def test_the_epoch_beyond_the_last_is_told_nobody(coordinator):
 def test_a_first_partition_begins_a_transaction(coordinator, state, version):
     producer = in_state(coordinator, state)
     coordinator.advance(5)
-    assert coordinator.add(producer, 1, 2, version=version) is None
+    assert coordinator.add(producer, 1, 2, version=version) == {TopicPartition("a", 1), TopicPartition("a", 2)}
     known = coordinator.of()
     assert known.state is ONGOING
     assert known.partitions == {TopicPartition("a", 1), TopicPartition("a", 2)}
@@ -184,7 +184,7 @@ def test_more_partitions_do_not_move_the_start(coordinator):
 def test_the_same_partition_twice_is_nothing_new(coordinator):
     producer = in_state(coordinator, ONGOING)
     written = len(coordinator.entries)
-    assert coordinator.add(producer, 0) is None
+    assert not isinstance(coordinator.add(producer, 0), Error)
     assert len(coordinator.entries) == written
 
 
@@ -234,7 +234,7 @@ def test_an_end_is_decided_marked_and_complete(coordinator, committed, version):
     known = coordinator.of()
     assert (known.state, known.updated_ms) == (COMPLETE_COMMIT if committed else COMPLETE_ABORT, started_ms + 10)
     assert (known.producer, known.partitions, known.start_ms) == (going_on, frozenset(), started_ms)
-    assert coordinator.add(going_on, 4, version=version) is None
+    assert not isinstance(coordinator.add(going_on, 4, version=version), Error)
 
 
 COMMIT, ABORT = True, False
@@ -330,7 +330,7 @@ def test_the_transaction_that_uses_up_the_epochs(coordinator, committed):
     coordinator = coordinator.restarted()
     assert coordinator.end(old, committed=committed) == new, "the answer was lost"
     assert coordinator.end(old, committed=not committed) is ITS
-    assert coordinator.add(new, 0) is None
+    assert not isinstance(coordinator.add(new, 0), Error)
     assert coordinator.end(old, committed=committed) is Error.INVALID_PRODUCER_ID_MAPPING
 
 

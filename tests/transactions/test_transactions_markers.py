@@ -116,8 +116,15 @@ class Broker:
 
     async def begin(self, name: str, *partitions: TopicPartition, version: int = 2) -> ProducerEpoch:
         producer = await self.coordinator.init_producer(InitProducer(name, 60_000))
-        await self.coordinator.add_partitions(AddPartitions(name, producer, frozenset(partitions), version))
+        await self.add(name, producer, *partitions, version=version)
         return producer
+
+    async def add(self, name: str, producer: ProducerEpoch, *partitions: TopicPartition, version: int = 2) -> None:
+        command = AddPartitions(name, producer, frozenset(partitions), version)
+        [answer] = await self.coordinator.add_partitions([command])
+        if isinstance(answer, KafkaError):
+            raise answer
+        assert answer == frozenset(partitions)
 
     async def end(self, name: str, producer: ProducerEpoch, *, committed: bool = True, version: int = 2) -> Any:
         return await self.coordinator.end(EndTransaction(name, producer, committed, version))
@@ -167,11 +174,11 @@ async def test_the_end_is_answered_before_the_markers_and_nothing_else_is_meanwh
     after = await broker.end("t", await broker.begin("t", A0))
     assert await broker.state() == "PrepareCommit"
     with pytest.raises(KafkaError) as refusal:
-        await broker.coordinator.add_partitions(AddPartitions("t", after, frozenset({A1}), 2))
+        await broker.add("t", after, A1)
     assert refusal.value.error is Error.CONCURRENT_TRANSACTIONS
     broker.leaders.holding.pop(US).set()
     assert await broker.settle() == "CompleteCommit"
-    await broker.coordinator.add_partitions(AddPartitions("t", after, frozenset({A1}), 2))
+    await broker.add("t", after, A1)
 
 
 async def test_an_abort_of_nothing_asks_nobody(broker, autojump_clock):

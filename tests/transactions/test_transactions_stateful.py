@@ -43,7 +43,7 @@ class TransactionHistory(RuleBasedStateMachine):
     def take(self, name, answer):
         if isinstance(answer, Error):
             assert answer in REFUSALS
-        elif answer is not None:
+        elif isinstance(answer, ProducerEpoch):
             assert 0 <= answer.epoch <= LAST_GIVEN_EPOCH
             if not self.coordinator.is_writing:
                 self.told[name].append(answer)

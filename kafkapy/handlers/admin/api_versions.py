@@ -3,7 +3,8 @@
 What is served, read from the table of APIs. A version beyond ours gets UNSUPPORTED_VERSION in the layout of version 0
 with this API's own range, so that the client can ask again (KIP-511). Produce is advertised from version 0 on although
 0 to 2 are refused, because librdkafka takes their absence for a broker without compression (KAFKA-18659). Features are
-those that this broker has: the level of its metadata, and none of the group, share and transaction protocols to come.
+those that this broker has: the levels of its metadata and of its transactions, and none of the group and share
+protocols to come.
 A client that names the cluster and the node it means to reach (both, or neither) and has reached another one gets
 REBOOTSTRAP_REQUIRED (KIP-1242): an address that has changed hands is not taken for the old broker.
 """
@@ -16,6 +17,7 @@ from kafkapy.handlers import ALL
 from kafkapy.handlers.context import Context
 from kafkapy.protocol.messages import APIS
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from kafkapy.transactions.settings import TRANSACTION_VERSION
 
 _KEY: Final = 18
 _SOFTWARE_FROM_VERSION: Final = 3
@@ -24,8 +26,8 @@ _DESTINATION_FROM_VERSION: Final = 5
 _NO_NODE: Final = -1
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
-_SUPPORTED_FEATURES: Final = {"metadata.version": (7, 33)}
-_FINALIZED_FEATURES: Final = {"metadata.version": 33}
+_SUPPORTED_FEATURES: Final = {"metadata.version": (7, 33), "transaction.version": (0, TRANSACTION_VERSION)}
+_FINALIZED_FEATURES: Final = {"metadata.version": 33, "transaction.version": TRANSACTION_VERSION}
 
 
 async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsResponse:

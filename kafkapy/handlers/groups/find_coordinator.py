@@ -1,11 +1,11 @@
 """FindCoordinator (key 10), versions 0 to 6.
 
-Names the broker that coordinates a group, at the address that Metadata gives out too: the one that leads the group's
-partition of the internal topic. The first question brings that topic into being; as in Kafka its answer is
-COORDINATOR_NOT_AVAILABLE, upon which clients ask again, or with `kafkapy.auto.create.wait` it waits. From version 4 on
-many keys are asked for in one request, each with an error of its own, which as in Kafka says no more about itself.
-Not yet: coordinators of transactions, a question for which is answered COORDINATOR_NOT_AVAILABLE; and of share groups,
-whose well-formed question, which only brokers have, is answered UNSUPPORTED_VERSION: asking again would not help.
+Names the broker that coordinates a group or a transactional id, at the address that Metadata gives out too: the one
+that leads its partition of the internal topic. The first question brings that topic into being; as in Kafka its answer
+is COORDINATOR_NOT_AVAILABLE, upon which clients ask again, or with `kafkapy.auto.create.wait` it waits. From version 4
+on many keys are asked for in one request, each with an error of its own, which as in Kafka says no more about itself.
+Not yet: coordinators of share groups; a well-formed question for one, which only brokers have, is answered
+UNSUPPORTED_VERSION: asking again would not help.
 """
 
 from typing import Final
@@ -68,7 +68,7 @@ async def _find(key_type: int, key: str, ctx: Context) -> tuple[Error, str, int,
             log = await ctx.rooms.groups.coordinating_log(key)
         elif key_type == _TRANSACTION:
             ctx.require(Operation.DESCRIBE, ResourceType.TRANSACTIONAL_ID, key)
-            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "This broker does not coordinate transactions yet.")
+            log = await ctx.rooms.transactions.coordinating_log(key)
         elif key_type == _SHARE:
             _check_share_key(key, ctx)
             raise KafkaError(Error.UNSUPPORTED_VERSION, "This broker does not coordinate share groups yet.")

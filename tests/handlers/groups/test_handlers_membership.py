@@ -103,17 +103,9 @@ async def test_before_that_a_group_is_coordinated_by_nobody(broker):
     assert answer.error_code == Error.NOT_COORDINATOR
 
 
-@pytest.mark.parametrize("version", [1, 3])
-async def test_there_is_no_coordinator_for_transactions(broker, version):
-    answer = await broker.ask(FindCoordinatorRequest(key="tx", key_type=TRANSACTION), version)
-    assert (answer.error_code, answer.node_id, answer.port) == (Error.COORDINATOR_NOT_AVAILABLE, -1, -1)
-    assert "transactions" in answer.error_message
-
-
 @pytest.mark.parametrize(
     ("version", "key_type", "key", "error"),
     [
-        (6, TRANSACTION, "tx", Error.COORDINATOR_NOT_AVAILABLE),
         (6, SHARE, SHARE_KEY, Error.UNSUPPORTED_VERSION),
         (6, SHARE, "a:" + SHARE_KEY, Error.UNSUPPORTED_VERSION),
         (5, SHARE, SHARE_KEY, Error.INVALID_REQUEST),
