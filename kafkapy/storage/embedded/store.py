@@ -2,26 +2,19 @@
 
 Opened by `directory.open_embedded`. Appends and cached reads run on the event loop; syncs and cold reads go to worker
 threads. What the bytes look like stands in docs/storage_format.md.
-
-Invariants
- 1. A log has its folder, unless the disk refused: then it is tried again whenever somebody asks for it.
- 2. A folder whose log is not known and not gone is set aside, never removed.
- 3. No log is made while the checkpoints on disk still tell of a namesake's: it would inherit what they say.
 """
 
-import errno
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Final
 
 import trio
 
 from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import IsolationLevel, LogId, TopicPartition
+from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import CorruptBatch
 from kafkapy.storage.base import (
     ActiveProducer,
@@ -32,7 +25,6 @@ from kafkapy.storage.base import (
     EpochEnd,
     FoundTime,
     LogDir,
-    LogSettings,
     Outcome,
     Pending,
     Reach,
@@ -41,22 +33,14 @@ from kafkapy.storage.base import (
     Watch,
     Write,
 )
-from kafkapy.storage.embedded import checkpoints, recovery
+from kafkapy.storage.embedded import checkpoints
 from kafkapy.storage.embedded.cleaning import Cleaner
 from kafkapy.storage.embedded.files import Disk
-from kafkapy.storage.embedded.names import (
-    DELETED_SUFFIX,
-    STRAY_SUFFIX,
-    holds_log,
-    is_deleted_file,
-    is_set_aside,
-    parse_folder_name,
-    set_aside_name,
-)
+from kafkapy.storage.embedded.keeping import OffsetCheckpoints, key_of
+from kafkapy.storage.embedded.names import STRAY_SUFFIX
 from kafkapy.storage.embedded.partition import Partition
 from kafkapy.storage.embedded.removal import Removal
-from kafkapy.storage.embedded.segment import Segment
-from kafkapy.storage.embedded.swapping import settle
+from kafkapy.storage.embedded.shelf import Shelf
 from kafkapy.storage.embedded.syncing import Syncer
 from kafkapy.storage.sequencing import Accepted, Repeated
 from kafkapy.storage.sole import SoleLeases
@@ -66,13 +50,6 @@ from kafkapy.turns import Steps, Turns
 
 _log = logging.getLogger(__name__)
 
-_UNKNOWN_TOPIC_ID: Final = bytes(16)
-
-_CHECKPOINT_AFTER_SECONDS: Final = 1.0
-"""So soon after a change the checkpoints are written; all changes until then share one write."""
-
-Offsets = dict[TopicPartition, int]
-
 _PRODUCERS_A_STEP: Final = 5000
 _LOGS_A_STEP: Final = 10
 """So many logs are made or deleted before the others get their turn: some milliseconds' work."""
@@ -80,8 +57,6 @@ _LOGS_A_STEP: Final = 10
 
 class EmbeddedLogs:
     """The seam's `Logs` over a directory."""
-
-    _catalogue: Catalogue
 
     def __init__(self, directory: Path, disk: Disk, clock: Clock, turns: Turns, node_id: int, cluster_id: str) -> None:
         self.directory = directory
@@ -91,24 +66,23 @@ class EmbeddedLogs:
         self._clock = clock
         self._turns = turns
         self._partitions: dict[LogId, Partition] = {}
-        self._nameless: dict[TopicPartition, Partition] = {}
         self.trouble = trio.Event()
         self._watchers = Watchers()
         self._syncer = Syncer(disk, clock, self._publish)
         self._removal = Removal(disk, clock)
         self._cleaner = Cleaner(disk, clock, turns, self._removal, self._is_open)
-        self._checkpointed: set[TopicPartition] = set()  # whom the checkpoints on disk tell of
-        self._cleaned_on_disk: Offsets = {}
-        self._checkpoints_are_due = trio.Event()
-        self._checkpoint_count = self._checkpoints_written = 0
-        self._checkpoint_lock = Lock()
+        self._kept = OffsetCheckpoints(directory, disk, clock, self._partitions, self._removal, self._complain)
+        self._shelf = Shelf(
+            directory, disk, self._partitions, self._kept, self._removal, self._forgotten, self._complain
+        )
+        self._find = self._shelf.find
 
     async def run(self) -> None:
         """Do what is to be done in the background, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._syncer.run)
             nursery.start_soon(self._removal.run)
-            nursery.start_soon(self._keep_checkpoints)
+            nursery.start_soon(self._kept.run)
 
     def _complain(self, text: str, *arguments: object) -> None:
         """Say what the disk refused, and have it seen whether the directory is still there (`directory`)."""
@@ -118,25 +92,23 @@ class EmbeddedLogs:
     # -- what exists
 
     def adopt(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+        self._shelf.catalogue = catalogue
 
     async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
-        named = dict.fromkeys(self._catalogue.logs() if logs is None else logs)
+        shelf, catalogue = self._shelf, self._shelf.catalogue
+        named = dict.fromkeys(catalogue.logs() if logs is None else logs)
         unknown: list[LogId] = []
         if logs is None:
             unknown = [log for log in self._partitions if log not in named]
-        gone = [log for log in [*named, *unknown] if self._catalogue.is_gone(log)]
-        await self._in_steps(gone, self._delete)
+        gone = [log for log in [*named, *unknown] if catalogue.is_gone(log)]
+        await self._in_steps(gone, shelf.delete)
         self.leases.lose(gone)
         strays = [log for log in unknown if log in self._partitions]
-        await self._in_steps(strays, self._set_aside)
-        there = [log for log in named if self._catalogue.settings(log) is not None]
+        await self._in_steps(strays, shelf.set_aside)
+        there = [log for log in named if catalogue.settings(log) is not None]
         await self._in_steps(there, self._follow)
         if logs is None:
-            for partition in self._nameless.values():
-                strays.append(partition.log)
-                self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
-            self._nameless.clear()
+            strays += shelf.set_nameless_aside()
         if strays:
             count = Counter(log.topic for log in strays)
             whose = ", ".join(f"{topic} ({partitions})" for topic, partitions in sorted(count.items()))
@@ -161,87 +133,10 @@ class EmbeddedLogs:
             if partition.sealed_unsynced or partition.unflushed_count >= partition.settings.flush_messages:
                 self._syncer.sync(partition)  # a crash left it so, or the setting is new
 
-    def _find(self, log: LogId) -> Partition | Error:
-        """The log with its present settings; made now if it should be there and is not."""
-        partition, catalogue = self._partitions.get(log), self._catalogue
-        if partition is not None and partition.settings_version == catalogue.version:
-            return partition
-        settings = catalogue.settings(log)
-        if partition is not None:
-            if settings is not None:
-                partition.settings, partition.settings_version = settings, catalogue.version
-            return partition
-        if settings is None:
-            return Error.UNKNOWN_TOPIC_OR_PARTITION
-        try:
-            return self._make(log, settings)
-        except OSError as failure:
-            self._complain("%s: its log could not be made: %s", log, failure)
-            return Error.KAFKA_STORAGE_ERROR
-
-    def _make(self, log: LogId, settings: LogSettings) -> Partition:
-        key = TopicPartition(log.topic, log.partition)
-        partition = self._nameless.pop(key, None)
-        if partition is not None:
-            # A power cut took the file that names the topic id. The cluster's metadata says whose log this is.
-            partition.log, partition.settings = log, settings
-        else:
-            folder = self.directory / str(log)
-            if folder.exists():
-                self._clear(folder, log)
-            if key in self._checkpointed:
-                self._write_checkpoints()
-            self._disk.make_folder(folder)
-            partition = Partition(self._disk, folder, log, settings, 0)
-        checkpoints.write_topic_id(self._disk, partition.folder, log.topic_id)
-        self._partitions[log] = partition
-        return partition
-
-    def _clear(self, folder: Path, log: LogId) -> None:
-        """Have a namesake's folder out of the way: of a topic that is gone, or that nobody knows. Raises OSError."""
-        topic_id = checkpoints.read_topic_id(self._disk, folder)
-        names = self._disk.names(folder)
-        if names and not holds_log(names):
-            raise OSError(errno.EEXIST, "files that are not a log's are in its place", str(folder))
-        if topic_id in (None, log.topic_id):
-            return  # the beginning of this very log, which could not be made before
-        namesake = log._replace(topic_id=topic_id)
-        partition = self._partitions.get(namesake)
-        if partition is not None:
-            self._forget(partition)
-        self._set_folder_aside(folder, DELETED_SUFFIX if self._catalogue.is_gone(namesake) else STRAY_SUFFIX)
-
-    def _delete(self, log: LogId) -> None:
-        partition = self._partitions.get(log)
-        if partition is not None:
-            self._forget(partition)
-            self._try_to_set_aside(partition.folder, DELETED_SUFFIX, partition.settings.file_delete_delay_ms)
-
-    def _set_aside(self, log: LogId) -> None:
-        partition = self._partitions[log]
-        self._forget(partition)
-        self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
-
-    def _forget(self, partition: Partition) -> None:
-        """The log is no more, whatever becomes of its files."""
-        del self._partitions[partition.log]
+    def _forgotten(self, partition: Partition) -> None:
         self._syncer.forget(partition)
         self._cleaner.forget(partition)
-        self._checkpoints_are_due.set()
         self._watchers.notify(partition.log)
-
-    def _try_to_set_aside(self, folder: Path, suffix: str, delay_ms: int = 0) -> None:
-        try:
-            self._set_folder_aside(folder, suffix, delay_ms)
-        except OSError as failure:
-            # The next start, or the next topic of this name, tries again; meanwhile nobody looks there.
-            self._complain("%s could not be set aside: %s", folder, failure)
-
-    def _set_folder_aside(self, folder: Path, suffix: str, delay_ms: int = 0) -> None:
-        target = self.directory / set_aside_name(folder.name, suffix)
-        self._disk.rename(folder, target)
-        if suffix == DELETED_SUFFIX:
-            self._removal.add(target, delay_ms)
 
     def bounds(self, log: LogId) -> Bounds | Error:
         partition = self._partitions.get(log) or self._find(log)
@@ -340,7 +235,7 @@ class EmbeddedLogs:
             self._watchers.notify(partition.log)
         if partition.sealed_was_synced:
             partition.sealed_was_synced = False
-            self._checkpoints_are_due.set()  # so that a crash does not have the sealed segments read again
+            self._kept.set_due()  # so that a crash does not have the sealed segments read again
 
     def _has_failed(self, log: LogId) -> bool:
         partition = self._partitions.get(log)
@@ -421,17 +316,14 @@ class EmbeddedLogs:
     async def clean(self, settings: CleanerSettings) -> bool:
         if not await self._cleaner.clean_dirtiest(self._partitions.values(), settings):
             return False
-        try:
-            await trio.to_thread.run_sync(self._write_offsets, *self._offsets_to_keep())
-        except OSError as failure:
-            _log.error("the checkpoints could not be written, the old ones stay: %s", failure)
+        await self._kept.write_aside()
         return True
 
     def _is_open(self, partition: Partition) -> bool:
         return self._find(partition.log) is partition and not partition.failed
 
     def _start_moved(self, partition: Partition) -> None:
-        self._checkpoints_are_due.set()
+        self._kept.set_due()
         self._watchers.notify(partition.log)
 
     def _there(self, log: LogId) -> Partition:
@@ -487,48 +379,11 @@ class EmbeddedLogs:
 
     def load(self, *, clean: bool) -> None:
         """Find every partition in the directory."""
-        recovery_points = checkpoints.read_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS)
-        starts = checkpoints.read_offsets(self._disk, self.directory / checkpoints.LOG_STARTS)
-        cleaned = checkpoints.read_offsets(self._disk, self.directory / checkpoints.CLEANED)
-        self._checkpointed = {*recovery_points, *starts, *cleaned}
-        self._cleaned_on_disk = cleaned
-        for name in self._disk.names(self.directory):
-            folder = self.directory / name
-            if not folder.is_dir():
-                continue
-            if is_set_aside(name, DELETED_SUFFIX):
-                self._removal.add(folder, 0)
-                continue
-            key = parse_folder_name(name)
-            if key is None:
-                continue
-            names = self._disk.names(folder)
-            if not holds_log(names):
-                continue
-            names = settle(self._disk, folder, names)
-            for deleted in filter(is_deleted_file, names):
-                self._removal.add(folder / deleted, 0)
-            topic_id = checkpoints.read_topic_id(self._disk, folder)
-            log = LogId(key.topic, key.partition, topic_id or _UNKNOWN_TOPIC_ID)
-            partition = recovery.load(
-                self._disk,
-                folder,
-                log,
-                LogSettings(),
-                names=names,
-                start_offset=starts.get(key, 0),
-                recovery_point=recovery_points.get(key, 0),
-                clean=clean,
-            )
-            partition.cleaned_to = cleaned.get(key, 0)
-            if topic_id is None:
-                self._nameless[key] = partition
-            else:
-                self._partitions[log] = partition
+        self._shelf.load(clean=clean)
 
     def leave_clean(self) -> None:
         """Leave everything that a quick start needs, and say so: the last thing that is written."""
-        everything = [*self._partitions.values(), *self._nameless.values()]
+        everything = [*self._partitions.values(), *self._shelf.nameless.values()]
         written = [partition for partition in everything if partition.segments and not partition.failed]
         self._syncer.sync_now([partition for partition in written if partition.unflushed_count])
         try:
@@ -538,66 +393,11 @@ class EmbeddedLogs:
                 partition.save_snapshot(partition.head.end_offset)
             # A time index that ends too early is not to be told from a whole one.
             self._disk.sync([p.active.paths()[2] for p in sound if p.active.times_unsynced])
-            self._write_checkpoints()
-            watermarks = {_key(partition): partition.high_watermark for partition in self._partitions.values()}
+            self._kept.write()
+            watermarks = {key_of(partition): partition.high_watermark for partition in self._partitions.values()}
             checkpoints.write_offsets(self._disk, self.directory / checkpoints.HIGH_WATERMARKS, watermarks)
             if not any(partition.failed for partition in everything):
                 mark = self.directory / checkpoints.CLEAN_SHUTDOWN
                 self._disk.write_file(mark, b'{"version":0,"brokerEpoch":-1}', sync=True)
         except OSError as failure:
             _log.error("the stop is not a clean one, the next start reads the logs again: %s", failure)
-
-    async def _keep_checkpoints(self) -> None:
-        while True:
-            await self._checkpoints_are_due.wait()
-            await self._clock.sleep(_CHECKPOINT_AFTER_SECONDS)
-            offsets = self._offsets_to_keep()
-            dropped = [
-                (partition, list(partition.dropped)) for partition in self._partitions.values() if partition.dropped
-            ]
-            try:
-                await trio.to_thread.run_sync(self._write_offsets, *offsets)
-            except OSError as failure:
-                self._complain("the checkpoints could not be written, the old ones stay: %s", failure)
-            else:
-                for partition, segments in dropped:
-                    self._set_segments_aside(partition, segments)
-
-    def _set_segments_aside(self, partition: Partition, segments: Iterable[Segment]) -> None:
-        """Have the files of dropped segments removed, now that the checkpoint tells where the log begins."""
-        try:
-            for segment in segments:
-                for path in segment.set_aside():
-                    self._removal.add(path, partition.settings.file_delete_delay_ms)
-                partition.dropped.remove(segment)
-        except OSError as failure:
-            # Hidden by the log's start; the next checkpoint, or the next start, tries again.
-            self._complain("%s: what was dropped could not be removed: %s", partition.log, failure)
-
-    def _write_checkpoints(self) -> None:
-        self._write_offsets(*self._offsets_to_keep())
-
-    def _offsets_to_keep(self) -> tuple[int, Offsets, Offsets, Offsets]:
-        """Recovery points, starts and what is clean as they are now, after how many others."""
-        self._checkpoints_are_due = trio.Event()
-        self._checkpoint_count += 1
-        points = {_key(p): p.recovery_point for p in self._partitions.values() if p.recovery_point > 0}
-        starts = {_key(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}
-        cleaned = {_key(p): p.cleaned_to for p in self._partitions.values() if p.cleaned_to > 0}
-        return self._checkpoint_count, points, starts, cleaned
-
-    def _write_offsets(self, number: int, points: Offsets, starts: Offsets, cleaned: Offsets) -> None:
-        """Write these checkpoints unless younger ones have been written; for any thread."""
-        with self._checkpoint_lock:
-            if number > self._checkpoints_written:
-                checkpoints.write_offsets(self._disk, self.directory / checkpoints.RECOVERY_POINTS, points)
-                checkpoints.write_offsets(self._disk, self.directory / checkpoints.LOG_STARTS, starts)
-                if cleaned != self._cleaned_on_disk:
-                    checkpoints.write_offsets(self._disk, self.directory / checkpoints.CLEANED, cleaned)
-                    self._cleaned_on_disk = cleaned
-                self._checkpoints_written = number
-                self._checkpointed = {*points, *starts, *cleaned}
-
-
-def _key(partition: Partition) -> TopicPartition:
-    return TopicPartition(partition.log.topic, partition.log.partition)
