@@ -3,19 +3,18 @@
 What does not exist is answered before the group is asked, and its neighbours are still committed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import PartitionCommit, TopicCommit
 from kafkapy.handlers.context import Context, Operation, ResourceType
-from kafkapy.model import ZERO_UUID
 
 
 class Results(NamedTuple):
-    """What an API's answers are made of: for a topic of this name and id, and for a partition."""
+    """What an API's answers are made of: for a topic, and for a partition."""
 
-    topic: Callable[[str, bytes], Any]
+    topic: Any
     partition: Any
 
 
@@ -87,14 +86,14 @@ class Preparation:
 
     def refuse(self, topic: Any, name: str, error: Error) -> None:
         """Answer the error at each partition of the topic."""
-        answer = self._answer(name, getattr(topic, "topic_id", ZERO_UUID))
+        answer = self._answer(name, topic.topic_id)
         answer.partitions += [
             self._results.partition(partition_index=partition.partition_index, error_code=error)
             for partition in topic.partitions
         ]
 
     def _answer(self, name: str, topic_id: bytes) -> Any:
-        answer = self._results.topic(name, topic_id)
+        answer = self._results.topic(name=name, topic_id=topic_id)
         self.answers.append(answer)
         return answer
 

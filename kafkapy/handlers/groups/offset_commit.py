@@ -16,11 +16,8 @@ from kafkapy.protocol.messages.offset_commit import OffsetCommitRequest, OffsetC
 FIRST_GROUP_NOT_FOUND_VERSION: Final = 9
 FIRST_TOPIC_ID_VERSION: Final = 10
 
-TopicResult = OffsetCommitResponse.OffsetCommitResponseTopic
-
 _RESULTS: Final = Results(
-    lambda name, topic_id: TopicResult(name=name, topic_id=topic_id),
-    OffsetCommitResponse.OffsetCommitResponsePartition,
+    OffsetCommitResponse.OffsetCommitResponseTopic, OffsetCommitResponse.OffsetCommitResponsePartition
 )
 
 

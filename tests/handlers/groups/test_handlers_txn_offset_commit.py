@@ -7,7 +7,7 @@ import pytest
 
 from kafkapy.errors import Error
 from kafkapy.handlers.context import Operation, ResourceType
-from kafkapy.model import NO_SEQUENCE, LogId
+from kafkapy.model import NO_SEQUENCE, ZERO_UUID, LogId
 from kafkapy.protocol.messages.join_group import JoinGroupRequest
 from kafkapy.protocol.messages.offset_fetch import OffsetFetchRequest
 from kafkapy.protocol.messages.sync_group import SyncGroupRequest
@@ -68,6 +68,7 @@ def request(
         topics=[
             TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic(
                 name=topic,
+                topic_id=options.get("topic_id", ZERO_UUID),
                 partitions=[
                     TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition(
                         partition_index=index, committed_offset=offset, committed_metadata="note"
@@ -122,7 +123,7 @@ async def test_offsets_count_once_the_transaction_is_committed(broker: Any, vers
 
 @pytest.mark.parametrize("version", range(7))
 async def test_the_transactions_coordinator_is_asked_about_the_groups_log(broker: Any, version: int) -> None:
-    await commit(broker, version)
+    await commit(broker, version, request(topic_id=broker.topic_id))
     log = broker.cluster.image.partition("__consumer_offsets", 0).log
     claimed = Claimed("x", 7, 0, adds=version >= 5, knows_abortable=version >= 4)
     assert broker.verifier.asked == [(claimed, {log: NO_SEQUENCE})]
@@ -186,6 +187,17 @@ async def test_an_identified_topic_is_answered_by_its_id(broker: Any) -> None:
         assert [answer.topic_id for answer in (await broker.ask(wanted, 6)).topics] == [topic_id]
 
 
+async def test_a_topic_that_is_identified_is_that_very_topic(broker: Any) -> None:
+    nowhere = bytes(range(16))
+    response = await broker.ask(request(topic_id=nowhere), 6)
+    [topic] = response.topics
+    assert (topic.topic_id, [p.error_code for p in topic.partitions]) == (nowhere, [Error.UNKNOWN_TOPIC_ID])
+    response = await broker.ask(request({0: 5, 9: 5}, topic_id=broker.topic_id), 6)
+    [topic] = response.topics
+    assert topic.topic_id == broker.topic_id
+    assert [p.error_code for p in topic.partitions] == [Error.NONE, Error.UNKNOWN_TOPIC_OR_PARTITION]
+
+
 async def test_a_transaction_needs_leave_for_its_id_and_for_the_group(broker: Any) -> None:
     assert await commit(broker, 3, request(group="")) == [Error.INVALID_GROUP_ID]
     broker.denied[Operation.READ, ResourceType.GROUP, "g"] = Error.GROUP_AUTHORIZATION_FAILED
@@ -224,5 +236,7 @@ async def test_members_of_the_group_are_checked_where_they_are_named(broker: Any
         Error.UNKNOWN_MEMBER_ID
     ]
     assert await commit(broker, 2) == [Error.NONE]
-    assert await commit(broker, 3, request(group="other", generation=0)) == [Error.ILLEGAL_GENERATION]
+    unknown = request(group="other", generation=0, topic_id=broker.topic_id)
+    assert await commit(broker, 5, unknown) == [Error.ILLEGAL_GENERATION]
+    assert await commit(broker, 6, unknown) == [Error.GROUP_ID_NOT_FOUND]
     assert await commit(broker, 6, request(group="other", generation=0)) == [Error.GROUP_ID_NOT_FOUND]
