@@ -16,6 +16,10 @@ EXPLAINED: dict[str, str] = {
         "just after the topic is deleted: Kafka may still serve it for a moment, and later answers by the name it "
         "remembers (UNKNOWN_TOPIC_OR_PARTITION) where kafkapy answers by the id (UNKNOWN_TOPIC_ID)"
     ),
+    "IncrementalAlterConfigs: a broker, and all of them answers[14]": (
+        "both names of the node's id: Kafka lists them in the order of a hash table"
+    ),
+    "IncrementalAlterConfigs: a broker, and all of them answers[47]": "the same, validated only",
 }
 
 EXPLAINED_BATCHES: dict[str, str] = {}

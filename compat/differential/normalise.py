@@ -7,6 +7,8 @@ from typing import Any
 TIMES = {"timestamp", "timestamp_ms", "log_append_time_ms", "commit_timestamp", "throttle_time_ms"}
 ADDRESSES = {"port"}
 PLACES = {"log_dir", "total_bytes", "usable_bytes"}
+TEXTS = {"error_message", "batch_index_error_message"}
+TIMES_IN_TEXT = re.compile(r"\[\d{13}, \d{13}\]")
 NULL_UUID = uuid.UUID(int=0)
 MEMBER = re.compile(r"^(.*)-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 
@@ -57,8 +59,8 @@ class Normaliser:
             and (value > 0 or (value == 0 and name == "producer_id"))
         ):
             return self._symbol(name, value)
-        if name in ("error_message", "batch_index_error_message"):
-            return None if value is None else "<text>"
+        if name in TEXTS and isinstance(value, str):
+            return TIMES_IN_TEXT.sub("<times>", value)
         if isinstance(value, memoryview | bytearray):
             return repr(bytes(value))
         if isinstance(value, bytes):

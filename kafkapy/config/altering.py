@@ -48,6 +48,7 @@ _PER_BROKER: Final = {"listeners", "listener.security.protocol.map", "principal.
 _PER_BROKER_FAMILIES: Final = ("ssl.", "sasl.")
 _THREADS: Final = (
     "num.io.threads",
+    "num.network.threads",
     "num.replica.fetchers",
     "num.recovery.threads.per.data.dir",
     "background.threads",
@@ -63,24 +64,17 @@ _MATCHED: Final = {
 }
 _PUSH_INTERVAL_MS: Final = range(100, 3_600_000 + 1)
 
-_BOUNDS: Final = (
-    ("consumer.heartbeat.interval.ms", "group.consumer.min.heartbeat.interval.ms", -1),
-    ("consumer.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms", 1),
-    ("consumer.session.timeout.ms", "group.consumer.min.session.timeout.ms", -1),
-    ("consumer.session.timeout.ms", "group.consumer.max.session.timeout.ms", 1),
-    ("share.heartbeat.interval.ms", "group.share.min.heartbeat.interval.ms", -1),
-    ("share.heartbeat.interval.ms", "group.share.max.heartbeat.interval.ms", 1),
-    ("share.session.timeout.ms", "group.share.min.session.timeout.ms", -1),
-    ("share.session.timeout.ms", "group.share.max.session.timeout.ms", 1),
-    ("share.record.lock.duration.ms", "group.share.min.record.lock.duration.ms", -1),
-    ("share.record.lock.duration.ms", "group.share.max.record.lock.duration.ms", 1),
-    ("streams.heartbeat.interval.ms", "group.streams.min.heartbeat.interval.ms", -1),
-    ("streams.heartbeat.interval.ms", "group.streams.max.heartbeat.interval.ms", 1),
-    ("streams.session.timeout.ms", "group.streams.min.session.timeout.ms", -1),
-    ("streams.session.timeout.ms", "group.streams.max.session.timeout.ms", 1),
-    ("streams.num.standby.replicas", "group.streams.max.standby.replicas", 1),
-)
-"""A group's setting, the broker's that bounds it, and on which side."""
+
+def _bound(side: str, name: str) -> str:
+    """The broker's setting that bounds a group's."""
+    kind, _, rest = name.partition(".")
+    return f"group.{kind}.{side}.{rest.removeprefix('num.')}"
+
+
+_BOUNDS: Final = {
+    name: tuple(bound if (bound := _bound(side, name)) in BROKER else None for side in ("min", "max")) for name in GROUP
+}
+"""The broker's settings that bound a group's, below and above."""
 
 
 class Op(IntEnum):
@@ -119,6 +113,8 @@ def _new_value(schema: Mapping[str, Setting], present: str | None, change: Alter
     if op is Op.SET:
         return value
     if name not in schema or schema[name].type is not Type.LIST:
+        if schema is BROKER:
+            raise ConfigError(f"Config value {op.name.lower()} is not allowed for config key: {name}")
         raise ConfigError(f"Can't {op.name} to key {name} because its type is not LIST.")
     if present is None:
         present = schema[name].default
@@ -178,7 +174,10 @@ def check_broker(whole: Own, broker: BrokerConfig, *, is_default: bool) -> None:
         candidate = broker.with_dynamic(broker=broker.dynamic_broker, default=whole)
     else:
         candidate = broker.with_dynamic(broker=whole, default=broker.dynamic_default)
-    check_together(candidate.__getitem__, candidate.milliseconds)
+    try:
+        check_together(candidate.__getitem__, candidate.milliseconds)
+    except ConfigError as broken:
+        raise ConfigError(f"requirement failed: {broken}") from None
     _check_threads(broker, candidate)
     # Kafka takes these. Here they would not act, and some of them are there to protect.
     _refuse("kafkapy cannot change these configs while it runs", per_broker)
@@ -186,7 +185,7 @@ def check_broker(whole: Own, broker: BrokerConfig, *, is_default: bool) -> None:
 
 def _refuse(why: str, names: Sequence[str]) -> None:
     if names:
-        raise ConfigError(f"{why}: Set({', '.join(names)})")
+        raise ConfigError(f"{why}: [{', '.join(names)}]")
 
 
 def _base(name: str) -> str:
@@ -205,11 +204,17 @@ def _is_per_broker(name: str) -> bool:
 def _check_threads(present: BrokerConfig, candidate: BrokerConfig) -> None:
     for name in _THREADS:
         old, new = present[name], candidate[name]
-        problem = f"Dynamic thread count update validation failed for {name}={new}"
         if new < old // 2:
-            raise ConfigError(f"{problem}, value should be at least half the current value {old}")
-        if new > old * 2:
-            raise ConfigError(f"{problem}, value should not be greater than double the current value {old}")
+            problem = f"be at least half the current value {old}"
+        elif new > old * 2:
+            problem = f"not be greater than double the current value {old}"
+        else:
+            continue
+        # As Kafka words it: one refusal within another.
+        raise ConfigError(
+            "Invalid value org.apache.kafka.common.config.ConfigException: Dynamic thread count update validation "
+            f"failed for {name}={new}, value should {problem} for configuration Invalid dynamic configuration"
+        )
 
 
 def _check_group(group_id: str, whole: Own, broker: BrokerConfig) -> None:
@@ -226,13 +231,24 @@ def _check_group(group_id: str, whole: Own, broker: BrokerConfig) -> None:
         else setting.default_value
         for name, setting in GROUP.items()
     }
-    for name, bound, side in _BOUNDS:
-        if (values[name] - broker[bound]) * side > 0:
-            raise ConfigError(f"{name} must be {'less' if side > 0 else 'greater'} than or equal to {bound}")
+    for name, (lowest, highest) in _BOUNDS.items():
+        low = None if lowest is None else broker[lowest]
+        high = None if highest is None else broker[highest]
+        _check_bounds(name, values[name], low, high)
     for kind in ("consumer", "share", "streams"):
         session, heartbeat = f"{kind}.session.timeout.ms", f"{kind}.heartbeat.interval.ms"
         if values[session] <= values[heartbeat]:
             raise ConfigError(f"{session} must be greater than {heartbeat}")
+
+
+def _check_bounds(name: str, value: int, low: int | None, high: int | None) -> None:
+    if low is not None and high is not None:
+        if not low <= value <= high:
+            raise ConfigError(f"{name} must be in the range {low} to {high} inclusive.")
+    elif low is not None and value < low:
+        raise ConfigError(f"{name} must be greater than or equal to {low}")
+    elif high is not None and value > high:
+        raise ConfigError(f"{name} must be less than or equal to {high}")
 
 
 def _check_client_metrics(subscription: str, whole: Own) -> None:

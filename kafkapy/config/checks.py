@@ -51,6 +51,10 @@ def check_together(value: Callable[[str], Any], milliseconds: Callable[[str], in
         "log.retention.ms must be unlimited (-1) or, greater than or equal to 1",
     )
     _require(
+        value("log.cleaner.dedupe.buffer.size") // value("log.cleaner.threads") > 1 << 20,
+        "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.",
+    )
+    _require(
         value("max.connections.per.ip") > 0 or bool(value("max.connections.per.ip.overrides")),
         "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
     )
