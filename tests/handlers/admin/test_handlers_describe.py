@@ -95,8 +95,9 @@ async def test_the_broker_shows_what_it_does_with_unknown_topics(open_broker: An
 
 
 async def test_secrets_are_not_shown(open_broker: Any) -> None:
-    broker = await open_broker({"ssl.keystore.password": "hunter2"})
-    [config] = (await describe(broker, BROKER, "1", ["ssl.keystore.password"], include_synonyms=True)).configs
+    """Of what a plugin may be given, too, for Kafka does not know what that is."""
+    broker = await open_broker({"my.plugin.password": "hunter2"})
+    [config] = (await describe(broker, BROKER, "1", ["my.plugin.password"], include_synonyms=True)).configs
     assert (config.value, config.is_sensitive) == (None, True)
     assert [synonym.value for synonym in config.synonyms] == [None]
 
