@@ -14,7 +14,16 @@ Invariants
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from kafkapy.coordination.shard import Answer, Decision, Moment, ProducerEpoch, SetTimer, Ticket
+from kafkapy.coordination.shard import (
+    Answer,
+    Decision,
+    InTransaction,
+    Moment,
+    ProducerEpoch,
+    SetTimer,
+    Ticket,
+    TransactionEnded,
+)
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_TIMESTAMP
 from kafkapy.transactions.commands import (
@@ -87,7 +96,9 @@ class TransactionMachine:
                 self._requests[type(command)](command, ticket, now_ms, out)
         return out
 
-    def apply(self, fact: Fact) -> None:
+    def apply(self, fact: Fact | InTransaction | TransactionEnded) -> None:
+        if isinstance(fact, InTransaction | TransactionEnded):
+            return  # whoever has that written to this log tells its coordinator nothing by it
         transactional_id = fact.transactional_id
         state = None
         if isinstance(fact, TransactionStored):

@@ -25,6 +25,7 @@ from kafkapy.model import TopicPartition
 from kafkapy.protocol.messages.write_txn_markers import WriteTxnMarkersRequest, WriteTxnMarkersResponse
 from kafkapy.timers import Timers
 from kafkapy.transactions.commands import AwaitPrepared, CompleteTransactions, Prepared
+from kafkapy.transactions.settings import TRANSACTIONS_TOPIC
 
 if TYPE_CHECKING:
     from kafkapy.cluster.membership import Peers
@@ -52,13 +53,17 @@ _NOT_NEEDED: Final = {
 
 
 class _InHand:
-    """A transaction, and which of its partitions have no marker yet."""
+    """A transaction, and which of its partitions have no marker yet.
+
+    The coordinators' own topic gets none, should it have been named: nobody reads transactions there, and a coordinator
+    whose log grows by what it did not decide itself begins anew.
+    """
 
     __slots__ = ("missing", "prepared", "to_retry", "tries")
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
-        self.missing = set(prepared.partitions)
+        self.missing = {partition for partition in prepared.partitions if partition.topic != TRANSACTIONS_TOPIC}
         self.to_retry: set[TopicPartition] = set()
         self.tries = 0
 

@@ -16,6 +16,7 @@ from kafkapy.protocol.messages.end_txn import EndTxnRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.init_producer_id import InitProducerIdRequest
 from kafkapy.protocol.messages.list_transactions import ListTransactionsRequest
+from kafkapy.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
 from tests.broker.wire import Wire
 from tests.scale.asking import make_topic
 
@@ -279,3 +280,26 @@ async def test_a_pattern_that_would_take_for_ever_elsewhere_does_not(wire: Wire)
     with trio.fail_after(30):
         answer = await wire.ask(ListTransactionsRequest(transactional_id_pattern="(a+)+b"), 2)
     assert answer.transaction_states == []
+
+
+async def test_a_marker_in_the_coordinators_own_log_is_nothing_to_it(wire: Wire) -> None:
+    who = await producer(wire)
+    await add(wire, who, topics(0))
+    markers = WriteTxnMarkersRequest
+    for committed in (True, False):
+        marker = markers.WritableTxnMarker(
+            producer_id=who.producer_id,
+            producer_epoch=who.epoch,
+            transaction_result=committed,
+            topics=[markers.WritableTxnMarkerTopic(name="__transaction_state", partition_indexes=[0, 1, 2])],
+        )
+        await wire.ask(WriteTxnMarkersRequest(markers=[marker]), 1)
+
+    async def end_again() -> Any:
+        with trio.fail_after(10):
+            while (answer := await end(wire, who, 5)).error_code in (Error.NOT_COORDINATOR, 14):
+                await trio.sleep(0)
+        return answer
+
+    assert (await end_again()).error_code == 0
+    assert (await described(wire)).transaction_state == "CompleteCommit"

@@ -359,6 +359,13 @@ async def test_a_topic_that_is_deleted_while_its_marker_is_tried_needs_none(brok
     assert await broker.settle() == "CompleteCommit"
 
 
+async def test_the_coordinators_own_topic_gets_no_marker(broker, autojump_clock):
+    """A broker may name it. A marker would end the tenure of the coordinator that has it written, again and again."""
+    await broker.end("t", await broker.begin("t", A0, TopicPartition(TRANSACTIONS_TOPIC, 0)))
+    assert await broker.settle() == "CompleteCommit"
+    assert [_asked(request) for _, request in broker.leaders.requests] == [{A0}]
+
+
 async def test_a_restart_in_the_middle_of_anything_loses_no_marker(broker, autojump_clock):
     broker.leaders.holding[US] = trio.Event()
     commit = await broker.end("t", await broker.begin("t", A0))
