@@ -44,6 +44,8 @@ SETTINGS = {"log.segment.delete.delay.ms": "100"}
 touched for a minute, which on a virtual one costs several times what the broker does."""
 PYTHON = os.environ.get("KAFKAPY_PYTHON", sys.executable)
 """The interpreter that kafkapy runs on."""
+OWN_SETTINGS = dict(pair.split("=", 1) for pair in os.environ.get("KAFKAPY_SETTINGS", "").split())
+"""What kafkapy is started with beyond that: KAFKAPY_SETTINGS="kafkapy.record.validation=headers"."""
 KAFKA_DEFAULTS = {"socket.receive.buffer.bytes": "102400", "socket.send.buffer.bytes": "102400"}
 """Where the compatibility runs give Apache Kafka the values of kafkapy's development profile."""
 KAFKA_SWEEPS = {"log.initial.task.delay.ms": "100"}
@@ -51,7 +53,7 @@ KAFKA_SWEEPS = {"log.initial.task.delay.ms": "100"}
 
 
 def _kafkapy(folder: Path, port: int) -> Broker:
-    return Kafkapy(folder, port=port, settings=SETTINGS, python=PYTHON)
+    return Kafkapy(folder, port=port, settings=SETTINGS | OWN_SETTINGS, python=PYTHON)
 
 
 def _kafka(folder: Path, port: int) -> Broker:

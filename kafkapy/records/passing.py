@@ -96,19 +96,29 @@ def pass_records(
             else:
                 offset_delta, position = read_int(buf, field)
                 unusual = unusual or is_odd_int(buf, field, position)
-            number = buf[position]
-            if number > 0x7F or number & 1:
-                key_size, position, odd = _field(buf, position)
+            field, number = position, buf[position]
+            position += 1
+            if number > 0x7F and 0 < (second := buf[position]) < 0x80:
+                number = number & 0x7F | second << 7
+                position += 1
+            if number == 1:
+                key_size = -1
+            elif number & 1 or (number > 0x7F and position == field + 1):
+                key_size, position, odd = _field(buf, field)
                 unusual = unusual or odd
             else:
                 key_size = number >> 1
-                position += 1 + key_size
-            number = buf[position]
-            if number > 0x7F or number & 1:
-                _, position, odd = _field(buf, position)
+                position += key_size
+            field, number = position, buf[position]
+            position += 1
+            if number > 0x7F and 0 < (second := buf[position]) < 0x80:
+                number = number & 0x7F | second << 7
+                position += 1
+            if number & 1 or (number > 0x7F and position == field + 1):
+                _, position, odd = _field(buf, field)
                 unusual = unusual or odd
             else:
-                position += 1 + (number >> 1)
+                position += number >> 1
             headers = 0
             if buf[position]:
                 headers, position, odd = _headers(buf, position)
