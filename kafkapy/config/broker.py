@@ -189,7 +189,7 @@ _ROWS = (
     Setting("max.connections", Type.INT, "2147483647", "Most connections at a time; further ones wait to be accepted.", valid="[0,...]", dynamic=True, used=True),
     Setting("max.connections.per.ip", Type.INT, "2147483647", "Most connections from one address; further ones are closed.", valid="[0,...]", dynamic=True, used=True),
     Setting("max.connections.per.ip.overrides", Type.STRING, "", "Other limits for single addresses: host:count, separated by commas.", dynamic=True, used=True),
-    Setting("max.decompressed.message.bytes", Type.INT, "2147483639", "Largest size that a compressed batch may have once inflated, in bytes.", valid="[1,...,2147483639]", dynamic=True),
+    Setting("max.decompressed.message.bytes", Type.INT, "2147483639", "Largest size that a single record of a compressed batch may have once inflated, in bytes.", valid="[1,...,2147483639]", dynamic=True, used=True),
     Setting("max.incremental.fetch.session.cache.slots", Type.INT, "1000", "Most incremental fetch sessions at a time.", valid="[0,...]", used=True),
     Setting("max.request.partition.size.limit", Type.INT, "2000", "Most partitions in one page of DescribeTopicPartitions.", valid="[1,...]", used=True),
     Setting("message.max.bytes", Type.INT, "1048588", "Largest batch that is accepted, in bytes.", valid="[0,...]", dynamic=True, used=True),

@@ -22,7 +22,7 @@ _ROWS = (
     Setting("local.retention.bytes", Type.LONG, "-2", "Bytes of a tiered log that stay on local disk; -2 follows retention.bytes.", valid="[-2,...]", dynamic=True, synonym="log.local.retention.bytes"),
     Setting("local.retention.ms", Type.LONG, "-2", "How long a tiered log stays on local disk, in milliseconds; -2 follows retention.ms.", valid="[-2,...]", dynamic=True, synonym="log.local.retention.ms"),
     Setting("max.compaction.lag.ms", Type.LONG, "9223372036854775807", "Longest time a record may stay uncompacted, in milliseconds.", valid="[1,...]", dynamic=True, used=True, synonym="log.cleaner.max.compaction.lag.ms"),
-    Setting("max.decompressed.message.bytes", Type.INT, "2147483639", "Largest size that a compressed batch may have once inflated, in bytes.", valid="[1,...,2147483639]", dynamic=True, synonym="max.decompressed.message.bytes"),
+    Setting("max.decompressed.message.bytes", Type.INT, "2147483639", "Largest size that a single record of a compressed batch may have once inflated, in bytes.", valid="[1,...,2147483639]", dynamic=True, used=True, synonym="max.decompressed.message.bytes"),
     Setting("max.message.bytes", Type.INT, "1048588", "Largest batch that is accepted, in bytes.", valid="[0,...]", dynamic=True, used=True, synonym="message.max.bytes"),
     Setting("message.timestamp.after.max.ms", Type.LONG, "3600000", "How far in the future a record's timestamp may lie, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.message.timestamp.after.max.ms"),
     Setting("message.timestamp.before.max.ms", Type.LONG, "9223372036854775807", "How far in the past a record's timestamp may lie, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.message.timestamp.before.max.ms"),

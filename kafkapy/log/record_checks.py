@@ -13,7 +13,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch
 from kafkapy.records.compression import DamagedPayload
-from kafkapy.records.passing import KEYLESS, RECORDS_A_STEP, UNBOUNDED, UNORDERED, UNUSUAL, Row, look
+from kafkapy.records.passing import KEYLESS, RECORDS_A_STEP, UNORDERED, UNUSUAL, Row, look
 from kafkapy.records.varints import as_long
 from kafkapy.records.walking import Stretch, Walk
 from kafkapy.turns import Steps
@@ -63,7 +63,7 @@ class RecordChecks:
             config["message.timestamp.type"] == "LogAppendTime",
             config["message.timestamp.before.max.ms"],
             config["message.timestamp.after.max.ms"],
-            UNBOUNDED,
+            config["max.decompressed.message.bytes"],
         )
 
     def look(self, data: Buffer, header: BatchHeader, now_ms: int) -> int | None:

@@ -339,3 +339,13 @@ async def test_records_are_left_alone_where_headers_are_enough(codec: Compressio
     assert (result.error, read_header(stored).max_timestamp) == (GOOD, NOW_MS - 9)
     for needed in ({"cleanup_policy": "compact"}, {"message_timestamp_before_max_ms": "1000"}):
         assert (await put(unreadable, validation="headers", **needed))[0].error == NOT_READABLE
+
+
+@pytest.mark.parametrize("codec", Compression)
+async def test_a_record_may_be_inflated_up_to_the_topics_bound(codec: Compression) -> None:
+    size = len(record(value=varint(300) + bytes(300))) - 2
+    data = batch_of([record(value=varint(300) + bytes(300))], codec)
+    for most, verdict in ((size, GOOD), (size - 1, NOT_READABLE if codec else GOOD)):
+        for target in ("producer", "gzip", "zstd"):
+            result, _ = await put(data, compression_type=target, max_decompressed_message_bytes=str(most))
+            assert result.error == verdict, target
