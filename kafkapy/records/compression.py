@@ -268,20 +268,20 @@ def _deflate_zstd(pieces: Iterable[Buffer], level: int) -> Iterator[bytes]:
 
 def _inflate_zstd(data: Buffer) -> Iterator[bytes]:
     zstd = _zstd()
-    inflater, ended = zstd.ZstdDecompressor(), True
+    inflater, ended = None, True
     try:
         for fed in _pieces(data, _ZSTD_FED_BYTES):
             ended, rest = False, fed
             while rest:
+                if inflater is None:
+                    inflater = zstd.ZstdDecompressor()
                 while True:
                     yield inflater.decompress(rest, max_length=PIECE_BYTES)
+                    rest = b""
                     if inflater.eof or inflater.needs_input:
                         break
-                    rest = b""
-                rest = b""
                 if inflater.eof:
-                    ended, rest = True, inflater.unused_data
-                    inflater = zstd.ZstdDecompressor()
+                    ended, rest, inflater = True, inflater.unused_data, None
     except zstd.ZstdError as error:
         raise DamagedPayload(f"zstd: {error}") from None
     if not ended:  # what is begun behind a frame and cut off is left alone, as in Java
@@ -315,7 +315,7 @@ def _inflate_snappy(raw: memoryview, most: int) -> Iterator[bytes]:
         plain = rest + _snappy_block(raw[position : position + length], most)
         position += length
         cut = len(plain) - len(plain) % _XERIAL_FILL_BYTES
-        yield from _pieces(plain[:cut], PIECE_BYTES)
+        yield from _pieces(memoryview(plain)[:cut], PIECE_BYTES)
         if not cut:
             yield b""  # a step is over, also where blocks are small
         rest = plain[cut:]
