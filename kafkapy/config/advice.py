@@ -47,10 +47,7 @@ def complaints(given: Mapping[str, str]) -> list[str]:
 
 def idle_topic_settings(overrides: Mapping[str, str]) -> list[str]:
     """One line for each of a topic's own settings that nothing acts on yet."""
-    lines = [f"{name} is accepted, but nothing in kafkapy reads it yet" for name in overrides if not TOPIC[name].used]
-    if "compact" in overrides.get("cleanup.policy", "") and not TOPIC["min.cleanable.dirty.ratio"].used:
-        lines.append("cleanup.policy=compact is accepted, but nothing in kafkapy compacts logs yet")
-    return lines
+    return [f"{name} is accepted, but nothing in kafkapy reads it yet" for name in overrides if not TOPIC[name].used]
 
 
 def _complaint(name: str) -> str | None:

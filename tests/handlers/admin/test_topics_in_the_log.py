@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from kafkapy.config.topic import TOPIC
+from kafkapy.protocol.messages.create_partitions import CreatePartitionsRequest
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
+from kafkapy.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 
 IDLE = "follower.replication.throttled.replicas"
 IGNORED = "is accepted, but nothing in kafkapy reads it yet"
@@ -23,6 +24,15 @@ async def create(broker: Any, *names: str, validate_only: bool = False, **config
         for name in names
     ]
     await broker.ask(CreateTopicsRequest(topics=topics, timeout_ms=60_000, validate_only=validate_only), 7)
+
+
+async def alter(broker: Any, topic: str, name: str, value: str) -> None:
+    change = IncrementalAlterConfigsRequest.AlterableConfig(name=name, config_operation=0, value=value)
+    resource = IncrementalAlterConfigsRequest.AlterConfigsResource(
+        resource_type=2, resource_name=topic, configs=[change]
+    )
+    [answer] = (await broker.ask(IncrementalAlterConfigsRequest(resources=[resource]), 1)).responses
+    assert answer.error_code == 0
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -57,14 +67,15 @@ async def test_many_topics_are_told_of_in_one_line(broker: Any, caplog: pytest.L
     assert warnings(caplog) == [f"topic a, b, c and 2 more: {IDLE} {IGNORED}"]
 
 
-@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
-async def test_who_wants_compaction_hears_so_as_long_as_there_is_none(
-    broker: Any, caplog: pytest.LogCaptureFixture, policy: str
-) -> None:
-    await create(broker, "t", cleanup_policy=policy)
-    compacts = TOPIC["min.cleanable.dirty.ratio"].used
-    assert len(warnings(caplog)) == (0 if compacts else 1)
-    assert all("topic t: cleanup.policy=compact" in said for said in warnings(caplog))
+async def test_only_what_is_new_of_a_topic_is_told(broker: Any, caplog: pytest.LogCaptureFixture) -> None:
+    await create(broker, "t", follower_replication_throttled_replicas="*")
+    caplog.clear()
+    grown = CreatePartitionsRequest.CreatePartitionsTopic(name="t", count=2, assignments=None)
+    await broker.ask(CreatePartitionsRequest(topics=[grown], timeout_ms=60_000), 3)
+    await alter(broker, "t", "segment.bytes", "1048576")
+    assert warnings(caplog) == []
+    await alter(broker, "t", "leader.replication.throttled.replicas", "*")
+    assert warnings(caplog) == [f"topic t: leader.replication.throttled.replicas {IGNORED}"]
 
 
 async def test_internal_topics_are_nobodys_wish(broker: Any, caplog: pytest.LogCaptureFixture) -> None:
