@@ -145,7 +145,7 @@ async def test_api_versions_beyond_ours_is_answered_in_version_0(start_broker: A
     async with start_broker(memory=True) as broker, await Wire.connect(broker.port) as wire:
         await wire.send_frame(struct.pack(">hhih", 18, 50, 1, -1) + b"\x00garbage")
         frame = await wire.receive_frame()
-        assert frame == struct.pack(">ihi", 1, 35, 1) + struct.pack(">hhh", 18, 0, 4)
+        assert frame == struct.pack(">ihi", 1, 35, 1) + struct.pack(">hhh", 18, 0, 5)
         assert len((await wire.ask(ApiVersionsRequest(), 2)).api_keys) > 20
 
 
