@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -113,6 +114,7 @@ async def test_who_waits_at_the_start_is_woken(logs: Logs) -> None:
     assert woken == [LOG]
 
 
+@examples(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(0, 20)), max_size=8),
     st.integers(-1, 30),
