@@ -15,7 +15,6 @@ import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -23,14 +22,13 @@ import trio
 
 from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel, LogId
-from kafkapy.records.batch import LOG_OVERHEAD, STAMP_SIZE, BatchHeader, stamp
+from kafkapy.records.batch import LOG_OVERHEAD, STAMP_SIZE, stamp
 from kafkapy.storage.aborted import ROW_SIZE, AbortedRow, encode_rows, first_from, overlapping
 from kafkapy.storage.base import (
     AbortedTransaction,
     Bounds,
     Buffer,
     EpochEnd,
-    FoundTime,
     LogSettings,
     Reach,
     Read,
@@ -45,8 +43,6 @@ from kafkapy.storage.embedded.segment import Segment
 from kafkapy.storage.producer_snapshot import encode_snapshot
 from kafkapy.storage.segments import Extent, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head
-from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
-from kafkapy.turns import Steps, Turns
 
 T = TypeVar("T")
 
@@ -62,15 +58,6 @@ _UNCOUNTED_BYTES = 64 * 1024
 _ANSWER_BYTES = 1 << 20
 """What an answer may hold in memory: so much without being counted, as little as its connection's own buffers; and in
 all, if the store's budget allows it. The rest is sent from the files, too, however small its pieces."""
-
-
-_BATCHES_A_STEP = 512
-"""How many headers are looked at before others may go on."""
-
-_max_timestamp = attrgetter("max_timestamp")
-
-_Found = tuple[Segment, int, BatchHeader]
-"""A batch, and where it lies."""
 
 
 class _Place(NamedTuple):
@@ -397,11 +384,15 @@ class Partition:
                 records = await _in_thread(segment, partial(self._disk.read_waiting, position=position, size=size))
         return Slice(records, high_watermark, stable, start, aborted, Error.NONE, None, base, position)
 
+    def segments_from(self, offset: int) -> list[Segment]:
+        """The segments from the one on that holds the offset, if one does."""
+        return self.segments[max(bisect_right(self._bases, offset) - 1, 0) :]
+
     def _find(self, offset: int) -> _Place | None:
         """The batch that holds `offset`, or the first one after it."""
         if self._last_batch is not None and self._last_batch[0] == offset:
             return _Place(*self._last_batch[1:])  # a reader at the tail: no search
-        for segment in self.segments[max(bisect_right(self._bases, offset) - 1, 0) :]:
+        for segment in self.segments_from(offset):
             found = segment.find(offset)
             if found is not None:
                 return _Place(segment, found[0], found[1].size_bytes)
@@ -429,75 +420,6 @@ class Partition:
             return segment.base_offset + beyond
         following = bisect_right(self._bases, segment.base_offset)
         return self._bases[following] if following < len(self._bases) else self.head.end_offset
-
-    # -- looking up times; meanwhile the log may be trimmed or deleted
-
-    async def find_time(self, timestamp: int, turns: Turns) -> FoundTime | None:
-        """See `Logs.find_time`. Raises CorruptBatch, OSError."""
-        offset = self.start_offset
-        while (found := await turns.finish(self._batch_reaching(timestamp, offset))) is not None:
-            header = found[2]
-            batch = await self._read_batch(*found)
-            record = await turns.finish(first_at_or_after(batch, header, timestamp, self.start_offset))
-            if record is not None:
-                return record
-            offset = header.next_offset
-        return None
-
-    def _batch_reaching(self, timestamp: int, offset: int) -> Steps[_Found | None]:
-        """The first batch that says it is this late, and that does not end before `offset`."""
-        for segment in self.segments[max(bisect_right(self._bases, offset) - 1, 0) :]:
-            if segment.max_timestamp >= timestamp:
-                begin = segment.offset_index.around(offset - segment.base_offset)[0]
-                batches = self._scan(segment, max(begin, segment.position_for_time(timestamp)))
-                for position, header in batches:
-                    if header is None:
-                        yield
-                    elif header.max_timestamp >= timestamp and header.last_offset >= offset:
-                        return segment, position, header
-        return None
-
-    async def find_max_time(self, turns: Turns) -> FoundTime | None:
-        """See `Logs.find_max_time`. Raises CorruptBatch, OSError."""
-        found = await turns.finish(self._latest_batch())
-        if found is None:
-            return None
-        return await turns.finish(first_with_max_timestamp(await self._read_batch(*found), found[2]))
-
-    def _latest_batch(self) -> Steps[_Found | None]:
-        """The first of the batches that say they are the latest."""
-        best: _Found | None = None
-        written = [segment for segment in self.segments if segment.size]
-        for segment in sorted(written, key=_max_timestamp, reverse=True):
-            if best is not None and segment.max_timestamp <= best[2].max_timestamp:
-                break
-            if segment.max_timestamp_offset >= self.start_offset:
-                found = segment.find(segment.max_timestamp_offset)
-                if found is not None and found[1].max_timestamp == segment.max_timestamp:
-                    return segment, *found
-            # The log's start hides it, or the index knows it by another offset.
-            for position, header in self._scan(
-                segment, segment.offset_index.around(self.start_offset - segment.base_offset)[0]
-            ):
-                if header is None:
-                    yield
-                elif header.last_offset >= self.start_offset and (
-                    best is None or header.max_timestamp > best[2].max_timestamp
-                ):
-                    best = segment, position, header
-        return best
-
-    def _scan(self, segment: Segment, begin: int) -> Iterator[tuple[int, BatchHeader | None]]:
-        """The segment's batches from a position on; now and then None, where others may go on."""
-        for number, (position, header) in enumerate(segment.scan(begin), 1):
-            yield position, header
-            if number % _BATCHES_A_STEP == 0:
-                yield position, None
-                if segment.base_offset < self._bases[0]:
-                    return  # it was dropped; one that was replaced can still be read
-
-    async def _read_batch(self, segment: Segment, position: int, header: BatchHeader) -> Buffer:
-        return await self.read_bytes(segment, position, header.size_bytes)
 
     async def read_bytes(self, segment: Segment, position: int, size: int) -> Buffer:
         """Bytes of a segment, of which those that are not in memory are waited for. Raises OSError."""

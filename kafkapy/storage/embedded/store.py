@@ -33,7 +33,7 @@ from kafkapy.storage.base import (
     Watch,
     Write,
 )
-from kafkapy.storage.embedded import checkpoints
+from kafkapy.storage.embedded import checkpoints, time_search
 from kafkapy.storage.embedded.cleaning import Cleaner
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.keeping import OffsetCheckpoints, key_of
@@ -268,10 +268,10 @@ class EmbeddedLogs:
         return slices
 
     async def find_time(self, log: LogId, timestamp: int) -> FoundTime | None:
-        return await self._looked_up(log, self._there(log).find_time(timestamp, self._turns))
+        return await self._looked_up(log, time_search.find_time(self._there(log), timestamp, self._turns))
 
     async def find_max_time(self, log: LogId) -> FoundTime | None:
-        return await self._looked_up(log, self._there(log).find_max_time(self._turns))
+        return await self._looked_up(log, time_search.find_max_time(self._there(log), self._turns))
 
     async def _looked_up(self, log: LogId, lookup: Awaitable[FoundTime | None]) -> FoundTime | None:
         try:
