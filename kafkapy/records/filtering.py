@@ -24,7 +24,8 @@ from kafkapy.records.compression import DEFAULT_MAX_SIZE_BYTES, compress, inflat
 from kafkapy.records.varints import read_int, read_long
 from kafkapy.turns import Steps
 
-RECORDS_A_STEP: Final = 256
+RECORDS_A_STEP: Final = 64
+"""About half a millisecond's work, with the search for their keys."""
 
 
 class KeyedRecord(NamedTuple):
@@ -70,7 +71,8 @@ def inflated(batch: Buffer, header: BatchHeader) -> Steps[bytes]:
 def keyed_records(plain: bytes, header: BatchHeader) -> Iterator[list[KeyedRecord]]:
     """The records among these bytes, up to `RECORDS_A_STEP` at a time. Raises CorruptBatch.
 
-    As with Kafka the length of a record says nothing where a batch is compressed.
+    As with Kafka the length of a record says nothing where a batch is compressed. Numbers of one or two bytes, which
+    nearly all are, are read without a call.
     """
     position, count, is_plain = 0, header.record_count, not header.codec
     made = KeyedRecord._make
@@ -79,27 +81,46 @@ def keyed_records(plain: bytes, header: BatchHeader) -> Iterator[list[KeyedRecor
             found = []
             for _ in range(min(count, RECORDS_A_STEP)):
                 begin = position
-                length, position = _int(plain, position)
+                number = plain[position]
+                if number > 0x7F and (second := plain[position + 1]) < 0x80:
+                    number = number & 0x7F | second << 7
+                    length = (number >> 1) ^ -(number & 1)
+                    position += 2
+                else:
+                    length, position = read_int(plain, position)
                 expected = position + length
                 position += 1  # attributes: none are defined
-                if plain[position] < 0x80:
-                    number = plain[position]
+                number = plain[position]
+                if number < 0x80:
                     timestamp_delta, after_time = (number >> 1) ^ -(number & 1), position + 1
                 else:
                     timestamp_delta, after_time = read_long(plain, position)
-                offset_delta, position = _int(plain, after_time)
-                key_size, position = _int(plain, position)
-                key = None
-                if key_size >= 0:
-                    key = plain[position : position + key_size]
-                    position += key_size
-                value_size, position = _int(plain, position)
+                number = plain[after_time]
+                if number < 0x80:
+                    offset_delta, position = (number >> 1) ^ -(number & 1), after_time + 1
+                else:
+                    offset_delta, position = read_int(plain, after_time)
+                number = plain[position]
+                if number < 0x80 and not number & 1:
+                    begin_key = position + 1
+                    position = begin_key + (number >> 1)
+                    key: bytes | None = plain[begin_key:position]
+                else:
+                    key_size, begin_key = read_int(plain, position)
+                    position = begin_key + max(key_size, 0)
+                    key = plain[begin_key:position] if key_size >= 0 else None
+                number = plain[position]
+                if number < 0x80:
+                    value_size = (number >> 1) ^ -(number & 1)
+                    position += 1
+                elif (second := plain[position + 1]) < 0x80:
+                    value_size = (number & 0x7F | second << 7) >> 1 if not number & 1 else -1
+                    position += 2
+                else:
+                    value_size, position = read_int(plain, position)
                 if value_size > 0:
                     position += value_size
-                if plain[position]:
-                    position = _behind_headers(plain, position)
-                else:
-                    position += 1
+                position = _behind_headers(plain, position) if plain[position] else position + 1
                 if is_plain and position != expected:
                     raise CorruptBatch(f"a record's fields end {expected - position} bytes before its length")
                 found.append(made((begin, after_time, position, timestamp_delta, offset_delta, key, value_size < 0)))
@@ -156,12 +177,6 @@ def emptied(header: BatchHeader) -> Remade:
 def _behind_headers(buf: bytes, position: int) -> int:
     count, position = read_int(buf, position)
     for _ in range(2 * count):
-        size, position = _int(buf, position)
+        size, position = read_int(buf, position)
         position += max(size, 0)
     return position
-
-
-def _int(buf: bytes, position: int) -> tuple[int, int]:
-    """`read_int`, quick where the number takes one byte, as nearly all do."""
-    byte = buf[position]
-    return ((byte >> 1) ^ -(byte & 1), position + 1) if byte < 0x80 else read_int(buf, position)

@@ -31,7 +31,7 @@ from kafkapy.turns import Steps
 
 _MAX_RELATIVE_OFFSET: Final = 2**31 - 1
 
-_BATCH_AS_RECORDS: Final = 8
+_BATCH_AS_RECORDS: Final = 2
 """A batch takes as long as so many records, beside those that it has."""
 
 

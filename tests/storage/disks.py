@@ -1,13 +1,14 @@
 """Data directories for the tests of the embedded store, and a disk that lies."""
 
 import errno
+import functools
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from threading import Event
-from typing import NamedTuple
+from threading import Event, RLock
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from batches import LOG, values
 from catalogues import catalogue_of
@@ -17,6 +18,9 @@ from kafkapy.storage.base import Bounds, LogSettings, Read
 from kafkapy.storage.embedded.directory import open_embedded
 from kafkapy.storage.embedded.files import Buffer, Disk
 from kafkapy.storage.embedded.store import EmbeddedLogs
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FOLDER = "t-0"
 SYNCED = LogSettings(segment_bytes=2000, index_interval_bytes=200, flush_messages=1)
@@ -52,6 +56,20 @@ class Rename(NamedTuple):
     replaced: bytes | None
 
 
+def _changes(method: Callable[P, T]) -> Callable[P, T]:
+    """One change at a time, of which the disk's `before_change` hears first."""
+
+    @functools.wraps(method)
+    def one(*args: P.args, **options: P.kwargs) -> T:
+        disk = args[0]
+        assert isinstance(disk, LyingDisk)
+        with disk.changing:
+            disk.before_change()
+            return method(*args, **options)
+
+    return one
+
+
 class LyingDisk(Disk):
     """Forgets what was not synced, and fails when told to."""
 
@@ -60,6 +78,7 @@ class LyingDisk(Disk):
         self.synced: dict[str, bytes] = {}
         self.entries: dict[str, set[str]] = {}  # by folder, those that were synced
         self.renames: dict[str, list[Rename]] = {}  # by folder, since it was synced
+        self.changing = RLock()
         self.before_change: Callable[[], None] = lambda: None  # called before anything that a power cut may take
         self.appends_left: int | None = None
         self.small_files_fail = False
@@ -72,8 +91,8 @@ class LyingDisk(Disk):
         self.sync_may_end = Event()
         self.sync_may_end.set()
 
+    @_changes
     def append(self, path: str, buffers: Sequence[Buffer], size: int, position: int) -> None:
-        self.before_change()
         if self.appends_left == 0:
             super().append(path, [b"".join(buffers)[:40]], 40, position)  # torn in the middle of a batch
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -81,8 +100,8 @@ class LyingDisk(Disk):
             self.appends_left -= 1
         super().append(path, buffers, size, position)
 
+    @_changes
     def put(self, path: str, data: Buffer, position: int) -> None:
-        self.before_change()
         super().put(path, data, position)
 
     def truncate(self, path: str, size: int) -> None:
@@ -90,14 +109,14 @@ class LyingDisk(Disk):
             raise OSError(errno.EIO, "Input/output error")
         super().truncate(path, size)
 
+    @_changes
     def remove(self, path: str) -> None:
-        self.before_change()
         if self.removals_fail:
             raise OSError(errno.EIO, "Input/output error")
         super().remove(path)
 
+    @_changes
     def rename_file(self, source: str, target: str) -> None:
-        self.before_change()
         if self.renames_fail:
             raise OSError(errno.EIO, "Input/output error")
         there = [Path(path).read_bytes() if os.path.exists(path) else None for path in (source, target)]
@@ -111,16 +130,16 @@ class LyingDisk(Disk):
             raise OSError(errno.EIO, "Input/output error")
         super().rename(source, target)
 
+    @_changes
     def write_file(self, path: Path, data: bytes, *, sync: bool = False) -> None:
-        self.before_change()
         if self.small_files_fail:
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write_file(path, data, sync=sync)
         if sync:
             self.synced[str(path)] = data
 
+    @_changes
     def sync_folder(self, folder: str) -> None:
-        self.before_change()
         names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         renamed = len(self.renames.get(folder, ()))
         super().sync_folder(folder)
@@ -133,7 +152,8 @@ class LyingDisk(Disk):
         return super().read_cached(path, position, size, buffer)
 
     def sync(self, paths: Sequence[str]) -> None:
-        self.before_change()
+        with self.changing:
+            self.before_change()
         if self.syncs_fail:
             raise OSError(errno.EIO, "Input/output error")
         contents = {path: Path(path).read_bytes() for path in paths if Path(path).exists()}

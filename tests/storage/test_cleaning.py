@@ -15,12 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from batches import LOG, OTHER, append, end
 from catalogues import create, delete
 from disks import FOLDER, LyingDisk, everything, opened
-from test_compaction import CLEANER, COMPACTED, batches, clean, keyed, put, roll, rows
+from test_compaction import CLEANER, COMPACTED, batches, clean, committed, keyed, present, put, roll, rows
 from test_retention import check_all, files
 
 from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
-from kafkapy.model import IsolationLevel
 from kafkapy.records.record import read_records
 from kafkapy.storage.base import Bounds, CleanerSettings, Read
 from kafkapy.storage.embedded.check import check
@@ -232,7 +231,7 @@ class Workload:
         self.clock = clock
         self.chance = chance
         self.records: dict[int, tuple[bytes, bytes | None]] = {}
-        self.last: dict[bytes, bytes | None] = {}
+        self.last: dict[bytes | None, bytes | None] = {}
 
     async def write(self, count: int) -> None:
         for _ in range(count):
@@ -251,7 +250,7 @@ class Workload:
         self.last |= dict(pairs)
 
     async def transaction(self, pairs: list[tuple[bytes, bytes | None]]) -> None:
-        producer, committed = self.chance.randrange(3), self.chance.random() < 0.5
+        producer, commits = self.chance.randrange(3), self.chance.random() < 0.5
         producers = {one.producer_id: one for one in self.logs.producers(LOG)}  # type: ignore[union-attr]
         known = producers.get(producer)
         data = keyed(
@@ -263,49 +262,15 @@ class Workload:
         )
         outcome = await append(self.logs, LOG, data)
         assert outcome.error is Error.NONE
-        assert (await end(self.logs, LOG, producer, committed=committed)).error is Error.NONE
-        if committed:
+        assert (await end(self.logs, LOG, producer, committed=commits)).error is Error.NONE
+        if commits:
             self.took(outcome.base_offset, pairs)
 
     async def verify(self, logs: EmbeddedLogs) -> None:
         """Readers of committed records find of each key the last value, and nothing that was never written."""
-        bounds = logs.bounds(LOG)
-        assert isinstance(bounds, Bounds)
-        state: dict[bytes, bytes | None] = {}
-        offset = bounds.log_start_offset
-        while offset < bounds.last_stable_offset:
-            [piece] = await logs.read([Read(LOG, offset, 700, IsolationLevel.READ_COMMITTED)], 700)
-            assert piece.error is Error.NONE
-            found = committed(piece.records, piece.aborted or [])
-            offset = found[0]
-            for at, key, value in found[1]:
-                assert self.records[at] == (key, value)
-                state.pop(key, None)
-                state[key] = value
-        assert {key: value for key, value in state.items() if value is not None} == {
-            key: value for key, value in self.last.items() if value is not None
-        }
-
-
-def committed(records: object, aborted: list[tuple[int, int]]) -> tuple[int, list[tuple[int, bytes, bytes | None]]]:
-    """Where the whole batches end, and their records, as a client that reads committed ones takes them."""
-    from kafkapy.records.batch import walk
-
-    found, ongoing, to_come, offset = [], set(), sorted(aborted, key=lambda row: row[1]), -1
-    for position, header in walk(records):  # type: ignore[arg-type]
-        piece = memoryview(records)[position : position + header.size_bytes]  # type: ignore[arg-type]
-        while to_come and to_come[0][1] <= header.last_offset:
-            ongoing.add(to_come.pop(0)[0])
-        if header.is_control:
-            ongoing.discard(header.producer_id)
-        elif not (header.is_transactional and header.producer_id in ongoing):
-            found += [(r.offset, r.key, r.value) for r in read_records(piece) if r.key != b"filler"]
-        offset = header.next_offset
-    return offset, found  # type: ignore[return-value]
-
-
-class Cut(Exception):
-    """The moment of the power cut."""
+        found = [record for record in await committed(logs) if record.key != b"filler"]
+        assert all(self.records[record.offset] == (record.key, record.value) for record in found)
+        assert present({record.key: record.value for record in found}) == present(self.last)
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))

@@ -1,12 +1,15 @@
 """Of a compacted log's records the last of each key stays, and what is needed to know that: for every store."""
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -22,6 +25,9 @@ from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record, read_records
 from kafkapy.storage.base import Bounds, Checkpoint, CleanerSettings, Logs, LogSettings, Origin, Read
 from kafkapy.storage.compaction import Cleanable, cleanable_section, group_segments
+from kafkapy.storage.embedded.directory import open_embedded
+from kafkapy.storage.embedded.files import Disk
+from kafkapy.storage.memory import open_memory
 from kafkapy.storage.offset_map import SLOT_BYTES, OffsetMap
 
 COMPACTED = LogSettings(
@@ -394,3 +400,103 @@ def test_an_offset_map_is_a_map_up_to_its_size(puts: Iterable[tuple[int, int]], 
     assert {key: offsets.get(key) for key in model} == model
     assert offsets.get(b"other") == -1
     offsets.close()
+
+
+# -- any history
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("write"), st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 120)), min_size=1, max_size=4)
+        ),
+        st.tuples(st.just("idempotent"), st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 60)), min_size=1)),
+        st.tuples(
+            st.just("abort"), st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 60)), min_size=1, max_size=3)
+        ),
+        st.tuples(
+            st.just("commit"), st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 60)), min_size=1, max_size=3)
+        ),
+        st.tuples(st.just("clean"), st.sampled_from([1 << 20, 4 * SLOT_BYTES])),
+        st.tuples(st.just("time passes"), st.integers(0, 2000)),
+    ),
+    max_size=40,
+)
+
+
+class HastyDisk(Disk):
+    """Says that all is on the medium at once."""
+
+    def sync(self, paths: Sequence[str]) -> None:
+        pass
+
+    def sync_folder(self, folder: str) -> None:
+        pass
+
+
+@settings(max_examples=int(os.environ.get("KAFKAPY_SCALE", "1")) * 8, deadline=None)
+@given(steps=STEPS)
+async def test_every_store_leaves_the_same_and_of_each_key_the_last_value(steps: list[tuple[str, object]]) -> None:
+    clock = ManualClock()
+    log_settings = replace(COMPACTED, delete_retention_ms=1000, segment_bytes=500)
+    with tempfile.TemporaryDirectory() as directory:
+        async with (
+            open_memory(clock) as memory,
+            open_embedded(Path(directory), clock=clock, node_id=1, disk=HastyDisk()) as embedded,
+        ):
+            stores: tuple[Logs, ...] = (memory, embedded)
+            for logs in stores:
+                await create(logs, LOG, log_settings)
+            last: dict[bytes | None, bytes | None] = {}
+            sequences = {1: 0, 2: 0}
+            for kind, given_value in steps:
+                if kind == "clean":
+                    cleaner = CleanerSettings(dedupe_buffer_size=given_value, io_buffer_size=1000)  # type: ignore[arg-type]
+                    assert len({await clean(logs, cleaner) for logs in stores}) == 1
+                elif kind == "time passes":
+                    clock.advance_ms(given_value)  # type: ignore[arg-type]
+                else:
+                    pairs = [(b"k%d" % key, None if size < 0 else b"." * size) for key, size in given_value]  # type: ignore[attr-defined]
+                    options: dict[str, Any] = {}
+                    if kind != "write":
+                        producer = 1 if kind == "idempotent" else 2
+                        options = {"producer_id": producer, "producer_epoch": 0, "base_sequence": sequences[producer]}
+                        sequences[producer] += len(pairs)
+                    data = keyed(*pairs, transactional=kind in ("abort", "commit"), **options)
+                    for logs in stores:
+                        assert (await append(logs, LOG, data)).error is Error.NONE
+                        if kind in ("abort", "commit"):
+                            await end(logs, LOG, 2, committed=kind == "commit")
+                    if kind != "abort":
+                        last |= {key: None for key, _ in pairs} | dict(pairs)
+            left, other = [await batches(logs) for logs in stores]
+            assert left == other
+            assert memory.bounds(LOG) == embedded.bounds(LOG)
+            for logs in stores:
+                state = {record.key: record.value for record in await committed(logs)}
+                assert present(state) == present(last)
+
+
+def present(state: Mapping[bytes | None, bytes | None]) -> dict[bytes | None, bytes | None]:
+    """What has not been deleted."""
+    return {key: value for key, value in state.items() if value is not None}
+
+
+async def committed(logs: Logs) -> list[Record]:
+    """The records that were not aborted, as a client finds out."""
+    bounds = logs.bounds(LOG)
+    assert isinstance(bounds, Bounds)
+    found: list[Record] = []
+    offset = bounds.log_start_offset
+    while offset < bounds.last_stable_offset:
+        [piece] = await logs.read([Read(LOG, offset, 1 << 20, IsolationLevel.READ_COMMITTED)], 1 << 20)
+        to_come, under_way = sorted((row.first_offset, row.producer_id) for row in piece.aborted or []), set()
+        for position, header in walk(piece.records):
+            while to_come and to_come[0][0] <= header.last_offset:
+                under_way.add(to_come.pop(0)[1])
+            if header.is_control:
+                under_way.discard(header.producer_id)
+            elif not (header.is_transactional and header.producer_id in under_way):
+                found += read_records(memoryview(piece.records)[position : position + header.size_bytes])
+            offset = header.next_offset
+    return found
