@@ -214,7 +214,8 @@ def _one_record() -> Iterator[tuple[str, bytes]]:
     yield "a header without a name, count 1", record(1, headers=[(None, b"content")])
     yield "a header with an empty name", record(1, headers=[(b"", b"content")])
     yield "a header without content", record(1, headers=[(b"name", None)])
-    yield "a header whose name is no text", record(1, headers=[(b"\xff\xfe", b"content")])
+    for name in (b"\xff\xfe", b"\xed\xa6\x80", b"9\xed\xb0", b"\xed\xa6+", b"\xc3", b"\xf0\x9f\x98"):
+        yield f"a header whose name is no text: {name.hex()}", record(1, headers=[(name, b"content")])
     for size in (-2, 0, 5, 50, *INT32):
         row = varint(1) + b"a" + varint(size) + b"cont"
         yield f"a header's content size {size}", record(1, header_count=1, after=row)
@@ -251,3 +252,23 @@ _TIMES = {
     "beyond 64 bits": (0, INT64[1], 2),
     "the smallest": (INT64[0],) * 3,
 }
+_FOUND = {
+    "a header count without end, and a frame of noise behind": (
+        "000000000000000000000096ffffffff0248d989aa0004000000020000018bcfe568000000018bcfe56802ffffffffffffffffffffffffff"
+        "ff0000000328b52ffd2057b9020014000000066b657901feffffff0ffe011c000202066b65790a76616c756500780004046cc090fd29bbd6"
+        "51d41a26095c103cfe6feef858b3d24a542b6ef67a90de5054e0bc76bf091a09fdc6ff6da2801976405bbb3c47fc4a3e0100"
+    ),
+    "a record of no bytes, and a block that is cut": (
+        "00000000000000000000003cffffffff023ea0a6740004000000000000018bcfe568000000018bcfe56800ffffffffffffffffffffffffff"
+        "ff0000000128b52ffd20052900000006"
+    ),
+    "a base time before all times, and a record behind it": (
+        "000000000000000000000056ffffffff02421150bf000200000000fffffffffffffffe0000018bcfe56800ffffffffffffffffffffffffff"
+        "ff0000000182534e41505059000000000100000001000000110f381c000404066b65790a76616c756500"
+    ),
+}
+
+
+def found_by_fuzzing() -> Bends:
+    """What `fuzz_batches` found, and fits nowhere else."""
+    return {name: bytes.fromhex(batch) for name, batch in _FOUND.items()}

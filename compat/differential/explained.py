@@ -1,17 +1,10 @@
 """Differences that stand, each with its reason: a text that occurs in the line -> why."""
 
 EXPLAINED: dict[str, str] = {
-    "Produce: raw batches": "kafkapy judges batches by their headers as yet (decision 6), Kafka reads every record",
     "Metadata: null name and zero id answers[0]": (
         "Kafka fails with a null pointer (UNKNOWN_SERVER_ERROR); kafkapy says INVALID_REQUEST at the same place"
     ),
     "Produce: null records": "Kafka fails inside and never answers; kafkapy closes the connection",
-    "Produce: record count and offsets that do not fit answers[7]": (
-        "compression bits that name no codec: Kafka fails inside (UNKNOWN_SERVER_ERROR); kafkapy says CORRUPT_MESSAGE"
-    ),
-    "Produce: corrupt: a flipped bit, a short batch, no batch, two batches, old magic answers[6]": (
-        "an unknown magic byte: same error, only Kafka adds a text"
-    ),
     "Fetch: a session over a topic that is deleted and made again answers[1]": (
         "just after the topic is deleted: Kafka may still serve it for a moment, and later answers by the name it "
         "remembers (UNKNOWN_TOPIC_OR_PARTITION) where kafkapy answers by the id (UNKNOWN_TOPIC_ID)"

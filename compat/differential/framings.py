@@ -110,6 +110,16 @@ def _snappy(plain: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"version {version}, compatible {compatible}", stream(plain, version=version, compatible=compatible)
     yield "versions little endian", _XERIAL + struct.pack("<ii", 1, 1) + blocks(plain)
     yield "a header again between blocks", stream(plain[:9]) + stream(plain[9:])
+    no_header = b"\x82SNAP" + bytes(11)
+    yield "no header between blocks", stream(plain[:9]) + no_header + blocks(plain[9:])
+    yield (
+        "no header between records",
+        stream(plain[: 1 + (plain[0] >> 1)]) + no_header + blocks(plain[1 + (plain[0] >> 1) :]),
+    )
+    yield "no header in front of the blocks", stream() + no_header + blocks(plain)
+    yield "no header at the end", stream(plain) + no_header
+    yield "no header at the end, twice", stream(plain) + no_header * 2 + b"more"
+    yield "no header and a word at the end", stream(plain) + no_header + b"more"
     yield "a header and nothing", stream()
     yield "a header that is cut", stream()[:12]
     yield "another byte in the magic", b"\x82SNAPPX\x00" + stream(plain)[8:]
@@ -183,6 +193,13 @@ def _lz4(plain: bytes) -> Iterator[tuple[str, bytes]]:
     half = (None, bytes(lz4.block.compress(plain[:30], store_size=False)))
     yield "a compressed and a plain block", _lz4_frame(usual, half, (0x80000000 | len(plain[30:]), plain[30:]))
     yield "a plain block of no bytes", _lz4_frame(usual, (0x80000000, b""), (0x80000000 | len(plain), plain))
+    whole, nothing = (0x80000000 | len(plain), plain), (None, b"\x00")
+    yield "a block that inflates to nothing at the end", _lz4_frame(usual, whole, nothing)
+    parts = (0x80000000 | 15, plain[:15]), nothing, (0x80000000 | len(plain[15:]), plain[15:])
+    yield "a block that inflates to nothing between", _lz4_frame(usual, *parts)
+    first = 1 + (plain[0] >> 1)  # of the first record's bytes
+    parts = (0x80000000 | first, plain[:first]), nothing, (0x80000000 | len(plain[first:]), plain[first:])
+    yield "a block that inflates to nothing between records", _lz4_frame(usual, *parts)
     yield "a block that inflates to nothing", _lz4_frame(usual, (None, b"\x00"), (0x80000000 | len(plain), plain))
     beyond = bytes(lz4.block.compress(plain + bytes(200_000), store_size=False))
     yield "a block that inflates beyond its most", _lz4_frame(usual, (None, beyond))

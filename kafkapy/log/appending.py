@@ -21,17 +21,15 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.log.recompressing import recompressed
 from kafkapy.log.record_checks import BatchRefused, RecordChecks, RecordError
+from kafkapy.log.request_batches import single_batch
 from kafkapy.model import NO_TIMESTAMP, LogId
 from kafkapy.records.batch import (
     CONTROL,
     CRC_FROM,
-    HEADER_SIZE,
     LOG_OVERHEAD,
-    TRANSACTIONAL,
     BatchHeader,
     Buffer,
     Compression,
-    CorruptBatch,
     checksum,
     read_header,
     restamp_time,
@@ -43,8 +41,6 @@ from kafkapy.turns import Turns
 _log = logging.getLogger(__name__)
 
 ACKS_ALL: Final = -1
-_ZSTD_FROM_VERSION: Final = 7
-_ATTRIBUTES_LOW_BYTE_AT: Final = 22
 _CODEC_BITS: Final = 0x07
 
 _CODECS: Final = {
@@ -56,7 +52,6 @@ _CODECS: Final = {
     "zstd": Compression.ZSTD,
 }
 _KNOWN_CODECS: Final = frozenset(map(int, Compression))
-_ZSTD: Final = int(Compression.ZSTD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +113,6 @@ class AppendResult(NamedTuple):
 
 _PENDING: Final = AppendResult()
 """Stands where the store's answer will."""
-
-
-def is_transactional(records: Buffer) -> bool:
-    """Whether the batch at the start of these bytes calls itself transactional."""
-    return len(records) >= HEADER_SIZE and bool(records[_ATTRIBUTES_LOW_BYTE_AT] & TRANSACTIONAL)
 
 
 async def append(
@@ -227,7 +217,8 @@ def _fill(results: list[AppendResult], accepted: Sequence[tuple[int, int]], outc
 
 def _judged(batch: BatchToAppend, rules: _Rules, acks: int, api_version: int) -> tuple[Buffer, BatchHeader]:
     """The batch and its header, if that is acceptable."""
-    data, header = _single_batch(batch.records, api_version)
+    data = single_batch(batch.records or b"", api_version)
+    header = read_header(data)
     # More replicas in sync than there are replicas cannot be asked for (KIP-966).
     if acks == ACKS_ALL and batch.in_sync_count < min(rules.min_in_sync, batch.replica_count):
         raise KafkaError(
@@ -244,44 +235,6 @@ def _too_large_for_a_segment(header: BatchHeader, rules: _Rules) -> KafkaError:
         Error.RECORD_LIST_TOO_LARGE,
         f"The size of the batch {header.size_bytes} is larger than segment.bytes {rules.segment_bytes}",
     )
-
-
-def _single_batch(records: Buffer | None, api_version: int) -> tuple[Buffer, BatchHeader]:
-    """The one batch that a partition of a request must hold."""
-    try:
-        header = read_header(records or b"")
-    except CorruptBatch as corrupt:
-        raise _not_a_batch(records, api_version, corrupt) from corrupt
-    assert records is not None
-    size = LOG_OVERHEAD + header.batch_length
-    if size > len(records):
-        raise KafkaError(Error.INVALID_RECORD, f"Produce requests with version {api_version} must have a record batch")
-    if size < len(records):
-        raise KafkaError(
-            Error.INVALID_RECORD,
-            f"Produce requests with version {api_version} are only allowed to contain exactly one record batch",
-        )
-    if api_version < _ZSTD_FROM_VERSION and header.codec >= _ZSTD:
-        if header.codec > _ZSTD:
-            raise KafkaError(Error.UNKNOWN_SERVER_ERROR, f"Unknown compression type id {header.codec}")
-        raise KafkaError(
-            Error.UNSUPPORTED_COMPRESSION_TYPE,
-            f"Produce requests with version {api_version} are not allowed to use ZStandard compression",
-        )
-    return records, header
-
-
-def _not_a_batch(records: Buffer | None, api_version: int, corrupt: CorruptBatch) -> KafkaError:
-    """What to call bytes that have no batch's header."""
-    magic = records[16] if records and len(records) > 16 else None
-    if magic is not None and magic < 2:
-        return KafkaError(
-            Error.INVALID_RECORD,
-            f"Produce requests with version {api_version} are only allowed to contain record batches with magic 2",
-        )
-    if magic is None or magic == 2:
-        return KafkaError(Error.INVALID_RECORD, f"Produce requests with version {api_version} must have a record batch")
-    return KafkaError(Error.CORRUPT_MESSAGE, str(corrupt))
 
 
 def _check_batch(data: Buffer, header: BatchHeader, batch: BatchToAppend, rules: _Rules) -> None:

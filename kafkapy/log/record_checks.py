@@ -15,11 +15,12 @@ from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch
 from kafkapy.records.compression import DamagedPayload
 from kafkapy.records.passing import KEYLESS, RECORDS_A_STEP, UNORDERED, UNUSUAL, Row, look
 from kafkapy.records.varints import as_long
-from kafkapy.records.walking import Stretch, Walk
+from kafkapy.records.walking import OverlongLength, Stretch, Walk
 from kafkapy.turns import Steps
 
 _COMPRESSED_OR_APPEND_TIME = 0x0F
 _SHOWN = 3
+_NO_TIME_YET = (1 << 63) - 1
 
 
 class RecordError(NamedTuple):
@@ -80,8 +81,8 @@ class RecordChecks:
     def walk(self, log: LogId, data: Buffer, header: BatchHeader, now_ms: int, *, kept: bool) -> Steps[Seen]:
         """Look at every record; `kept` if the batch stays under its codec. Raises BatchRefused."""
         judge = _Judge(self, log, header, now_ms, whole=not (kept and header.codec))
-        first = earliest = header.max_timestamp if header.is_log_append_time else header.base_timestamp
-        latest, flags = NO_TIMESTAMP, 0
+        first = header.max_timestamp if header.is_log_append_time else header.base_timestamp
+        earliest, latest, flags = _NO_TIME_YET, NO_TIMESTAMP, 0
         walk = Walk(data, header, whole=judge.whole, max_record_bytes=self.max_record_bytes)
         try:
             for stretch in walk:
@@ -93,7 +94,7 @@ class RecordChecks:
                     flags |= stretch.flags
                 if not walk.done:
                     yield
-        except DamagedPayload as damage:  # for which Kafka has no error of its own
+        except (DamagedPayload, OverlongLength) as damage:  # for which Kafka has no error of its own
             raise BatchRefused(Error.UNKNOWN_SERVER_ERROR, f"{damage} in topic partition {log}") from damage
         except CorruptBatch as corrupt:
             raise BatchRefused(Error.INVALID_RECORD, f"{corrupt} in topic partition {log}") from corrupt

@@ -199,6 +199,7 @@ def _inflate_lz4(raw: memoryview) -> Iterator[bytes]:
     descriptor = bytes([flags & (_LZ4_INDEPENDENT | _LZ4_BLOCK_CHECKSUM), size_code])
     inflater = lz4.frame.LZ4FrameDecompressor()
     inflater.decompress(_LZ4_MAGIC + descriptor + _lz4_check(descriptor))
+    after_nothing = False
     while True:
         if len(raw) - position < _LZ4_WORD.size:
             raise DamagedPayload("lz4: the frame ends too early")
@@ -212,9 +213,13 @@ def _inflate_lz4(raw: memoryview) -> Iterator[bytes]:
         if size > most or end > len(raw):
             raise DamagedPayload(f"lz4: a block of {size} bytes does not fit")
         try:
-            yield bytes(inflater.decompress(raw[position:end], max_length=most))
+            piece = bytes(inflater.decompress(raw[position:end], max_length=most))
         except RuntimeError as error:
             raise DamagedPayload(f"lz4: {error}") from None
+        if after_nothing:
+            raise CorruptBatch("lz4: an empty block")  # in which Kafka reads an end, and then goes on
+        after_nothing = not piece
+        yield piece
         position = end
 
 
@@ -306,7 +311,14 @@ def _inflate_snappy(raw: memoryview, most: int) -> Iterator[bytes]:
     rest = b""
     while len(raw) - position >= _WORD.size:
         if _begins_with(raw, position, _XERIAL_MAGIC[: _WORD.size]):
-            position = _behind_xerial_header(raw, position)
+            begin, position = position, position + _XERIAL_HEADER_SIZE
+            if position > len(raw):
+                raise DamagedPayload("snappy: a header is cut off")
+            if not _begins_with(raw, begin, _XERIAL_MAGIC):
+                if not rest:
+                    return  # to Java this is an end, once: who asks again is given what follows
+                yield rest
+                rest = b""
             continue
         (length,) = _WORD.unpack_from(raw, position)
         position += _WORD.size
@@ -320,18 +332,6 @@ def _inflate_snappy(raw: memoryview, most: int) -> Iterator[bytes]:
             yield b""  # a step is over, also where blocks are small
         rest = plain[cut:]
     yield rest
-
-
-def _behind_xerial_header(raw: memoryview, start: int) -> int:
-    """The position behind a header between blocks, where streams were put one behind the other."""
-    end = start + _XERIAL_HEADER_SIZE
-    if end > len(raw):
-        raise DamagedPayload("snappy: a header is cut off")
-    if not _begins_with(raw, start, _XERIAL_MAGIC):
-        return len(raw)  # what follows is not looked at, as in Java
-    if _WORD.unpack_from(raw, start + len(_XERIAL_MAGIC))[0] < 1:
-        raise DamagedPayload("snappy: a version below 1")
-    return end
 
 
 def _snappy_block(block: Buffer, most: int) -> bytes:

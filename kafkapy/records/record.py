@@ -7,6 +7,7 @@ with zigzag varints throughout (KIP-82, KIP-98). What is a record and what is no
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kafkapy.protocol.text import REPLACING
 from kafkapy.records.batch import HEADER_SIZE, BatchHeader, Buffer, CorruptBatch, read_header
 from kafkapy.records.compression import DEFAULT_MAX_SIZE_BYTES, decompress
 from kafkapy.records.varints import as_long, read_int, read_long
@@ -109,7 +110,7 @@ def _read_record(buf: bytes | bytearray, position: int, header: BatchHeader) -> 
         if name is None:
             raise CorruptBatch("a header without a key")
         content, position = _nullable_bytes(buf, position, end)
-        headers.append((name.decode(errors="replace"), content))
+        headers.append((name.decode(errors=REPLACING), content))
     if position != end:
         raise CorruptBatch(f"a record's fields end {end - position} bytes before its length")
     timestamp = header.max_timestamp if header.is_log_append_time else as_long(header.base_timestamp + timestamp_delta)

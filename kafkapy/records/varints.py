@@ -11,8 +11,12 @@ LONGEST_INT: Final = 5
 LONGEST_LONG: Final = 10
 
 
+class OverlongNumber(CorruptBatch):
+    """A number goes on where it must have ended."""
+
+
 def read_int(buf: Buffer, position: int) -> tuple[int, int]:
-    """A number of 32 bits, and the position after it. IndexError where the bytes end, CorruptBatch if it goes on."""
+    """A number of 32 bits, and the position after it. IndexError where the bytes end, OverlongNumber if it goes on."""
     raw, position = _raw(buf, position, LONGEST_INT)
     raw &= 0xFFFFFFFF
     return (raw >> 1) ^ -(raw & 1), position
@@ -47,7 +51,7 @@ def _raw(buf: Buffer, position: int, longest: int) -> tuple[int, int]:
         shift += 7
         position += 1
         if shift == 7 * longest:
-            raise CorruptBatch("a varint is too long")
+            raise OverlongNumber("a varint is too long")
     return value | byte << shift, position + 1
 
 

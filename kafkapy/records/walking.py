@@ -28,7 +28,10 @@ from kafkapy.records.passing import (
     pass_records,
     rows,
 )
-from kafkapy.records.varints import LONGEST_LONG, as_long, is_odd_int, is_odd_long, read_int, read_long
+from kafkapy.records.varints import LONGEST_LONG, OverlongNumber, as_long, is_odd_int, is_odd_long, read_int, read_long
+
+_ENDLESS: Final = 1 << 31
+"""More than any number of 32 bits."""
 
 
 class Stretch(NamedTuple):
@@ -40,6 +43,10 @@ class Stretch(NamedTuple):
     flags: int
     rows: Callable[[], Iterator[Row]]
     """The records one by one; to be asked before the walk goes on."""
+
+
+class OverlongLength(CorruptBatch):
+    """The length of a record that is not compressed has more bytes than a number has."""
 
 
 T = TypeVar("T")
@@ -78,7 +85,8 @@ class Walk:
         self._count = header.record_count
         self._base = header.base_timestamp
         self._whole = whole
-        self._most = UNBOUNDED if codec is Compression.NONE else max_record_bytes
+        self._is_plain = codec is Compression.NONE
+        self._most = UNBOUNDED if self._is_plain else max_record_bytes
         self._buf: Buffer = b""  # the plain bytes at hand, before which `_gone` bytes have passed
         self._position = 0
         self._gone = 0
@@ -122,7 +130,10 @@ class Walk:
     def _pass_one(self, place: int) -> _Steps[Stretch]:
         """One record that is large, or not whole here, or damaged; it is never in memory."""
         self._unusual, self._end = False, None
-        length = yield from self._number(read_int, is_odd_int)
+        try:
+            length = yield from self._number(read_int, is_odd_int)
+        except OverlongNumber as overlong:
+            raise OverlongLength(str(overlong)) if self._is_plain else overlong from None
         if not 0 <= length <= self._most:
             raise CorruptBatch(f"a record of {length} bytes")
         if self._whole:
@@ -165,7 +176,7 @@ class Walk:
 
     def _left(self) -> int:
         """How much of the record may follow."""
-        return UNBOUNDED if self._end is None else self._end - self._gone - self._position
+        return _ENDLESS if self._end is None else self._end - self._gone - self._position
 
     def _pass_field(self, *, is_name: bool = False) -> _Steps[int]:
         """Pass over a field with its size before it; the size, below 0 for none."""
@@ -198,12 +209,16 @@ class Walk:
                 torn.append((yield from self._byte()))
             value, end = read(torn, 0)
             buf, begin = bytes(torn), 0
+        if self._left() < 0:
+            raise CorruptBatch("a record's fields go on behind its end")
         if is_odd(buf, begin, end):
             self._unusual = True
         return value
 
     def _byte(self) -> _Steps[int]:
-        if self._position == len(self._buf) and not (self._left() and (yield from self._fetch())):
+        if self._left() <= 0:
+            raise CorruptBatch("a record's fields go on behind its end")
+        if self._position == len(self._buf) and not (yield from self._fetch()):
             raise CorruptBatch("a record is cut off")
         self._position += 1
         return self._buf[self._position - 1]

@@ -177,7 +177,6 @@ REFUSED: dict[str, tuple[Any, Error]] = {
     "half a batch": (PLAIN[:-1], Error.INVALID_RECORD),
     "nothing": (b"", Error.INVALID_RECORD),
     "an old message": (damaged(PLAIN, 16, 1), Error.INVALID_RECORD),
-    "an unknown magic": (damaged(PLAIN, 16, 3), Error.CORRUPT_MESSAGE),
     "a base offset": (damaged(PLAIN, 7, 1), Error.INVALID_RECORD),
     "a marker": (build_batch([Record(0, NOW_MS, b"k", b"v", [])], control=True), Error.INVALID_RECORD),
     "no sequence": (batch(b"v", at=NOW_MS, producer_id=3, producer_epoch=0), Error.INVALID_RECORD),
@@ -189,18 +188,41 @@ REFUSED: dict[str, tuple[Any, Error]] = {
 async def test_what_is_no_sound_batch_is_refused_alone(start_broker: StartBroker, what: str) -> None:
     """The other partitions of the request are none the worse for it."""
     data, error = REFUSED[what]
+    async with start_broker(memory=True, clock=ManualClock(NOW_MS)) as broker, await Wire.connect(broker.port) as wire:
+        found, stored = await between_sound_ones(wire, data)
+        assert [(p.error_code, p.base_offset) for p in found] == [(0, 0), (error, -1), (0, 0)]
+        assert stored == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (damaged(PLAIN, 16, 3), Error.CORRUPT_MESSAGE, "Invalid magic found in record: 3"),
+        (bytes(12), Error.CORRUPT_MESSAGE, "Record size 0 is less than the minimum record overhead (14)"),
+        (bytes(8) + b"\x7f" + b"\xff" * 3 + PLAIN[12:], Error.UNKNOWN_SERVER_ERROR, None),
+    ],
+)
+async def test_what_cannot_be_a_batch_refuses_the_request(
+    start_broker: StartBroker, data: bytes, error: Error, message: str | None
+) -> None:
+    """Kafka asks each partition first whether it holds a transaction's batch: where it cannot tell, nothing is done."""
+    async with start_broker(memory=True, clock=ManualClock(NOW_MS)) as broker, await Wire.connect(broker.port) as wire:
+        found, stored = await between_sound_ones(wire, data)
+        assert [(p.error_code, p.base_offset, p.error_message) for p in found] == [(error, -1, message)] * 3
+        assert stored == [False, False, False]
+
+
+async def between_sound_ones(wire: Wire, data: bytes) -> tuple[list[Any], list[bool]]:
+    """What is said of a partition's bytes and of its two neighbours, and which of the three then hold something."""
+    await make_topic(wire, "t", 3)
     parts = [(0, PLAIN), (1, data), (2, PLAIN)]
     topic = ProduceRequest.TopicProduceData(
         name="t",
         partition_data=[ProduceRequest.PartitionProduceData(index=index, records=records) for index, records in parts],
     )
-    async with start_broker(memory=True, clock=ManualClock(NOW_MS)) as broker, await Wire.connect(broker.port) as wire:
-        await make_topic(wire, "t", 3)
-        answer = await wire.ask(ProduceRequest(acks=-1, timeout_ms=1000, topic_data=[topic]), PRODUCE)
-        found = [(p.index, p.error_code, p.base_offset) for p in answer.responses[0].partition_responses]
-        assert found == [(0, 0, 0), (1, error, -1), (2, 0, 0)]
-        answer = await wire.ask(fetch("t", {0: 0, 1: 0, 2: 0}), FETCH)
-        assert [bool(p.records) for p in answer.responses[0].partitions] == [True, False, True]
+    answer = await wire.ask(ProduceRequest(acks=-1, timeout_ms=1000, topic_data=[topic]), PRODUCE)
+    fetched = await wire.ask(fetch("t", {0: 0, 1: 0, 2: 0}), FETCH)
+    return answer.responses[0].partition_responses, [bool(p.records) for p in fetched.responses[0].partitions]
 
 
 @pytest.mark.parametrize(("version", "error"), [(6, Error.UNSUPPORTED_COMPRESSION_TYPE), (7, Error.NONE)])

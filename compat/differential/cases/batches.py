@@ -19,6 +19,8 @@ COMPACTED = {"cleanup.policy": "compact"}
 APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 UNCOMPRESSED = {"compression.type": "uncompressed"}
 NONE, GZIP, SNAPPY, LZ4, ZSTD = Compression
+KEPT = {"retention.ms": "-1"}
+"""The times of records lie years back."""
 LATEST = (13,)
 
 
@@ -27,7 +29,7 @@ def judged(about: str, corpus: Callable[[], Bends], settings: Settings, versions
 
     @case("Produce", f"raw batches: {about}", versions=versions)
     def _(s: Scene) -> None:
-        create(s, creatable(s.topic(), configs=settings))
+        create(s, creatable(s.topic(), configs=settings | KEPT))
         log = Log(s.topic(), topic_id(s, s.topic()))
         batches = corpus()
         verdicts = judge(s.probe, [Order(log, data, s.version) for data in batches.values()])
@@ -63,6 +65,8 @@ judged("records, compacted topic", bends.records, COMPACTED)
 judged("records, gzip, compacted topic", partial(bends.records, GZIP), COMPACTED)
 judged("records, gzip, uncompressed topic", partial(bends.records, GZIP), UNCOMPRESSED)
 judged("records, gzip, uncompressed LogAppendTime topic", partial(bends.records, GZIP), UNCOMPRESSED | APPEND_TIME)
+for topic, settings in (("plain", PLAIN), ("uncompressed", UNCOMPRESSED), ("gzip", {"compression.type": "gzip"})):
+    judged(f"found by fuzzing, {topic} topic", bends.found_by_fuzzing, settings)
 for codec in Compression:
     name, corpus = codec.name.lower(), partial(bends.records, codec)
     judged(f"records, {name}", corpus, PLAIN)

@@ -17,7 +17,8 @@ from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.handlers.data.current_leader import name_leaders
 from kafkapy.handlers.data.transactional_produce import verify
-from kafkapy.log.appending import AppendResult, BatchToAppend, append, is_transactional
+from kafkapy.log.appending import AppendResult, BatchToAppend, append
+from kafkapy.log.request_batches import is_transactional
 from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 
 TopicData = ProduceRequest.TopicProduceData
@@ -123,16 +124,14 @@ def _merged(topics: list[TopicData]) -> list[TopicData]:
 
 
 def _whole_error(request: ProduceRequest, ctx: Context) -> Error:
-    """What is wrong with the request as a whole, and so with each of its partitions."""
-    if request.acks not in (-1, 0, 1):
-        return Error.INVALID_REQUIRED_ACKS
+    """What is wrong with the request as a whole, and so with each of its partitions; KafkaError where it has a text."""
     for topic in request.topic_data:
         for partition in topic.partition_data:
             if partition.records is None:
                 raise CloseConnection("a produce request without records")
             if is_transactional(partition.records) and not _may_transact(request.transactional_id, ctx):
                 return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    return _NONE
+    return _NONE if request.acks in (-1, 0, 1) else Error.INVALID_REQUIRED_ACKS
 
 
 def _may_transact(transactional_id: str | None, ctx: Context) -> bool:
@@ -185,6 +184,7 @@ def refuse(request: ProduceRequest, refusal: KafkaError, ctx: Context) -> Produc
     """The error response: the error at every partition. A producer with acks=0 hears nothing, and is cut off."""
     if request.acks == 0:
         raise CloseConnection(f"produce with acks=0 failed with error {refusal.error}")
+    unknown = refusal.error is Error.UNKNOWN_SERVER_ERROR  # of which Kafka tells nothing
     return ProduceResponse(
         responses=[
             TopicResponse(
@@ -195,7 +195,7 @@ def refuse(request: ProduceRequest, refusal: KafkaError, ctx: Context) -> Produc
                         index=partition.index,
                         error_code=refusal.error,
                         base_offset=-1,
-                        error_message=refusal.message or refusal.error.text,
+                        error_message=None if unknown else refusal.message or refusal.error.text,
                     )
                     for partition in topic.partition_data
                 ],

@@ -10,7 +10,8 @@ from typing import Final
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context
-from kafkapy.log.appending import AppendResult, BatchToAppend, is_transactional
+from kafkapy.log.appending import AppendResult, BatchToAppend
+from kafkapy.log.request_batches import is_transactional
 from kafkapy.records.batch import BatchHeader, CorruptBatch, read_header
 from kafkapy.transactions.verifying import Claimed, error_for_producer
 
