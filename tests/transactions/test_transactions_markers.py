@@ -80,7 +80,10 @@ class Broker:
     """Broker 1 and its coordinator. Topic a has four partitions, topic b one."""
 
     def __init__(self, logs: Any, nursery: trio.Nursery) -> None:
-        self.clock, self.config = TrioClock(), BrokerConfig.load(profile=DEVELOPMENT_PROFILE)
+        self.clock, self.config = (
+            TrioClock(),
+            BrokerConfig.load(flags={"transaction.state.log.num.partitions": "1"}, profile=DEVELOPMENT_PROFILE),
+        )
         self.logs = logs
         self.door = Door(logs)
         self.leases = SharedLeases(logs.leases)
@@ -179,6 +182,61 @@ async def test_the_end_is_answered_before_the_markers_and_nothing_else_is_meanwh
     broker.leaders.holding.pop(US).set()
     assert await broker.settle() == "CompleteCommit"
     await broker.add("t", after, A1)
+
+
+async def test_one_transaction_after_the_other(broker, autojump_clock):
+    producer = await broker.begin("t", A0)
+    for count in range(1, 4):
+        producer = await broker.end("t", producer)
+        assert await broker.settle() == "CompleteCommit"
+        assert len(broker.leaders.written) == count
+        await broker.add("t", producer, A0)
+
+
+async def test_what_is_in_hand_is_not_asked_for_twice_when_an_answer_was_lost(broker, autojump_clock):
+    broker.leaders.holding[US] = trio.Event()
+    await broker.end("t", await broker.begin("t", A0))
+    other = await broker.begin("other", A0)
+    broker.door.refuse_with = Error.NOT_ENOUGH_REPLICAS
+    with pytest.raises(KafkaError):
+        await broker.end("other", other)
+    await trio.sleep(1)  # whoever writes markers has asked for everything by now
+    broker.leaders.holding.pop(US).set()
+    assert await broker.settle() == "CompleteCommit"
+    await trio.sleep(1)
+    assert set(broker.leaders.written.values()) == {1}
+    assert len(broker.leaders.requests) == 1
+
+
+async def test_what_was_told_with_a_lost_answer_is_asked_for(broker, autojump_clock):
+    ready = await broker.begin("t", A0)
+    other = await broker.begin("other", A0)
+    broker.door.refuse_with = Error.NOT_ENOUGH_REPLICAS
+    with pytest.raises(KafkaError):
+        await broker.end("other", other)
+    await broker.end("t", ready)  # while whoever writes markers waits a little, having heard of that
+    broker.door.open = trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        async def refused() -> None:
+            with pytest.raises(KafkaError):
+                await broker.coordinator.init_producer(InitProducer("third", 60_000))
+
+        nursery.start_soon(refused)
+        await trio.sleep(1)  # the answer to his next question waits for this write
+        broker.door.refuse_with = Error.NOT_ENOUGH_REPLICAS
+        broker.door.open.set()
+    with trio.fail_after(60):
+        assert await broker.settle() == "CompleteCommit"
+
+
+async def test_partitions_that_fail_at_two_leaders_are_both_tried_again(broker, autojump_clock):
+    broker.move(A1)
+    broker.leaders.errors = {A0: [Error.KAFKA_STORAGE_ERROR], A1: [Error.KAFKA_STORAGE_ERROR]}
+    after = await broker.end("t", await broker.begin("t", A0, A1))
+    with trio.fail_after(60):
+        assert await broker.settle() == "CompleteCommit"
+    assert broker.leaders.written == {(*after, True, A0): 1, (*after, True, A1): 1}
 
 
 async def test_an_abort_of_nothing_asks_nobody(broker, autojump_clock):
