@@ -120,6 +120,7 @@ def _snappy(plain: bytes) -> Iterator[tuple[str, bytes]]:
     yield "no header at the end", stream(plain) + no_header
     yield "no header at the end, twice", stream(plain) + no_header * 2 + b"more"
     yield "no header and a word at the end", stream(plain) + no_header + b"more"
+    yield "a header of version 0 between blocks", stream(plain[:9]) + stream(plain[9:], version=0)
     yield "a header and nothing", stream()
     yield "a header that is cut", stream()[:12]
     yield "another byte in the magic", b"\x82SNAPPX\x00" + stream(plain)[8:]

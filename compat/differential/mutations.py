@@ -243,7 +243,9 @@ def _bend_header(rng: random.Random, draft: Draft) -> Draft:
         usual = {"record_count": 0, "last_offset_delta": -1, "max_timestamp": AT - 1}[name]
         value = usual + len(draft.records) + rng.choice((-2, -1, 1, 2, 5))
     else:
-        value = rng.choice(VALUES.get(name, (0,)))
+        value = rng.choice(VALUES[name])
+        if name == "producer_id":
+            value = min(value, -2)  # what one batch is told must not hang on another's producer
     return replace(draft, header=(*draft.header, (name, value)))
 
 

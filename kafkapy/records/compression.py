@@ -319,6 +319,8 @@ def _inflate_snappy(raw: memoryview, most: int) -> Iterator[bytes]:
                     return  # to Java this is an end, once: who asks again is given what follows
                 yield rest
                 rest = b""
+            elif _WORD.unpack_from(raw, begin + len(_XERIAL_MAGIC))[0] < 1:
+                raise DamagedPayload("snappy: a version before the first")  # which at the start nobody looks at
             continue
         (length,) = _WORD.unpack_from(raw, position)
         position += _WORD.size
