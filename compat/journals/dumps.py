@@ -21,6 +21,7 @@ _TIMES = {"commitTimestamp", "expireTimestamp", "currentStateTimestamp"}
 _IDS = {"topicId", "directories"}
 _DECODER = json.JSONDecoder()
 OF_THE_NODE = {
+    "CLEAR_ELR_RECORD",
     "BEGIN_TRANSACTION_RECORD",
     "END_TRANSACTION_RECORD",
     "NO_OP_RECORD",
@@ -28,7 +29,7 @@ OF_THE_NODE = {
     "REGISTER_CONTROLLER_RECORD",
     "BROKER_REGISTRATION_CHANGE_RECORD",
 }
-"""What a KRaft node writes of itself into the metadata log; kafkapy's brokers announce themselves to each other."""
+"""What a KRaft node writes of itself and of who may lead; kafkapy has announcements and leases for that."""
 
 
 def group_records(dump: str) -> Records:
