@@ -3,7 +3,16 @@
 import itertools
 from typing import Any, ClassVar, NamedTuple, Self
 
-from kafkapy.coordination.shard import CancelTimer, Decision, Entry, Journal, Machine, Moment, SetTimer
+from kafkapy.coordination.shard import (
+    CancelTimer,
+    Decision,
+    InTransaction,
+    Journal,
+    Machine,
+    Moment,
+    SetTimer,
+    TransactionEnded,
+)
 from kafkapy.errors import Error, KafkaError
 
 START_MS = 1_700_000_000_000
@@ -12,7 +21,7 @@ START_MS = 1_700_000_000_000
 class _UnderWay(NamedTuple):
     """A write that is not in the log yet: what the log had before, what takes it back, whose answers wait for it."""
 
-    entries: list[Entry]
+    entries: list[Any]
     undos: list[Any]
     tickets: list[int]
 
@@ -26,7 +35,9 @@ class Driver:
         self.now_ms = START_MS
         self.machine: Any = self.make_machine()
         self.answers: dict[int, Any] = {}
-        self.entries: list[Entry] = []
+        self.entries: list[
+            Any
+        ] = []  # `InTransaction` and `TransactionEnded` among them, as the log has batches of such
         self._tickets = itertools.count(1)
         self._timers: dict[object, tuple[int, int, Any]] = {}
         self._sequence = itertools.count()
@@ -111,19 +122,44 @@ class Driver:
         other.answers = {}
         other.entries = list(self.entries)
         other._timers = {}
-        for entry in self.entries:
-            fact = self.journal.decode(entry)
-            assert fact is not None
-            other.machine.apply(fact)
+        for written in self.entries:
+            match written:
+                case TransactionEnded():
+                    other.machine.apply(written)
+                case InTransaction(producer_id, entry):
+                    other.machine.apply(InTransaction(producer_id, self.journal.decode(entry)))
+                case entry:
+                    fact = self.journal.decode(entry)
+                    assert fact is not None
+                    other.machine.apply(fact)
         other._carry_out(other.machine.loaded(Moment(other.now_ms)))
         return other
 
+    def restarted_from_snapshot(self) -> Self:
+        """Another one that knows only what a checkpoint of now would hold."""
+        other = self.restarted()
+        other.entries = [
+            InTransaction(fact.producer_id, entry) if isinstance(fact, InTransaction) else entry
+            for fact in self.machine.snapshot()
+            for entry in self.journal.encode(fact.fact if isinstance(fact, InTransaction) else fact)
+        ]
+        return other.restarted()
+
     def _carry_out(self, decision: Decision) -> None:
+        producer, marker = decision.producer, decision.marker
         for fact in decision.facts:
-            self.entries += self.journal.encode(fact)
-            if self._under_way is not None:
-                self._under_way.undos.append(self.machine.undo_of(fact))
-            self.machine.apply(fact)
+            if producer is None:
+                self.entries += self.journal.encode(fact)
+                self._apply(fact)
+            else:
+                producer_id = producer.producer_id
+                self.entries += [InTransaction(producer_id, entry) for entry in self.journal.encode(fact)]
+                self._apply(InTransaction(producer_id, fact))
+        if marker is not None:
+            assert producer is not None
+            ended = TransactionEnded(producer.producer_id, marker.committed)
+            self.entries.append(ended)
+            self._apply(ended)
         for ticket, value in decision.answers:
             assert ticket not in self.answers, f"ticket {ticket} is answered twice"
             self.answers[ticket] = value
@@ -135,3 +171,8 @@ class Driver:
                     self._timers[key] = (deadline_ms, next(self._sequence), command)
                 case CancelTimer(key):
                     self._timers.pop(key, None)
+
+    def _apply(self, fact: Any) -> None:
+        if self._under_way is not None:
+            self._under_way.undos.append(self.machine.undo_of(fact))
+        self.machine.apply(fact)
