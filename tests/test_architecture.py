@@ -50,6 +50,8 @@ PURE = (
     "protocol/frame.py",
     "storage/sequencing.py",
     "storage/aborted.py",
+    "storage/compaction.py",
+    "storage/offset_map.py",
     "storage/verification.py",
     "coordination/shard.py",
     "log/fetch_session.py",

@@ -157,6 +157,7 @@ class Learner:
 
     def note(self, header: BatchHeader, batch: Buffer) -> Steps[bool]:
         """Take the next batch; false when there is no room for it, and the pass ends here. Raises CorruptBatch."""
+        self.passed(header.base_offset)
         if self._pace.is_long(_BATCH_AS_RECORDS):
             yield
         if header.is_control:

@@ -289,7 +289,7 @@ async def test_a_power_cut_leaves_the_last_value_of_each_key(tmp_path: Path, see
             clock.advance_ms(chance.choice((10, 2000)))
             await work.write(chance.randrange(1, 20))
         await work.verify(logs)
-        changes_left = chance.randrange(60)
+        changes_left = chance.randrange(40)
 
         def before_change() -> None:
             nonlocal changes_left
@@ -310,11 +310,10 @@ async def test_a_power_cut_leaves_the_last_value_of_each_key(tmp_path: Path, see
             await create(logs, LOG, settings)
             assert logs.bounds(LOG) == Bounds(0, end_offset, end_offset, end_offset)
             await work.verify(logs)
-            await clean(logs)
-            await work.verify(logs)
             assert not [name for name in files(copy) if name.endswith((".cleaned", ".swap"))]
-            work.logs = logs
-            await work.write(3)
-            await work.verify(logs)
-            end_offset = logs.bounds(LOG).end_offset  # type: ignore[union-attr]
+            if again:
+                await clean(logs)
+                work.logs = logs
+                await work.write(3)
+                await work.verify(logs)
         assert list(check(copy)) == []
