@@ -165,7 +165,7 @@ class _Log:
         with closing(
             OffsetMap(end_offset - first_dirty, cleaner.dedupe_buffer_size, cleaner.io_buffer_load_factor)
         ) as offsets:
-            learner = Learner(offsets, first_dirty, rows)
+            learner = Learner(offsets, first_dirty, overlapping(self.aborted, first_dirty, end_offset))
             for header, data in self.batches[self.index_of(first_dirty) : bisect_left(self.bases, end_offset)]:
                 if not (yield from learner.note(header, data)):
                     break

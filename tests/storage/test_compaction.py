@@ -470,6 +470,8 @@ async def test_every_store_leaves_of_each_key_the_last_value(steps: list[tuple[s
                             await end(logs, LOG, 2, committed=kind == "commit")
                     if kind != "abort":
                         last |= {key: None for key, _ in pairs} | dict(pairs)
+            left, other = [await batches(logs) for logs in stores]
+            assert left == other
             assert memory.bounds(LOG) == embedded.bounds(LOG)
             for logs in stores:
                 state = {record.key: record.value for record in await committed(logs)}
