@@ -86,6 +86,7 @@ def transform_with_librdkafka(servers: str) -> None:
             consumer.position(consumer.assignment()), consumer.consumer_group_metadata(), 30
         )
         if transactions % EVERY_THIRD == 0:
+            assert producer.flush(30) == 0  # what was not sent yet would not be
             producer.abort_transaction(30)
             for position in consumer.committed(consumer.assignment(), 30):
                 consumer.seek(position)
@@ -122,6 +123,7 @@ def transform_with_kafka_python(servers: str) -> None:
         offsets = {partition: OffsetAndMetadata(consumer.position(partition), "", -1)}
         producer.send_offsets_to_transaction(offsets, ConsumerGroupMetadata("copier", -1, "", None))
         if transactions % EVERY_THIRD == 0:
+            producer.flush()
             producer.abort_transaction()
             consumer.seek(partition, consumer.committed(partition) or 0)
         else:
