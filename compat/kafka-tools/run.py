@@ -263,23 +263,21 @@ def cluster(t: Tools) -> None:
 def configs_described(t: Tools) -> None:
     topic = t.create(1, "retention.ms=3600000")
     entity = ("--entity-type", "topics", "--entity-name", topic)
-    has(t("kafka.admin.ConfigCommand", "--describe", *entity), "retention.ms=3600000 sensitive=false synonyms=")
-    has(t("kafka.admin.ConfigCommand", "--describe", "--all", *entity), "cleanup.policy=delete sensitive=false")
+    has(t("ConfigCommand", "--describe", *entity), "retention.ms=3600000 sensitive=false synonyms=")
+    has(t("ConfigCommand", "--describe", "--all", *entity), "cleanup.policy=delete sensitive=false")
     broker = ("--entity-type", "brokers", "--entity-name", "1")
-    has(t("kafka.admin.ConfigCommand", "--describe", "--all", *broker), "num.io.threads=8 sensitive=false")
-    t("kafka.admin.ConfigCommand", "--describe", "--entity-type", "brokers", "--entity-default")
-    missing = t(
-        "kafka.admin.ConfigCommand", "--describe", "--entity-type", "topics", "--entity-name", "nope", code=None
-    )
+    has(t("ConfigCommand", "--describe", "--all", *broker), "num.io.threads=8 sensitive=false")
+    t("ConfigCommand", "--describe", "--entity-type", "brokers", "--entity-default")
+    missing = t("ConfigCommand", "--describe", "--entity-type", "topics", "--entity-name", "nope", code=None)
     has(missing, "doesn't exist|does not exist")
 
 
 def configs_altered(t: Tools) -> None:
     entity = ("--entity-type", "topics", "--entity-name", t.create())
-    t("kafka.admin.ConfigCommand", "--alter", "--add-config", "retention.ms=60000", *entity)
-    has(t("kafka.admin.ConfigCommand", "--describe", *entity), "retention.ms=60000")
-    t("kafka.admin.ConfigCommand", "--alter", "--delete-config", "retention.ms", *entity)
-    assert "retention.ms=60000" not in t("kafka.admin.ConfigCommand", "--describe", *entity)
+    t("ConfigCommand", "--alter", "--add-config", "retention.ms=60000", *entity)
+    has(t("ConfigCommand", "--describe", *entity), "retention.ms=60000")
+    t("ConfigCommand", "--alter", "--delete-config", "retention.ms", *entity)
+    assert "retention.ms=60000" not in t("ConfigCommand", "--describe", *entity)
 
 
 def records_deleted(t: Tools) -> None:
@@ -574,7 +572,7 @@ def offsets_chosen(t: Tools) -> None:
 
 
 def configs_of_others(t: Tools) -> None:
-    command = "kafka.admin.ConfigCommand"
+    command = "ConfigCommand"
     has(t(command, "--describe", "--entity-type", "groups", "--entity-name", fresh("g")), "doesn't exist")
     t(command, "--describe", "--entity-type", "client-metrics", "--entity-name", fresh("m"))
     shown = t(command, "--describe", "--all", "--entity-type", "broker-loggers", "--entity-name", "1")
@@ -585,14 +583,14 @@ def configs_of_others(t: Tools) -> None:
 def configs_of_everyone(t: Tools) -> None:
     topic = t.create(1, "segment.bytes=1048576")
     has(
-        t("kafka.admin.ConfigCommand", "--describe", "--entity-type", "topics"),
+        t("ConfigCommand", "--describe", "--entity-type", "topics"),
         f"Dynamic configs for topic {topic} are:",
         "segment.bytes=1048576 sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:segment.bytes=1048576",
     )
 
 
 def users_described(t: Tools) -> None:
-    t("kafka.admin.ConfigCommand", "--describe", "--entity-type", "users")
+    t("ConfigCommand", "--describe", "--entity-type", "users")
 
 
 def client_metrics(t: Tools) -> None:
