@@ -46,6 +46,8 @@ _ONLY_WITH_PREFIX: Final = {
 }
 _PER_BROKER: Final = {"listeners", "listener.security.protocol.map", "principal.builder.class"}
 _PER_BROKER_FAMILIES: Final = ("ssl.", "sasl.")
+_TIMING: Final = ("sasl.kerberos.", "sasl.login.")
+"""How often and how early a login is renewed: without logins that protects nobody."""
 _THREADS: Final = (
     "num.io.threads",
     "num.network.threads",
@@ -180,7 +182,8 @@ def check_broker(whole: Own, broker: BrokerConfig, *, is_default: bool) -> None:
         raise ConfigError(f"requirement failed: {broken}") from None
     _check_threads(broker, candidate)
     # Kafka takes these. Here they would not act, and some of them are there to protect.
-    _refuse("kafkapy cannot change these configs while it runs", per_broker)
+    asks_for_more = [name for name in per_broker if not _base(name).startswith(_TIMING)]
+    _refuse("kafkapy cannot change these configs while it runs", asks_for_more)
 
 
 def _refuse(why: str, names: Sequence[str]) -> None:

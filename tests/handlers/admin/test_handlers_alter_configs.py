@@ -188,6 +188,12 @@ async def test_what_kafka_does_not_know_is_kept_and_not_shown(broker: Any) -> No
     assert (await shown(broker, BROKER, "1"))["my.plugin.secret"] == (None, Source.DYNAMIC_BROKER_CONFIG)
 
 
+async def test_how_logins_are_renewed_may_be_set_where_there_are_none(broker: Any) -> None:
+    name = "sasl.kerberos.min.time.before.relogin"
+    assert await change(broker, resource(BROKER, "1", (name, Op.SET, "58000"))) == [(Error.NONE, None)]
+    assert (await shown(broker, BROKER, "1", name))[name] == ("58000", Source.DYNAMIC_BROKER_CONFIG)
+
+
 async def test_groups_and_subscriptions_have_settings(broker: Any) -> None:
     group = resource(GROUP, "g", ("consumer.session.timeout.ms", Op.SET, "50000"))
     subscription = resource(CLIENT_METRICS, "m", ("match", Op.SET, "client_id=a.*,client_source_port=9.*"))
