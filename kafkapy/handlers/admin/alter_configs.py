@@ -7,7 +7,7 @@ rules are the same, but for loggers, which it does not know.
 
 from kafkapy.config.altering import Op
 from kafkapy.errors import KafkaError
-from kafkapy.handlers.admin.altering import Asked, AskedResource, alter
+from kafkapy.handlers.admin.altering import Asked, AskedResource, Told, alter
 from kafkapy.handlers.context import Context
 from kafkapy.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 
@@ -23,25 +23,11 @@ async def handle(request: AlterConfigsRequest, ctx: Context) -> AlterConfigsResp
         )
         for resource in request.resources
     ]
-    results = await alter(resources, ctx, replaces=True, validate_only=request.validate_only)
-    return AlterConfigsResponse(
-        responses=[
-            _result(resource.resource_type, resource.resource_name, refusal)
-            for resource, refusal in zip(request.resources, results, strict=True)
-        ]
-    )
-
-
-def _result(kind: int, name: str, refusal: KafkaError | None) -> Result:
-    result = Result(resource_type=kind, resource_name=name, error_message=None)
-    if refusal is not None:
-        result.error_code = refusal.error
-        result.error_message = refusal.error.text if refusal.message is None else refusal.message
-    return result
+    told = await alter(resources, ctx, replaces=True, validate_only=request.validate_only)
+    return AlterConfigsResponse(responses=[Result(**one._asdict()) for one in told])
 
 
 def refuse(request: AlterConfigsRequest, refusal: KafkaError, ctx: Context) -> AlterConfigsResponse:
     """The error response: the error at every resource."""
-    return AlterConfigsResponse(
-        responses=[_result(resource.resource_type, resource.resource_name, refusal) for resource in request.resources]
-    )
+    told = (Told.of(asked.resource_type, asked.resource_name, refusal) for asked in request.resources)
+    return AlterConfigsResponse(responses=[Result(**one._asdict()) for one in told])

@@ -41,10 +41,23 @@ class AskedResource(NamedTuple):
     settings: Sequence[Asked]
 
 
-async def alter(
-    resources: Sequence[AskedResource], ctx: Context, *, replaces: bool, validate_only: bool
-) -> list[KafkaError | None]:
-    """What becomes of each resource: None, or why it stays as it is. `replaces`: settings that are not named go."""
+class Told(NamedTuple):
+    """What an answer says of one resource; the fields are named as on the wire."""
+
+    resource_type: int
+    resource_name: str
+    error_code: int
+    error_message: str | None
+
+    @staticmethod
+    def of(kind: int, name: str, refusal: KafkaError | None) -> "Told":
+        if refusal is None:
+            return Told(kind, name, Error.NONE, None)
+        return Told(kind, name, refusal.error, refusal.error.text if refusal.message is None else refusal.message)
+
+
+async def alter(resources: Sequence[AskedResource], ctx: Context, *, replaces: bool, validate_only: bool) -> list[Told]:
+    """What becomes of each resource. `replaces`: settings that are not named go."""
     counts = Counter((resource.kind, resource.name) for resource in resources)
     results: list[KafkaError | None] = [None] * len(resources)
     remaining: list[tuple[int, ResourceAlteration]] = []
@@ -64,7 +77,7 @@ async def alter(
         )
         for (place, _), refusal_or_none in zip(remaining, decided, strict=True):
             results[place] = refusal_or_none
-    return results
+    return [Told.of(asked.kind, asked.name, refusal) for asked, refusal in zip(resources, results, strict=True)]
 
 
 def _judged(resource: AskedResource, ctx: Context, *, replaces: bool, validate_only: bool) -> ResourceAlteration | None:

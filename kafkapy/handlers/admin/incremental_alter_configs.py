@@ -7,7 +7,7 @@ and SASL, are refused for a running broker.
 """
 
 from kafkapy.errors import KafkaError
-from kafkapy.handlers.admin.altering import Asked, AskedResource, alter
+from kafkapy.handlers.admin.altering import Asked, AskedResource, Told, alter
 from kafkapy.handlers.context import Context
 from kafkapy.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
@@ -26,27 +26,13 @@ async def handle(request: IncrementalAlterConfigsRequest, ctx: Context) -> Incre
         )
         for resource in request.resources
     ]
-    results = await alter(resources, ctx, replaces=False, validate_only=request.validate_only)
-    return IncrementalAlterConfigsResponse(
-        responses=[
-            _result(resource.resource_type, resource.resource_name, refusal)
-            for resource, refusal in zip(request.resources, results, strict=True)
-        ]
-    )
-
-
-def _result(kind: int, name: str, refusal: KafkaError | None) -> Result:
-    result = Result(resource_type=kind, resource_name=name, error_message=None)
-    if refusal is not None:
-        result.error_code = refusal.error
-        result.error_message = refusal.error.text if refusal.message is None else refusal.message
-    return result
+    told = await alter(resources, ctx, replaces=False, validate_only=request.validate_only)
+    return IncrementalAlterConfigsResponse(responses=[Result(**one._asdict()) for one in told])
 
 
 def refuse(
     request: IncrementalAlterConfigsRequest, refusal: KafkaError, ctx: Context
 ) -> IncrementalAlterConfigsResponse:
     """The error response: the error at every resource."""
-    return IncrementalAlterConfigsResponse(
-        responses=[_result(resource.resource_type, resource.resource_name, refusal) for resource in request.resources]
-    )
+    told = (Told.of(asked.resource_type, asked.resource_name, refusal) for asked in request.resources)
+    return IncrementalAlterConfigsResponse(responses=[Result(**one._asdict()) for one in told])
