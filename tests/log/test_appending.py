@@ -114,3 +114,40 @@ async def test_what_is_too_large_under_the_topics_codec_is_refused(logs: Logs) -
     assert (await put(logs, small, compression_type="uncompressed")).error is Error.MESSAGE_TOO_LARGE
     assert (await put(logs, small, compression_type="gzip")).error is Error.NONE
     assert [len(record.value or b"") for record in read_records(await stored(logs))] == [5 << 20]
+
+
+@pytest.mark.parametrize("wanted", ["producer", "gzip"])
+async def test_a_topic_may_give_its_own_time(logs: Logs, wanted: str) -> None:
+    """Whatever its records say, and whether or not they are put under another codec."""
+    result = await put(logs, build_batch(records()), message_timestamp_type="LogAppendTime", compression_type=wanted)
+    assert (result.error, result.log_append_time_ms) == (Error.NONE, NOW_MS)
+    batch = await stored(logs)
+    header = read_header(batch)
+    assert crc_matches(batch, 0, header)
+    assert (header.is_log_append_time, header.max_timestamp) == (True, NOW_MS)
+    assert {record.timestamp for record in read_records(batch)} == {NOW_MS}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_times_before_there_was_time_are_none(logs: Logs, count: int) -> None:
+    data = build_batch([Record(i, -9, b"k", b"v", []) for i in range(count)])
+    assert (await put(logs, data)).error is Error.NONE
+    assert read_header(await stored(logs)).max_timestamp == -1
+
+
+async def test_the_answer_tells_where_the_batch_is_and_where_the_log_begins(logs: Logs) -> None:
+    data = build_batch([Record(0, NOW_MS, b"k", b"v", [])])
+    for offset in range(3):
+        result = await put(logs, data)
+        assert (result.base_offset, result.log_start_offset) == (offset, 0)
+    await logs.trim(LOG, 2)
+    result = await put(logs, data)
+    assert (result.base_offset, result.log_start_offset, result.log_append_time_ms) == (3, 2, -1)
+    unknown_producer = build_batch(
+        [Record(0, NOW_MS, b"k", b"v", [])], producer_id=4, producer_epoch=0, base_sequence=8
+    )
+    assert (await put(logs, unknown_producer)).error is Error.NONE
+    stranger = build_batch([Record(0, NOW_MS, b"k", b"v", [])], producer_id=4, producer_epoch=0, base_sequence=99)
+    refused = await put(logs, stranger)
+    assert (refused.error, refused.base_offset) == (Error.OUT_OF_ORDER_SEQUENCE_NUMBER, -1)
+    assert refused.log_start_offset == 2

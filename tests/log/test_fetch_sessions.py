@@ -127,3 +127,15 @@ def test_a_settled_small_session_makes_room_for_a_larger_one(cache: FetchSession
     assert ask(cache, 0, 0, A, now_ms=late + 1).session_id == 0
     assert ask(cache, 0, 0, A, B, now_ms=late + 1).session_id != 0
     assert refusal(cache, 100, 2) is Error.FETCH_SESSION_ID_NOT_FOUND
+
+
+def test_a_session_has_an_id_that_no_other_has_and_none_of_the_reserved_ones() -> None:
+    cache = FetchSessionCache(3, iter([0, -4, 7, 7, 0, 9]).__next__)
+    assert [ask(cache, 0, 0, A).session_id for _ in range(2)] == [7, 9]
+
+
+def test_a_partition_without_records_keeps_its_turn(cache: FetchSessionCache) -> None:
+    ask(cache, 0, 0, A, B).select([(A, QUIET), (B, QUIET)])
+    moved = QUIET._replace(high_watermark=6)
+    assert ask(cache, 100, 1).select([(A, moved), (B, QUIET)]) == {A}
+    assert [one.key for one in ask(cache, 100, 2).wanted] == [A, B]

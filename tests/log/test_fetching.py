@@ -14,7 +14,7 @@ from disks import opened
 from kafkapy.clock import ManualClock, SystemClock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error
-from kafkapy.log.fetching import Diverged, EpochOf, Found, LogToRead, fetch
+from kafkapy.log.fetching import Diverged, EpochOf, Found, LogToRead, fetch, refused
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.storage.base import Logs, LogSettings
 
@@ -272,3 +272,46 @@ async def test_who_has_waited_is_answered_by_the_epoch_of_then(tmp_path: Path, e
         clock.advance_ms(500)
         assert errors(await poll.answer()) == [error, Error.NONE]
         poll.waiting.close()
+
+
+async def test_what_all_logs_bring_together_is_enough(tmp_path: Path) -> None:
+    async with opened(tmp_path) as logs:
+        for log in (LOG, OTHER):
+            await create(logs, log, LogSettings())
+            await append(logs, log, BATCH)
+        found = await fetch(
+            logs,
+            ManualClock(),
+            lambda log: 0,
+            [wanted(LOG), wanted(OTHER)],
+            isolation=IsolationLevel.READ_UNCOMMITTED,
+            max_bytes=1 << 20,
+            min_bytes=2 * len(BATCH),
+            max_wait_ms=500,
+        )
+        assert not isinstance(found, Delayed)
+        assert sizes(found) == [len(BATCH)] * 2
+
+
+async def test_an_error_comes_without_offsets(tmp_path: Path) -> None:
+    """As in Kafka: a client that is told where the log lies would not look its offset up."""
+    async with opened(tmp_path) as logs:
+        await create(logs, LOG, LogSettings())
+        await append(logs, LOG, BATCH)
+        found = await fetch(
+            logs,
+            ManualClock(),
+            lambda log: 0,
+            [wanted(LOG, 5)],
+            isolation=IsolationLevel.READ_COMMITTED,
+            max_bytes=1 << 20,
+            min_bytes=1,
+            max_wait_ms=500,
+        )
+        assert found == [refused(Error.OFFSET_OUT_OF_RANGE)]
+
+
+def test_of_a_log_that_is_not_there_no_transactions_were_aborted() -> None:
+    here, gone = refused(Error.OFFSET_OUT_OF_RANGE), refused(Error.UNKNOWN_TOPIC_ID, is_there=False)
+    assert not isinstance(here, Diverged) and not isinstance(gone, Diverged)
+    assert (here.aborted, gone.aborted) == (None, [])
