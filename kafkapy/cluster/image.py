@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from kafkapy.cluster.client_quotas import QuotaTable
 from kafkapy.config.layers import BrokerConfig, TopicConfig
 from kafkapy.model import LogId
 
@@ -51,14 +52,23 @@ _NO_OVERRIDES: Final[Mapping[tuple[int, str], Mapping[str, str]]] = MappingProxy
 _NO_FEATURES: Final[Mapping[str, int]] = MappingProxyType({})
 
 
+class Shown(NamedTuple):
+    """What images show of the kinds of facts that have a module of their own (`kinds.py`)."""
+
+    client_quotas: QuotaTable = MappingProxyType({})
+
+
+_NOTHING_SHOWN: Final = Shown()
+
+
 class ClusterImage:
     """The cluster at one moment, as the facts up to then have it.
 
     `config` is this broker's settings, `features` the levels that are finalized. `overrides` holds the settings of what
-    is no topic, by kind (`ConfigResource`) and name.
+    is no topic, by kind (`ConfigResource`) and name. `kinds` is all the rest.
     """
 
-    __slots__ = ("_names", "cluster_id", "config", "features", "overrides", "topics")
+    __slots__ = ("_names", "cluster_id", "config", "features", "kinds", "overrides", "topics")
 
     def __init__(
         self,
@@ -68,11 +78,13 @@ class ClusterImage:
         names: Mapping[bytes, str] = _NO_NAMES,
         overrides: Mapping[tuple[int, str], Mapping[str, str]] = _NO_OVERRIDES,
         features: Mapping[str, int] = _NO_FEATURES,
+        kinds: Shown = _NOTHING_SHOWN,
     ) -> None:
         self.cluster_id = cluster_id
         self.config = config
         self.overrides = overrides
         self.features = features
+        self.kinds = kinds
         self.topics: Mapping[str, TopicInfo] = MappingProxyType(topics) if isinstance(topics, dict) else topics
         self._names = names
 
@@ -97,7 +109,7 @@ class ClusterImage:
         gone = {topic.name for topic in topics}
         left = {name: topic for name, topic in self.topics.items() if name not in gone}
         names = {topic.topic_id: name for name, topic in left.items()}
-        return ClusterImage(self.cluster_id, self.config, left, names, self.overrides, self.features)
+        return ClusterImage(self.cluster_id, self.config, left, names, self.overrides, self.features, self.kinds)
 
     def overrides_of(self, kind: int, name: str) -> Mapping[str, str]:
         """The settings of a broker, a group or a client metrics subscription that were changed."""

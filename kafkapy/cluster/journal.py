@@ -9,6 +9,7 @@ from typing import Final
 
 from kafkapy.coordination.shard import Entry
 from kafkapy.protocol.journal.cluster_metadata import (
+    ClientQuotaRecord,
     ConfigRecord,
     FeatureLevelRecord,
     PartitionChangeRecord,
@@ -28,6 +29,7 @@ MetadataFact = (
     | RemoveTopicRecord
     | FeatureLevelRecord
     | ProducerIdsRecord
+    | ClientQuotaRecord
 )
 
 _FRAME_VERSION: Final = 1
@@ -39,6 +41,7 @@ _WRITTEN_VERSIONS: Final[dict[type[MetadataFact], int]] = {
     RemoveTopicRecord: 0,
     FeatureLevelRecord: 0,
     ProducerIdsRecord: 0,
+    ClientQuotaRecord: 0,
 }
 _BY_KEY: Final = {fact.API_KEY: fact for fact in _WRITTEN_VERSIONS}
 

@@ -1,7 +1,7 @@
 """The machine behind topics, settings and producer ids: commands in, metadata facts out.
 
-Pure: ids come with the commands, time does not matter. One shard on the metadata log runs it
-(`cluster/controller.py`). Every partition has one replica, on this node: there is one node.
+Pure: ids come with the commands. One shard on the metadata log runs it (`cluster/controller.py`). Kinds of facts that
+have a module of their own decide there (`kinds.py`). Every partition has one replica, on this node: there is one node.
 
 Invariants
  1. A topic id is never used twice, so a re-created topic is another topic.
@@ -99,6 +99,7 @@ class ClusterMachine:
     def __init__(self, cluster_id: str, static: BrokerConfig) -> None:
         self.state = ClusterState(cluster_id, static)
         self._node_id: int = static["node.id"]
+        self._kind_of = {command: kind for kind in self.state.kinds.values() for command in kind.commands}
 
     # -- deciding
 
@@ -116,7 +117,8 @@ class ClusterMachine:
                 first = self.state.next_producer_id
                 fact = ProducerIdsRecord(broker_id=self._node_id, next_producer_id=first + PRODUCER_ID_BLOCK)
                 return Decision([fact], [Answer(ticket, range(first, first + PRODUCER_ID_BLOCK))])
-        raise TypeError(f"not a command of the cluster machine: {command!r}")
+        facts, answer = self._kind_of[type(command)].decide(command, moment)
+        return Decision(list(facts), [Answer(ticket, answer)])
 
     def loaded(self, moment: Moment) -> Decision:
         return Decision()

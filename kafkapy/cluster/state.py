@@ -1,8 +1,9 @@
 """What metadata facts add up to: topics, settings, features, the next producer id.
 
 Pure. The controller's machine decides on it, and whoever follows the metadata log makes images of it: the same facts
-give the same state everywhere. Facts of Kafka's that say nothing of these (registrations of brokers, quotas, ACLs,
-credentials) pass without effect, and so do leaders: who leads is a view (`leadership.py`).
+give the same state everywhere. Kinds of facts that have a module of their own are added up there (`kinds.py`). Facts of
+Kafka's that say nothing of all these (registrations of brokers, ACLs, credentials) pass without effect, and so do
+leaders: who leads is a view (`leadership.py`).
 
 Invariants
  1. A topic's partitions are numbered from 0 without a gap.
@@ -14,8 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
-from kafkapy.cluster.image import Change, ClusterImage, PartitionInfo, TopicInfo
+from kafkapy.cluster.image import Change, ClusterImage, PartitionInfo, Shown, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
+from kafkapy.cluster.kinds import KINDS, Kind
 from kafkapy.cluster.topic_names import collision_key
 from kafkapy.config.layers import BrokerConfig, TopicConfig
 from kafkapy.config.setting import ConfigResource
@@ -61,6 +63,8 @@ class ClusterState:
         self.next_producer_id = 0
         self.removed: set[bytes] = set()
         """The ids of topics that are gone, until it is known that their logs are, too."""
+        self.kinds: dict[str, Kind] = {name: kind() for name, kind in KINDS.items()}
+        self._kind_of = {record: kind for kind in self.kinds.values() for record in kind.facts}
         self._static = static
         self._node_id: int = static["node.id"]
         self._topics: dict[str, Topic] = {}
@@ -126,6 +130,9 @@ class ClusterState:
                 self._set_feature(fact.name, fact.feature_level)
             case ProducerIdsRecord():
                 self.next_producer_id = fact.next_producer_id
+            case _:
+                self._kind_of[type(fact)].apply(fact)
+                self._others_are_stale = True
 
     def undo_of(self, fact: MetadataFact) -> Callable[[], None]:
         """What takes the fact back once it is applied, if all that is applied after it was taken back before."""
@@ -148,6 +155,12 @@ class ClusterState:
                 return partial(self._set_feature, name, self._features.get(name, 0))
             case ProducerIdsRecord():
                 return partial(setattr, self, "next_producer_id", self.next_producer_id)
+            case _:
+                return partial(self._undo, self._kind_of[type(fact)].undo_of(fact))
+
+    def _undo(self, undo: Callable[[], None]) -> None:
+        undo()
+        self._others_are_stale = True
 
     def _topic_of(self, topic_id: bytes) -> Topic:
         topic = self.topic_by_id(topic_id)
@@ -241,8 +254,9 @@ class ClusterState:
             for resource, overrides in self._overrides.items()
             if resource.kind != ConfigResource.TOPIC
         }
+        shown = Shown(**{name: kind.shown for name, kind in self.kinds.items()})
         self._image = ClusterImage(
-            old.cluster_id, self.config, infos, dict(self._names), resources, dict(self._features)
+            old.cluster_id, self.config, infos, dict(self._names), resources, dict(self._features), shown
         )
         return change._replace(new=self._image)
 
@@ -283,8 +297,10 @@ def _facts_of(
     for feature, level in image.features.items():
         yield FeatureLevelRecord(name=feature, feature_level=level)
     for (kind, resource), overrides in image.overrides.items():
-        for name, value in overrides.items():
-            yield ConfigRecord(resource_type=kind, resource_name=resource, name=name, value=value)
+        for setting, value in overrides.items():
+            yield ConfigRecord(resource_type=kind, resource_name=resource, name=setting, value=value)
+    for name, shown in image.kinds._asdict().items():
+        yield from KINDS[name].snapshot(shown)
     for topic in image.topics.values():
         yield from topic_facts(topic)
     yield ProducerIdsRecord(broker_id=node_id, next_producer_id=next_producer_id)

@@ -1,0 +1,140 @@
+"""Client quotas by commands, through the journal's bytes: what may be asked, and that it is there again afterwards."""
+
+from typing import Any
+
+import pytest
+
+from kafkapy.cluster.client_quotas import AlterClientQuotas, QuotaAlteration, entity_of
+from kafkapy.cluster.journal import MetadataJournal
+from kafkapy.cluster.machine import ClusterMachine
+from kafkapy.config.layers import BrokerConfig
+from kafkapy.coordination.shard import Entry, Moment
+from kafkapy.errors import Error, KafkaError
+
+ALICE = entity_of([("user", "alice")])
+DEFAULT_CLIENT = entity_of([("client-id", None)])
+BOTH = entity_of([("user", "alice"), ("client-id", "app")])
+LOCAL = entity_of([("ip", "127.0.0.1")])
+
+
+class Driver:
+    """A machine whose facts go through the journal."""
+
+    def __init__(self) -> None:
+        self.machine = ClusterMachine("cluster", BrokerConfig.load())
+        self.log: list[Entry] = []
+
+    def alter(self, *alterations: tuple[Any, list[Any]], **options: Any) -> dict[Any, KafkaError | None]:
+        command = AlterClientQuotas([QuotaAlteration(*one) for one in alterations], **options)
+        decision = self.machine.decide(command, 1, Moment(0))
+        for fact in decision.facts:
+            self.log += MetadataJournal().encode(fact)
+            self.machine.apply(fact)
+        return decision.answers[0].value
+
+    def shown(self) -> Any:
+        return self.machine.state.advance().new.kinds.client_quotas
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return Driver()
+
+
+def test_limits_are_set_changed_and_taken_away(driver: Driver) -> None:
+    assert driver.alter((ALICE, [("producer_byte_rate", 1000.0), ("request_percentage", 12.5)])) == {ALICE: None}
+    driver.alter((ALICE, [("producer_byte_rate", 2000.0), ("request_percentage", None)]), (BOTH, []))
+    driver.alter((DEFAULT_CLIENT, [("consumer_byte_rate", 1.0)]))
+    assert driver.shown() == {ALICE: {"producer_byte_rate": 2000.0}, DEFAULT_CLIENT: {"consumer_byte_rate": 1.0}}
+    driver.alter((ALICE, [("producer_byte_rate", None)]))
+    assert driver.shown() == {DEFAULT_CLIENT: {"consumer_byte_rate": 1.0}}
+
+
+def test_what_changes_nothing_is_no_fact(driver: Driver) -> None:
+    driver.alter((ALICE, [("producer_byte_rate", 1000.0)]))
+    facts = len(driver.log)
+    assert driver.alter((ALICE, [("producer_byte_rate", 1000.0), ("consumer_byte_rate", None)])) == {ALICE: None}
+    driver.alter((BOTH, [("producer_byte_rate", 1.0)]), validate_only=True)
+    assert len(driver.log) == facts
+
+
+def test_they_are_there_again_from_the_log_and_from_a_snapshot(driver: Driver) -> None:
+    driver.alter((ALICE, [("producer_byte_rate", 1.0)]), (BOTH, [("request_percentage", 0.5)]))
+    driver.alter((LOCAL, [("connection_creation_rate", 3.0)]), (ALICE, [("producer_byte_rate", None)]))
+    replayed, restored = Driver(), Driver()
+    for entry in driver.log:
+        replayed.machine.apply(MetadataJournal().decode(entry))
+    for fact in driver.machine.snapshot():
+        restored.machine.apply(fact)
+    expected = {BOTH: {"request_percentage": 0.5}, LOCAL: {"connection_creation_rate": 3.0}}
+    assert driver.shown() == replayed.shown() == restored.shown() == expected
+
+
+def test_what_the_log_refused_is_taken_back(driver: Driver) -> None:
+    driver.alter((ALICE, [("producer_byte_rate", 1.0)]))
+    before = driver.shown()
+    machine = driver.machine
+    decision = machine.decide(
+        AlterClientQuotas([QuotaAlteration(ALICE, [("producer_byte_rate", None), ("consumer_byte_rate", 9.0)])]),
+        1,
+        Moment(0),
+    )
+    undos = []
+    for fact in decision.facts:
+        undos.insert(0, machine.undo_of(fact))
+        machine.apply(fact)
+    assert driver.shown() == {ALICE: {"consumer_byte_rate": 9.0}}
+    machine.revert(undos, KafkaError(Error.KAFKA_STORAGE_ERROR), Moment(0))
+    assert driver.shown() == before
+
+
+@pytest.mark.parametrize(
+    ("entity", "limits", "message"),
+    [
+        ([], [("producer_byte_rate", 1.0)], "Invalid empty client quota entity"),
+        ([("host", "a")], [], "Unhandled client quota entity type: host"),
+        ([("user", "")], [], "Empty user not supported"),
+        (
+            [("ip", "::1"), ("user", "a")],
+            [],
+            "Invalid quota entity combination, IP entity shouldnot be combined with User or ClientId",
+        ),
+        ([("ip", "no-such-host")], [], "no-such-host is not a valid IP or resolvable host."),
+        ([("ip", None)], [("producer_byte_rate", 1.0)], "Invalid configuration key producer_byte_rate"),
+        ([("user", "a")], [("connection_creation_rate", 1.0)], "Invalid configuration key connection_creation_rate"),
+        ([("user", "a")], [("producer_byte_rate", 0.0)], "Quota producer_byte_rate must be greater than 0"),
+        ([("user", "a")], [("producer_byte_rate", 1.5)], "producer_byte_rate cannot be a fractional value."),
+        (
+            [("user", "a")],
+            [("consumer_byte_rate", 1e30)],
+            "Proposed value for consumer_byte_rate is too large for a LONG.",
+        ),
+        (
+            [("ip", None)],
+            [("connection_creation_rate", 2.0**31)],
+            "Proposed value for connection_creation_rate is too large for an INT.",
+        ),
+        (
+            [("user", "a")],
+            [("producer_byte_rate", 1.0), ("producer_byte_rate", 2.0)],
+            "Ignoring duplicate entity ClientQuotaEntity(entries={user=a})",
+        ),
+    ],
+)
+def test_what_may_not_be_asked_is_refused(driver: Driver, entity: Any, limits: Any, message: str) -> None:
+    [refusal] = driver.alter((entity_of(entity), limits), unresolvable=frozenset({"no-such-host"})).values()
+    assert isinstance(refusal, KafkaError)
+    assert (refusal.error, refusal.message) == (Error.INVALID_REQUEST, message)
+    assert not driver.log
+
+
+def test_one_refusal_leaves_the_others(driver: Driver) -> None:
+    results = driver.alter((ALICE, [("no.such", 1.0)]), (BOTH, [("producer_byte_rate", 1.0)]))
+    assert isinstance(results[ALICE], KafkaError)
+    assert results[BOTH] is None
+    assert driver.shown() == {BOTH: {"producer_byte_rate": 1.0}}
+
+
+def test_a_refused_entity_keeps_none_of_its_limits(driver: Driver) -> None:
+    driver.alter((ALICE, [("producer_byte_rate", 1.0), ("no.such", 1.0)]))
+    assert driver.shown() == {}
