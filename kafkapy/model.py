@@ -58,6 +58,15 @@ class Principal(NamedTuple):
 ANONYMOUS = Principal("User", "ANONYMOUS")
 
 
+class ScramCredential(NamedTuple):
+    """What is stored of a user's password for SCRAM: nobody can log in with it, nor learn the password quickly."""
+
+    salt: bytes
+    stored_key: bytes
+    server_key: bytes
+    iterations: int
+
+
 class Endpoint(NamedTuple):
     """Where a listener can be reached."""
 
