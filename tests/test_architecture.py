@@ -55,6 +55,7 @@ PURE = (
     "storage/verification.py",
     "coordination/shard.py",
     "log/fetch_session.py",
+    "cluster/acls.py",
     "cluster/client_quotas.py",
     "cluster/image.py",
     "cluster/kinds.py",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from kafkapy.cluster.acls import NO_ACLS, AclTable
 from kafkapy.cluster.client_quotas import QuotaTable
 from kafkapy.config.layers import BrokerConfig, TopicConfig
 from kafkapy.model import LogId
@@ -55,6 +56,7 @@ _NO_FEATURES: Final[Mapping[str, int]] = MappingProxyType({})
 class Shown(NamedTuple):
     """What images show of the kinds of facts that have a module of their own (`kinds.py`)."""
 
+    acls: AclTable = NO_ACLS
     client_quotas: QuotaTable = MappingProxyType({})
 
 

@@ -9,12 +9,14 @@ from typing import Final
 
 from kafkapy.coordination.shard import Entry
 from kafkapy.protocol.journal.cluster_metadata import (
+    AccessControlEntryRecord,
     ClientQuotaRecord,
     ConfigRecord,
     FeatureLevelRecord,
     PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
+    RemoveAccessControlEntryRecord,
     RemoveTopicRecord,
     TopicRecord,
 )
@@ -30,6 +32,8 @@ MetadataFact = (
     | FeatureLevelRecord
     | ProducerIdsRecord
     | ClientQuotaRecord
+    | AccessControlEntryRecord
+    | RemoveAccessControlEntryRecord
 )
 
 _FRAME_VERSION: Final = 1
@@ -42,6 +46,8 @@ _WRITTEN_VERSIONS: Final[dict[type[MetadataFact], int]] = {
     FeatureLevelRecord: 0,
     ProducerIdsRecord: 0,
     ClientQuotaRecord: 0,
+    AccessControlEntryRecord: 0,
+    RemoveAccessControlEntryRecord: 0,
 }
 _BY_KEY: Final = {fact.API_KEY: fact for fact in _WRITTEN_VERSIONS}
 

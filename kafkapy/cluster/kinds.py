@@ -7,6 +7,7 @@ write its module, give it a line in `KINDS` and a field in `Shown` (`image.py`),
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
+from kafkapy.cluster.acls import Acls
 from kafkapy.cluster.client_quotas import ClientQuotas
 from kafkapy.coordination.shard import Moment
 
@@ -20,8 +21,10 @@ class Kind(Protocol):
     commands: ClassVar[tuple[type[Any], ...]]
     """What it decides on."""
 
-    shown: Any
-    """What images show of it. It never changes: a fact that changes anything puts another in its place."""
+    @property
+    def shown(self) -> Any:
+        """What images show of it. It never changes: a fact that changes anything puts another in its place."""
+        ...
 
     def decide(self, command: Any, moment: Moment) -> tuple[Sequence[Any], Any]:
         """The facts that come of a command, and its answer. Raises the `KafkaError` that refuses it."""
@@ -42,6 +45,7 @@ class Kind(Protocol):
 
 
 KINDS: Final[dict[str, type[Kind]]] = {
+    "acls": Acls,
     "client_quotas": ClientQuotas,
 }
 """By the name of the field of `Shown` that shows it."""

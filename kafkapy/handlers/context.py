@@ -5,11 +5,13 @@ Authorization: there is no authorizer yet, and as in Kafka without one everythin
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from kafkapy.errors import KafkaError
 from kafkapy.model import ANONYMOUS, Endpoint, Principal
+from kafkapy.model import CLUSTER_NAME as CLUSTER_NAME
+from kafkapy.model import Operation as Operation
+from kafkapy.model import ResourceType as ResourceType
 
 if TYPE_CHECKING:
     from kafkapy.clock import Clock
@@ -23,32 +25,6 @@ if TYPE_CHECKING:
     from kafkapy.transactions.verifying import Verifier
     from kafkapy.turns import Turns
 
-
-class Operation(IntEnum):
-    """What may be allowed or denied on a resource; the value is the code on the wire and the bit in a bitfield."""
-
-    READ = 3
-    WRITE = 4
-    CREATE = 5
-    DELETE = 6
-    ALTER = 7
-    DESCRIBE = 8
-    CLUSTER_ACTION = 9
-    DESCRIBE_CONFIGS = 10
-    ALTER_CONFIGS = 11
-    IDEMPOTENT_WRITE = 12
-
-
-class ResourceType(IntEnum):
-    """What an operation is done to; the value is the code on the wire."""
-
-    TOPIC = 2
-    GROUP = 3
-    CLUSTER = 4
-    TRANSACTIONAL_ID = 5
-
-
-CLUSTER_NAME = "kafka-cluster"
 
 _OPERATIONS = {
     ResourceType.TOPIC: (
