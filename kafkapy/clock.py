@@ -59,6 +59,24 @@ class SystemClock(_Sleeping):
         return trio.CancelScope(deadline=deadline)
 
 
+class ThreadClock:
+    """The system's time for a thread that has no event loop, such as a test's: it blocks where it waits."""
+
+    __slots__ = ()
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Let that time pass."""
+        time.sleep(seconds)
+
+
 class ManualClock(_Sleeping):
     """A clock that moves only when told to, from within its event loop."""
 

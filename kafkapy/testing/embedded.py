@@ -1,0 +1,136 @@
+"""A broker in a thread of this process, with an event loop of its own: for tests of any kind."""
+
+import atexit
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from kafkapy.broker import open_broker
+from kafkapy.clock import Clock
+from kafkapy.testing.handle import BrokerHandle
+from kafkapy.testing.operations import Operations
+from kafkapy.testing.settings import broker_config
+
+START_TIMEOUT_SECONDS: Final = 30.0
+_STOP_TIMEOUT_SECONDS: Final = 15.0
+
+
+class Broker(BrokerHandle):
+    """A complete broker beside the test, from the beginning of the `with` block to its end.
+
+        with kafkapy.Broker() as broker:
+            producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+
+    Its data is in memory, or in `data_dir`; `settings` are those of Kafka's server.properties. Without a block, `start`
+    and `stop` do the same; what is forgotten ends with the interpreter. `start` raises what kept the broker from
+    starting: ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        port: int = 0,
+        data_dir: str | os.PathLike[str] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__("127.0.0.1", port, owned=True)
+        self._settings = dict(settings or {})
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+        self._process_id = 0
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._stop: trio.Event | None = None
+        self.cluster_id = ""
+        """The id of the cluster that this broker is all of, once it has started."""
+
+    def start(self, timeout: float = START_TIMEOUT_SECONDS) -> Self:
+        """Start it, and return when it accepts connections; TimeoutError after so many seconds."""
+        if self._thread is not None:
+            raise RuntimeError("the broker was started already")
+        self._process_id = os.getpid()
+        # A daemon: an interpreter that ends waits for no other thread before it comes to what is registered below.
+        self._thread = threading.Thread(target=self._run, name="kafkapy", daemon=True)
+        atexit.register(self.stop)
+        self._thread.start()
+        if not self._ready.wait(timeout):
+            self.stop()
+            raise TimeoutError(f"the broker did not start within {timeout:g} s")
+        if self._failure is not None:
+            failure = self._failure
+            self.stop()
+            raise failure
+        return self
+
+    def stop(self) -> None:
+        """Stop it, and return when its data is safe and its port free. A second time it does nothing."""
+        thread = self._thread
+        if thread is None or self._process_id != os.getpid() or thread is threading.current_thread():
+            return
+        atexit.unregister(self.stop)
+        super().close()
+        if self._token is not None and self._stop is not None:
+            try:
+                self._token.run_sync_soon(self._stop.set)
+            except trio.RunFinishedError:
+                pass  # it has ended by itself, and said why
+        thread.join(_STOP_TIMEOUT_SECONDS)
+        self._thread = None
+        self._ready.clear()
+
+    @property
+    def operations(self) -> Operations:
+        if self._process_id != os.getpid():
+            raise RuntimeError(
+                "this process was forked from the one that runs the broker: clients can reach it by its address, "
+                "but the object belongs to the other process"
+                if self._process_id
+                else "the broker was not started: use it in a with block, or call start"
+            )
+        if self._thread is None:
+            raise RuntimeError("the broker has stopped")
+        return self._operations
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._serve, strict_exception_groups=True)
+        except BaseException as failure:  # noqa: BLE001  handed to whoever starts or stops it
+            self._failure = _the_one_in(failure)
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._stop = trio.Event()
+        config = broker_config(self._settings, self.port)
+        async with open_broker(config, data_dir=self._data_dir, clock=self._clock) as broker:
+            self.cluster_id = broker.cluster_id
+            host, _, port = broker.bootstrap_servers.rpartition(":")
+            self._connect_to(host.strip("[]"), int(port))
+            self._ready.set()
+            await self._stop.wait()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if self._failure is not None and error is None:
+            raise self._failure
+
+
+def _the_one_in(failure: BaseException) -> BaseException:
+    """What a group of one was made of."""
+    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+        failure = failure.exceptions[0]
+    return failure

@@ -1,0 +1,112 @@
+"""The pytest plugin: a Kafka broker for every test that names one of its fixtures.
+
+`kafka` is the one to use: a broker that is there within milliseconds, empty at the beginning of each test. With
+`--kafka-bootstrap=host:port` the same tests run against a broker that is there already, an Apache Kafka for one.
+Nothing but pytest is imported before a fixture is used.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from kafkapy.testing.embedded import Broker
+    from kafkapy.testing.handle import BrokerHandle
+
+_held = pytest.StashKey["BrokerHandle"]()
+_SHOWN_RECORDS = 5
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("kafka", "Kafka broker (kafkapy)")
+    group.addoption("--kafka-bootstrap", metavar="HOST:PORT", help="test against the broker there, not one of our own")
+    group.addoption("--kafka-data-dir", metavar="DIR", help="keep the data of the tests' broker below this directory")
+    group.addoption("--kafka-keep", action="store_true", help="leave topics and groups as a test left them")
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(request: pytest.FixtureRequest) -> "Iterator[BrokerHandle]":
+    """One broker for all tests of this process, on a port of its own; nobody empties it."""
+    bootstrap = request.config.getoption("--kafka-bootstrap")
+    if bootstrap:
+        yield _given(bootstrap)
+        return
+    from kafkapy.testing.embedded import Broker
+
+    directory = request.config.getoption("--kafka-data-dir")
+    # Processes of pytest-xdist run at the same time, and a directory belongs to one broker.
+    data_dir = Path(directory) / _worker(request.config) if directory else None
+    with Broker(data_dir=data_dir) as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka(request: pytest.FixtureRequest, kafka_broker: "BrokerHandle") -> "Iterator[BrokerHandle]":
+    """The broker, which forgets everything after the test (see `--kafka-keep`)."""
+    request.node.stash[_held] = kafka_broker
+    yield kafka_broker
+    if not request.config.getoption("--kafka-keep"):
+        kafka_broker.reset()
+
+
+@pytest.fixture
+def kafka_bootstrap_servers(kafka: "BrokerHandle") -> str:
+    """host:port of the broker, which forgets everything after the test."""
+    return kafka.bootstrap_servers
+
+
+@pytest.fixture
+def kafka_topic(request: pytest.FixtureRequest, kafka: "BrokerHandle") -> str:
+    """A topic of one partition, named after the test."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in request.node.name)[:200]
+    kafka.create_topic(name)
+    return name
+
+
+@pytest.fixture
+def kafka_broker_factory(request: pytest.FixtureRequest) -> "Iterator[Callable[..., Broker]]":
+    """Starts further brokers, with settings of their own, as `kafkapy.Broker` takes them; they end with the test."""
+    if request.config.getoption("--kafka-bootstrap"):
+        pytest.skip("a broker that is given with --kafka-bootstrap cannot be started with other settings")
+    from kafkapy.testing.embedded import Broker
+
+    with ExitStack() as stack:
+
+        def start(settings: dict[str, str] | None = None, **options: Any) -> Broker:
+            return stack.enter_context(Broker(settings, **options))
+
+        yield start
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call" and report.failed and (broker := item.stash.get(_held, None)) is not None:
+        report.sections.append(("Kafka broker", _told(broker)))
+    return report
+
+
+def _given(bootstrap: str) -> "BrokerHandle":
+    from kafkapy.testing.handle import BrokerHandle
+
+    host, _, port = bootstrap.rpartition(":")
+    if not host or not port.isdigit():
+        raise pytest.UsageError(f"--kafka-bootstrap takes HOST:PORT, not {bootstrap!r}")
+    return BrokerHandle(host.strip("[]"), int(port))
+
+
+def _worker(config: pytest.Config) -> str:
+    return str(getattr(config, "workerinput", {}).get("workerid", "main"))
+
+
+def _told(broker: "BrokerHandle") -> str:
+    """What is in the broker: topics with their last records, groups with what they have yet to read."""
+    from kafkapy.testing.telling import told_broker
+
+    try:
+        return told_broker(broker, _SHOWN_RECORDS)
+    except Exception as problem:  # noqa: BLE001  a test that failed is not to be hidden by its report
+        return f"{broker.bootstrap_servers} could not be asked: {problem}"

@@ -1,0 +1,117 @@
+"""A broker in a process of its own: for tests that stop, kill and restart it, or want its memory elsewhere."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from kafkapy.testing.handle import BrokerHandle
+from kafkapy.testing.settings import configured
+
+START_TIMEOUT_SECONDS: Final = 30.0
+_STOP_TIMEOUT_SECONDS: Final = 15.0
+
+
+class BrokerProcess(BrokerHandle):
+    """`kafkapy start` beside the test. Its data is in memory, or in `data_dir`; what it logs goes to `log`, or nowhere.
+
+    `start` raises RuntimeError with what the broker said when it does not start.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        port: int = 0,
+        data_dir: str | os.PathLike[str] | None = None,
+        log: IO[bytes] | None = None,
+    ) -> None:
+        super().__init__("127.0.0.1", port, owned=True)
+        self._settings = dict(settings or {})
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.cluster_id = ""
+
+    def start(self, timeout: float = START_TIMEOUT_SECONDS) -> Self:
+        """Start it, again on the same port where it ran before, and return when it accepts connections."""
+        if self._process is not None:
+            raise RuntimeError("the broker runs already")
+        where = ["--memory"] if self._data_dir is None else ["--data-dir", str(self._data_dir)]
+        given = configured(self._settings, self.port)
+        flags = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        command = [sys.executable, "-m", "kafkapy", "start", *where, "--json-ready", *flags]
+        errors = subprocess.PIPE if self._log is None else self._log
+        process = self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
+        said = _Said(process.stderr)
+        late = threading.Timer(timeout, process.kill)
+        late.start()
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        late.cancel()
+        if not line:
+            process.wait()
+            self._process = None
+            raise RuntimeError(f"the broker did not start: {said.text() or 'it said nothing'}")
+        ready = json.loads(line)
+        self.cluster_id = ready["cluster_id"]
+        host, _, port = ready["bootstrap_servers"].rpartition(":")
+        self._connect_to(host.strip("[]"), int(port))
+        return self
+
+    def stop(self) -> None:
+        """Stop it, and return when its data is safe. A second time it does nothing."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would, short of losing what the system has yet to write: SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self.close()
+        process.send_signal(number)
+        try:
+            process.wait(_STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _Said:
+    """The last of what a process writes, read in a thread so that it never has to wait for its reader."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        self._stream = stream
+        self._last: list[bytes] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        if self._stream is not None:
+            for line in self._stream:
+                self._last = [*self._last[-9:], line]
+            self._stream.close()
+
+    def text(self) -> str:
+        """What the process said in the end, once it has ended."""
+        self._reader.join()
+        return b"".join(self._last).decode(errors="replace").strip()

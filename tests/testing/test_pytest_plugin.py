@@ -1,0 +1,96 @@
+"""The pytest plugin, as a project that uses it sees it: pytest is run on files of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kafkapy
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TESTS = """
+import kafka as client
+
+def test_one(kafka, kafka_topic):
+    kafka.produce(kafka_topic, "v")
+    assert len(kafka.records(kafka_topic)) == 1
+
+def test_another(kafka, kafka_bootstrap_servers):
+    assert "test_one" not in [topic.name for topic in kafka.topics(internal=True)]
+    with client.KafkaProducer(bootstrap_servers=kafka_bootstrap_servers) as producer:
+        with kafka.assert_produced("t", "v"):
+            producer.send("t", b"v")
+"""
+
+KEPT = """
+def test_it(kafka, kafka_topic):
+    kafka.produce(kafka_topic, "v")
+    assert len(kafka.topics()) == 2
+"""
+
+FAILS = """
+def test_it(kafka):
+    for i in range(7):
+        kafka.produce("orders", str(i))
+    assert False
+"""
+
+FURTHER = """
+def test_it(kafka_broker_factory, kafka_broker):
+    broker = kafka_broker_factory({"num.partitions": "4"})
+    broker.produce("t", "v")
+    assert broker.topics()[0].partitions == 4
+    assert broker.port != kafka_broker.port
+"""
+
+
+def run_pytest(directory: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
+    (directory / "test_user.py").write_text(tests)
+    command = [sys.executable, "-m", "pytest", "-p", "kafkapy.testing.plugin", "-p", "no:cacheprovider", "-q", *options]
+    # Whether or not kafkapy is installed here, the plugin is the one beside these tests, and the only one.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("tests", [TESTS, FURTHER])
+def test_each_test_has_a_broker(tmp_path: Path, tests: str) -> None:
+    ended = run_pytest(tmp_path, tests)
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_the_same_tests_run_against_a_broker_that_is_there(tmp_path: Path) -> None:
+    with kafkapy.Broker() as broker:
+        broker.produce("somebody-elses", "v")
+        ended = run_pytest(tmp_path, KEPT, f"--kafka-bootstrap={broker.bootstrap_servers}", "--kafka-keep")
+        assert ended.returncode == 0, ended.stdout
+        assert {topic.name for topic in broker.topics()} == {"somebody-elses", "test_it"}
+        ended = run_pytest(tmp_path, FURTHER, f"--kafka-bootstrap={broker.bootstrap_servers}", "-rs")
+        assert "1 skipped" in ended.stdout
+        assert "cannot be started with other settings" in ended.stdout
+
+
+def test_a_failing_test_shows_what_is_in_the_broker(tmp_path: Path) -> None:
+    ended = run_pytest(tmp_path, FAILS)
+    assert ended.returncode == 1
+    assert "Kafka broker" in ended.stdout
+    assert "topic orders: 1 partitions, 7 records" in ended.stdout
+    assert re.findall(r"value=b'(\d)'", ended.stdout) == ["2", "3", "4", "5", "6"]
+
+
+def test_data_is_kept_where_that_is_wanted(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    ended = run_pytest(tmp_path, TESTS, f"--kafka-data-dir={data}")
+    assert ended.returncode == 0, ended.stdout
+    assert (data / "main" / "meta.properties").exists()
+
+
+def test_nothing_is_imported_before_a_fixture_is_used() -> None:
+    code = "import sys, kafkapy.testing.plugin; print([m for m in sys.modules if m.split('.')[0] == 'trio'])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
