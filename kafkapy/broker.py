@@ -24,6 +24,7 @@ from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
+from kafkapy.config.of_listener import ListenerConfig
 from kafkapy.config.setting import ConfigError
 from kafkapy.groups.service import GroupService
 from kafkapy.handlers.context import Rooms, Session
@@ -32,9 +33,10 @@ from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
 from kafkapy.log.housekeeping import apply_retention, clean_logs, expire_producers
 from kafkapy.model import format_uuid
-from kafkapy.network.connection import Peer
+from kafkapy.network.connection import Connection, Peer
 from kafkapy.network.listening import bind
-from kafkapy.network.server import Limits, Server
+from kafkapy.network.server import Guard, Limits, Server
+from kafkapy.network.transport import PlainTransport
 from kafkapy.storage.base import CleanerSettings, Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
 from kafkapy.storage.sole import SoleBroker
@@ -44,6 +46,7 @@ from kafkapy.transactions.verifying import Verifier
 from kafkapy.turns import Turns
 
 if TYPE_CHECKING:
+    from kafkapy.security.sasl.settings import SaslSettings
     from kafkapy.storage.embedded.files import Disk
     from kafkapy.storage.embedded.store import EmbeddedLogs
 
@@ -99,6 +102,7 @@ async def open_broker(
     node_id: int = config["node.id"]
     limits = _limits(config)
     announced = announced_endpoints(config, advertise_host)
+    doors = await _doors(config)
     us = SoleBroker(node_id, config["broker.rack"], announced)
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     try:
@@ -121,7 +125,8 @@ async def open_broker(
                 fetch_sessions=_fetch_sessions(config),
             )
             registry = Registry(rooms)
-            server = Server(limits, _open_session, registry.dispatch, clock)
+            guards = {listener: _guard(settings, registry, clock) for listener, settings in doors.items()}
+            server = Server(limits, _open_session, registry.dispatch, clock, guards)
 
             def on_change(change: Change) -> None:
                 for topic in change.deleted:
@@ -256,6 +261,28 @@ def _descriptors_each() -> int:
     """How many descriptors log files may have, and connections as many: together no more than there are."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _ANY_NUMBER if limit == resource.RLIM_INFINITY else max(limit - _OTHER_DESCRIPTORS, limit // 2) // 2
+
+
+async def _doors(config: BrokerConfig) -> "dict[str, SaslSettings]":
+    """What each listener with SASL asks of its clients, by name. Raises ConfigError."""
+    named = [endpoint.listener for endpoint in bound_listeners(config) if "SASL" in endpoint.security_protocol]
+    if not named:
+        return {}
+    from kafkapy.security.sasl.settings import NoCredentials, sasl_settings  # a broker without SASL does without
+
+    def made() -> "dict[str, SaslSettings]":
+        return {listener: sasl_settings(ListenerConfig(config, listener), NoCredentials()) for listener in named}
+
+    return await trio.to_thread.run_sync(made)  # hashes passwords
+
+
+def _guard(settings: "SaslSettings", registry: Registry, clock: Clock) -> Guard:
+    from kafkapy.handlers.access.gate import Gate
+
+    def meet(connection: Connection) -> None:
+        Gate(settings, registry, clock, connection)
+
+    return Guard(PlainTransport, meet)
 
 
 def _open_session(peer: Peer, mute: Callable[[float], None]) -> Session:

@@ -5,7 +5,9 @@ Raise `KafkaError` where the error is known; the handler or the connection answe
 The rows are written by `scripts/kafka_facts`.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 
 class Error(IntEnum):
@@ -186,3 +188,12 @@ class KafkaError(Exception):
 
 class CloseConnection(Exception):
     """Raised where Kafka drops the connection without an answer; the text goes into one log line."""
+
+
+class RefuseConnection(CloseConnection):
+    """Raised where a client is not let in: at that moment of the clock it hears the answer, if any, and is dropped."""
+
+    def __init__(self, text: str, answer: Sequence[Any] | None, moment: float) -> None:
+        super().__init__(text)
+        self.answer = answer
+        self.moment = moment

@@ -67,6 +67,10 @@ PURE = (
     "groups/pending.py",
     "transactions/machine.py",
     "transactions/states.py",
+    "security/jaas.py",
+    "security/sasl/authenticator.py",
+    "security/sasl/plain.py",
+    "security/sasl/scram.py",
 )
 IMPURE_MODULES = {"trio", "time", "random", "os", "socket"}
 

@@ -17,7 +17,7 @@ from kafkapy.config.setting import ConfigError
 from kafkapy.model import Endpoint
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-SERVED_PROTOCOLS = ("PLAINTEXT",)
+SERVED_PROTOCOLS = ("PLAINTEXT", "SASL_PLAINTEXT")
 
 _HOST = re.compile(r"[0-9a-zA-Z\-%._:]+")
 _LISTENER = re.compile(rf"(?P<name>.*)://\[?(?P<host>(?:{_HOST.pattern})?)\]?:(?P<port>[0-9]+)")

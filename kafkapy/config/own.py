@@ -6,6 +6,7 @@ from kafkapy.config.setting import Setting, Type
 # fmt: off
 _ROWS = (
     Setting("kafkapy.auto.create.wait", Type.BOOLEAN, "false", "Whether whoever asks for a topic or a coordinator in passing waits until what that creates is there. Kafka, and the default, answers at once that there is none yet, upon which clients ask again, after 100 ms or so.", used=True),
+    Setting("kafkapy.jaas.file", Type.STRING, None, "File with login modules for listeners that have no sasl.jaas.config of their own, in a section KafkaServer, or listener.KafkaServer for one of them. Kafka reads the file that java.security.auth.login.config names, which is heeded here where KAFKA_OPTS has it.", used=True),
     Setting("kafkapy.record.validation", Type.STRING, "full", "What is looked at before a batch is stored: each of its records, as Kafka does (full), or its header, and records only where the topic's settings need it (headers).", valid="[full, headers]", used=True),
 )
 # fmt: on

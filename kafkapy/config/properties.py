@@ -14,6 +14,9 @@ _NOT_SETTINGS = re.compile(
     r"|.*CLASSPATH)"
 )
 
+_JAAS_FILE = re.compile(r"-Djava\.security\.auth\.login\.config==?(\S+)")
+"""A Java property: where the login modules stand."""
+
 
 def parse_properties(text: str) -> dict[str, str]:
     """The keys and values of a .properties file, by Java's grammar; the last of several wins.
@@ -67,8 +70,8 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The settings in `KAFKA_*` (and bitnami's `KAFKA_CFG_*`) variables; the former win.
 
     By the rules of the apache/kafka image: `_` stands for a dot, `__` for an underscore, `___` for a dash; names that
-    configure the JVM or the image are left out. As there, when only KAFKA_ADVERTISED_LISTENERS is given the listeners
-    are derived from it, on all interfaces.
+    configure the JVM or the image are left out, all but the JAAS file that KAFKA_OPTS names. As there, when only
+    KAFKA_ADVERTISED_LISTENERS is given the listeners are derived from it, on all interfaces.
     """
     settings = {}
     # KAFKA_CFG_ first, so that KAFKA_ overwrites it whatever the order of the environment.
@@ -77,6 +80,8 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
             body = name.removeprefix("KAFKA_").removeprefix("CFG_")
             key = body.lower().replace("___", "-").replace("__", "\0").replace("_", ".").replace("\0", "_")
             settings[key] = environ[name]
+    if jaas_file := _JAAS_FILE.search(environ.get("KAFKA_OPTS", "")):
+        settings.setdefault("kafkapy.jaas.file", jaas_file[1])
     if "advertised.listeners" in settings and "listeners" not in settings:
         settings["listeners"] = re.sub(r"://[^,]*:", "://0.0.0.0:", settings["advertised.listeners"])
     return settings

@@ -1,8 +1,8 @@
 """Settings by which an operator keeps people out, or apart, and which kafkapy does not act on yet.
 
 With a warning alone the broker would start and let everyone in. So they are refused, as listeners are that cannot be
-served: all of `sasl.*` and `ssl.*`, also of one listener, who may do what, and what may veto a change. A value that is
-Kafka's default asks for nothing.
+served: TLS, tokens of OAuth, also of one listener, Java classes that decide who is who, who may do what, and what may
+veto a change. A value that is Kafka's default asks for nothing.
 """
 
 import re
@@ -11,16 +11,16 @@ from typing import Final
 
 from kafkapy.config.broker import BROKER
 
-_FAMILIES: Final = re.compile(r"(?:listener\.name\.[^.]+\.(?:.+\.)?)?(?:sasl|ssl)\..+")
+_FAMILIES: Final = re.compile(
+    r"(?:listener\.name\.[^.]+\.(?:.+\.)?)?"
+    r"(?:ssl\..+|sasl\.oauthbearer\..+|sasl\.server\.callback\.handler\.class|principal\.builder\.class)"
+)
 
 _OTHERS: Final = (
     "alter.config.policy.class.name",
     "authorizer.class.name",
-    "connections.max.reauth.ms",
     "create.topic.policy.class.name",
     "delegation.token.secret.key",
-    "principal.builder.class",
-    "security.inter.broker.protocol",
     "security.providers",
 )
 
@@ -34,7 +34,7 @@ def refused_protections(given: Mapping[str, str]) -> str | None:
     if not names:
         return None
     return (
-        f"{', '.join(names)}: kafkapy neither authenticates nor authorizes yet, and would let everyone in; "
+        f"{', '.join(names)}: kafkapy does not act on that yet, and would let in whom it keeps out; "
         "it starts without such settings"
     )
 

@@ -68,6 +68,8 @@ class Session:
     peer_host: str
     peer_port: int
     principal: Principal = ANONYMOUS
+    token_authenticated: bool = False
+    """Whether it was a delegation token that told who it is: such a client gets no further tokens."""
     software_name: str = "unknown"
     software_version: str = "unknown"
     mute: Callable[[float], None] = field(default=lambda until: None, repr=False)

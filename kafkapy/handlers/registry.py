@@ -74,6 +74,15 @@ class Registry:
         except KafkaError as refusal:
             return handler.refuse(request, refusal, ctx)
 
+    def refusal(self, frame: memoryview, error: KafkaError, session: Session) -> Answer:
+        """The error response of a request's API. Raises CloseConnection when the request is none that is served."""
+        header = decode_request_header(frame)
+        handler = self._handlers.get(header.api_key) or self._find(header, session)
+        ctx = Context(header.api_key, header.api_version, header.correlation_id, header.client_id, session, self._rooms)
+        return framed(
+            handler.refuse(decoded(handler.request_class, header, frame), error, ctx), header, ctx.api_version
+        )
+
     def _find(self, header: RequestHeader, session: Session) -> _Handler:
         route = _ROUTES.get(header.api_key)
         if route is None:
@@ -103,7 +112,7 @@ async def _answer(
             return None
         if isinstance(response, Delayed):
             return _Delayed(response, handler, header, request, ctx)
-        return _framed(response, header, ctx.api_version)
+        return framed(response, header, ctx.api_version)
     except KafkaError as refusal:
         problem = refusal
         if refusal.error is Error.UNSUPPORTED_VERSION:
@@ -113,7 +122,7 @@ async def _answer(
     except Exception:  # noqa: BLE001  one request is lost, not the broker: the only catch of its kind
         _log.exception("%s of %s failed", described(header), ctx.session.peer_host)
         problem = KafkaError(Error.UNKNOWN_SERVER_ERROR)
-    return _framed(handler.refuse(request, problem, ctx), header, ctx.api_version)
+    return framed(handler.refuse(request, problem, ctx), header, ctx.api_version)
 
 
 class _Delayed(Delayed[Answer]):
@@ -145,7 +154,7 @@ def _answer_to_unserved_version(handler: _Handler, header: RequestHeader, frame:
     version = header.api_version
     if header.api_key == API_VERSIONS:
         # The client cannot know what is served before this very answer, so it gets one that all can read (KIP-511).
-        return _framed(handler.refuse(None, KafkaError(Error.UNSUPPORTED_VERSION), ctx), header, version=0)
+        return framed(handler.refuse(None, KafkaError(Error.UNSUPPORTED_VERSION), ctx), header, version=0)
     if APIS[header.api_key].advertised_from <= version < handler.route.min_version:
         return _refused_old(header, frame)
     handler.unserved.note(header, ctx.session, _CLOSED)
@@ -169,7 +178,19 @@ def _refused_old(header: RequestHeader, frame: memoryview) -> Answer:
     return [_LENGTH.pack(_LENGTH.size + len(body)), _LENGTH.pack(header.correlation_id), body]
 
 
-def _framed(response: Any, header: RequestHeader, version: int) -> Answer:
+def decoded(cls: Any, header: RequestHeader, frame: memoryview) -> Any:
+    """The request. Raises CloseConnection when it cannot be read."""
+    if not cls.MIN_VERSION <= header.api_version <= cls.MAX_VERSION:
+        raise CloseConnection(f"{described(header)} is not served")
+    try:
+        request, _ = cls.decode(header.api_version, frame, header.body_offset)
+    except ProtocolError as malformed:
+        raise CloseConnection(f"{described(header)} does not parse: {malformed}") from malformed
+    return request
+
+
+def framed(response: Any, header: RequestHeader, version: int) -> Answer:
+    """A response as it is sent."""
     out = bytearray(_LENGTH.size)
     encode_response_header(header.api_key, version, header.correlation_id, out)
     buffers: Answer = response.encode(version, out)

@@ -23,7 +23,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.delayed import Delayed
-from kafkapy.errors import CloseConnection
+from kafkapy.errors import CloseConnection, RefuseConnection
 from kafkapy.network.coroutines import resumed
 from kafkapy.network.sending import BUFFERS, MAX_VECTOR, Answer, after, send_some
 from kafkapy.network.transport import Transport
@@ -65,6 +65,10 @@ OpenSession = Callable[[Peer, Callable[[float], None]], Any]
 """Makes what a connection carries for its handlers, of who is connected and the connection's `mute`."""
 
 
+async def _answer_nothing(frame: memoryview, session: Any) -> None:
+    """What a closed connection does with frames."""
+
+
 class _Ending(Delayed[Answer]):
     """Stands where a request would that ends the connection: those before it are answered."""
 
@@ -76,22 +80,34 @@ class _Ending(Delayed[Answer]):
         raise self._reason
 
 
+class _Parting(Delayed[Answer]):
+    """The last answer of a connection, which is held back for a while."""
+
+    def __init__(self, answer: Answer, moment: float, clock: Clock) -> None:
+        super().__init__(moment)
+        self._answer = answer
+        self._clock = clock
+
+    async def attempt(self) -> Answer | None:
+        return None if self._clock.monotonic() < self.deadline else self._answer
+
+
 class Connection:
     """A connected client: its transport, and what has come in and is to go out."""
 
     __slots__ = (
         "_answer_size",
         "_clock",
-        "_dispatch",
         "_kind",
+        "_max_frame_size",
         "_reader",
         "_sealed",
-        "_session",
         "_waiting_bytes",
         "alarmed",
         "answer",
         "blocked",
         "closed",
+        "dispatch",
         "due",
         "ended",
         "held",
@@ -100,12 +116,14 @@ class Connection:
         "peer",
         "queued",
         "scope",
+        "session",
         "stopping",
         "transport",
         "waits",
         "wake",
         "watched",
         "watched_for_room",
+        "welcomed",
     )
 
     def __init__(
@@ -136,14 +154,26 @@ class Connection:
         self.alarmed = False
         self.queued = False
         self.closed = False
-        self._session = open_session(peer, self.mute)
+        self.welcomed: Callable[[Connection], None]  # to be called once it is known who is connected
+        self.dispatch = dispatch  # what answers its frames
+        self.session = open_session(peer, self.mute)
         self._answer_size = 0
         self._waiting_bytes = 0
         self._kind = b""  # of what is under way
         self._sealed = False  # the next request has to wait until all those are answered
         self._clock = clock
-        self._dispatch = dispatch
+        self._max_frame_size = max_frame_size
         self._reader = FrameReader(max_frame_size)
+
+    def meet(self, max_frame_size: int) -> None:
+        """Take small frames alone, until it is known who is connected."""
+        self._reader.max_size = max_frame_size
+
+    def welcome(self, dispatch: Dispatch) -> None:
+        """It is known who is connected: have its frames answered by `dispatch` from now on."""
+        self.dispatch = dispatch
+        self._reader.max_size = self._max_frame_size
+        self.welcomed(self)
 
     def advance(self, now: float) -> bool | Coroutine[Any, Any, bool]:
         """Send on, or receive, and answer what is whole; true when there is more to do at once.
@@ -166,7 +196,7 @@ class Connection:
         try:
             return self._serve()
         except (ProtocolError, CloseConnection) as reason:
-            if not self.waits:
+            if not self.waits and not isinstance(reason, RefuseConnection):
                 raise
             return self._end_later(reason)
 
@@ -182,7 +212,7 @@ class Connection:
                 if self.held or (self.waits and not self._may_join(frame)):
                     reader.put_back(frame)
                     return self.due
-                work = self._dispatch(frame, self._session)
+                work = self.dispatch(frame, self.session)
                 try:
                     trap = work.send(None)
                 except StopIteration as done:
@@ -216,7 +246,7 @@ class Connection:
         try:
             answer = await work
         except (ProtocolError, CloseConnection) as reason:
-            if not self.waits:
+            if not self.waits and not isinstance(reason, RefuseConnection):
                 raise
             return self._end_later(reason)
         if self.waits or isinstance(answer, Delayed):
@@ -258,6 +288,8 @@ class Connection:
 
     def _end_later(self, reason: Exception) -> bool:
         """End this connection, but first answer what is under way."""
+        if isinstance(reason, RefuseConnection):
+            self._wait(_Parting(reason.answer or (), reason.moment, self._clock), b"")
         self._wait(_Ending(reason), b"")
         return self.due
 
@@ -337,7 +369,7 @@ class Connection:
         self.closed = True
         while self.waits:
             self._end_wait()
-        self._session = None  # which knows `mute`
+        self.session, self.dispatch = None, _answer_nothing  # what was there knows this connection
         self.transport.close()
 
     # -- sending

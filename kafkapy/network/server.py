@@ -8,9 +8,9 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -19,12 +19,19 @@ from kafkapy.model import Endpoint
 from kafkapy.network.connection import Connection, Dispatch, OpenSession, Peer
 from kafkapy.network.crew import Crew
 from kafkapy.network.listening import KERNEL_DEFAULT, listen
-from kafkapy.network.transport import PlainTransport
+from kafkapy.network.transport import PlainTransport, Transport
 
 _log = logging.getLogger(__name__)
 
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
 _SWEEPS_PER_TIMEOUT: Final = 4
+
+_STRANGER_SECONDS: Final = 60.0
+"""How long a client may take to say who it is where it must, TLS included: PostgreSQL's authentication_timeout."""
+
+_MOST_STRANGERS: Final = 4096
+"""So many such clients may be connected, and half of max.connections at most; the oldest make room for others. With
+their buffers they take 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +47,32 @@ class Limits:
     socket_listen_backlog_size: int = 50
 
 
-class Server:
-    """All listeners of a broker and their connections."""
+class Guard(NamedTuple):
+    """How the clients of a listener are met that is not open to all.
 
-    def __init__(self, limits: Limits, open_session: OpenSession, dispatch: Dispatch, clock: Clock) -> None:
+    `wrap` makes what carries a connection's bytes. `meet` is called for each new connection, and has its frames
+    answered by something else until it is known who is connected.
+    """
+
+    wrap: Callable[[socket.socket], Transport]
+    meet: Callable[[Connection], None]
+
+
+class Server:
+    """All listeners of a broker and their connections; `guards` are those of listeners that have one, by name."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        open_session: OpenSession,
+        dispatch: Dispatch,
+        clock: Clock,
+        guards: Mapping[str, Guard] | None = None,
+    ) -> None:
         self._limits = limits
         self._clock = clock
+        self._guards = guards or {}
+        self._strangers: dict[Connection, float] = {}  # not known yet, and since when they are there: oldest first
         self._open_session = open_session
         self._dispatch = dispatch
         self._crew = Crew(clock, self._forget)
@@ -67,6 +94,8 @@ class Server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._crew.work)
             nursery.start_soon(self._sweep)
+            if self._guards:
+                nursery.start_soon(self._sweep_strangers)
             try:
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
@@ -136,14 +165,49 @@ class Server:
         peer = Peer(endpoint.listener, endpoint.security_protocol, _plain(local[0]), local[1], host, port)
         if peer.local_host == host:
             _leave_unpaced(sock)
+        guard = self._guards.get(endpoint.listener)
         connection = Connection(
-            PlainTransport(sock), peer, self._open_session, self._dispatch, limits.socket_request_max_bytes, self._clock
+            PlainTransport(sock) if guard is None else guard.wrap(sock),
+            peer,
+            self._open_session,
+            self._dispatch,
+            limits.socket_request_max_bytes,
+            self._clock,
         )
         self._per_ip[host] += 1
         self._crew.add(connection)
+        if guard is not None:
+            self._meet(connection, guard)
+
+    def _meet(self, connection: Connection, guard: Guard) -> None:
+        """Let a client say who it is, but not too many at a time."""
+        connection.welcomed = self._know
+        guard.meet(connection)
+        self._strangers[connection] = self._clock.monotonic()
+        if len(self._strangers) > min(_MOST_STRANGERS, max(self._limits.max_connections // 2, 1)):
+            oldest = next(iter(self._strangers))
+            _log.info("closing the connection of %s, to make room: it has not authenticated", oldest.peer)
+            self._end_stranger(oldest)
+
+    def _know(self, connection: Connection) -> None:
+        self._strangers.pop(connection, None)
+
+    def _end_stranger(self, connection: Connection) -> None:
+        del self._strangers[connection]
+        self._crew.end(connection)
+
+    async def _sweep_strangers(self) -> None:
+        """Close connections whose clients have not said in time who they are."""
+        while True:
+            await self._clock.sleep(_STRANGER_SECONDS / _SWEEPS_PER_TIMEOUT)
+            latest = self._clock.monotonic() - _STRANGER_SECONDS
+            for connection in [known for known, since in self._strangers.items() if since <= latest]:
+                _log.info("closing the connection of %s: it has not authenticated in time", connection.peer)
+                self._end_stranger(connection)
 
     def _forget(self, connection: Connection) -> None:
         """The connection has ended."""
+        self._know(connection)
         host = connection.peer.peer_host
         self._per_ip[host] -= 1
         if not self._per_ip[host]:

@@ -55,6 +55,9 @@ class Transport(Protocol):
     def send_from(self, source: Source, size: int) -> int:
         """Send what can be sent at once of the source's next `size` bytes, and advance it by that; how many."""
 
+    def peer_certificate(self) -> bytes | None:
+        """The certificate that the client has shown and that is trusted, in DER form."""
+
     def close(self) -> None: ...
 
 
@@ -82,6 +85,9 @@ class PlainTransport:
             raise OSError("a file is shorter than it was")
         source.advance(sent)
         return sent
+
+    def peer_certificate(self) -> None:
+        return None
 
     def close(self) -> None:
         self._socket.close()

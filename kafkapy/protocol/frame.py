@@ -34,10 +34,10 @@ class FrameReader:
     What was received and is not handed out yet lies between `start` and `end`: a frame or more, a part of one, nothing.
     """
 
-    __slots__ = ("_buffer", "_max_size", "_small_reads", "_view", "end", "start")
+    __slots__ = ("_buffer", "_small_reads", "_view", "end", "max_size", "start")
 
     def __init__(self, max_size: int) -> None:
-        self._max_size = max_size
+        self.max_size = max_size
         self._buffer = bytearray(_IDLE_SIZE)
         self._view = memoryview(self._buffer)
         self.start = 0
@@ -56,7 +56,7 @@ class FrameReader:
             self.start, self.end = 0, pending
         capacity = len(self._buffer)
         if pending == capacity:
-            self._replace(min(2 * capacity, max(self._max_size, _IDLE_SIZE) + _PREFIX_SIZE), pending)
+            self._replace(min(2 * capacity, max(self.max_size, _IDLE_SIZE) + _PREFIX_SIZE), pending)
         elif capacity > _IDLE_SIZE and pending < _IDLE_SIZE:
             self._small_reads += 1
             if capacity > _KEPT_SIZE or self._small_reads > _SMALL_READS_BEFORE_SHRINKING:
@@ -79,10 +79,10 @@ class FrameReader:
         if body > self.end:
             return None
         (size,) = _PREFIX.unpack_from(self._buffer, self.start)
-        if not 0 <= size <= self._max_size:
+        if not 0 <= size <= self.max_size:
             if size < 0:
                 raise ProtocolError(f"a frame announces {size} bytes")
-            raise FrameTooLarge(f"a frame announces {size} bytes, the limit is {self._max_size}")
+            raise FrameTooLarge(f"a frame announces {size} bytes, the limit is {self.max_size}")
         end = body + size
         if end > self.end:
             return None

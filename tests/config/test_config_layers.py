@@ -203,18 +203,15 @@ def test_settings_that_do_nothing_are_reported() -> None:
         ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
         ("super.users", "User:admin"),
         ("allow.everyone.if.no.acl.found", "false"),
-        ("sasl.enabled.mechanisms", "PLAIN"),
-        ("sasl.jaas.config", "org.apache.kafka.common.security.plain.PlainLoginModule required;"),
-        ("sasl.mechanism.of.a.plugin", "x"),
-        ("listener.name.client.plain.sasl.jaas.config", "x"),
+        ("sasl.server.callback.handler.class", "com.example.Handler"),
+        ("listener.name.client.plain.sasl.server.callback.handler.class", "com.example.Handler"),
+        ("sasl.oauthbearer.expected.issuer", "https://example.com"),
         ("listener.name.client.ssl.client.auth", "required"),
         ("ssl.client.auth", "required"),
         ("ssl.keystore.location", "/keys"),
-        ("security.inter.broker.protocol", "SSL"),
         ("principal.builder.class", "com.example.Builder"),
         ("create.topic.policy.class.name", "com.example.Policy"),
         ("delegation.token.secret.key", "secret"),
-        ("connections.max.reauth.ms", "3600000"),
     ],
 )
 def test_what_would_protect_people_is_refused_until_it_does(name: str, value: str) -> None:
@@ -241,7 +238,9 @@ def test_all_that_would_protect_people_is_told_in_one_line() -> None:
         ("ssl.client.auth", "none"),
         ("listener.name.client.ssl.client.auth", "none"),
         ("security.inter.broker.protocol", "PLAINTEXT"),
-        ("connections.max.reauth.ms", "0"),
+        ("connections.max.reauth.ms", "3600000"),
+        ("sasl.enabled.mechanisms", "PLAIN"),
+        ("listener.name.client.plain.sasl.jaas.config", "x"),
     ],
 )
 def test_what_asks_for_no_protection_is_not_refused(name: str, value: str) -> None:

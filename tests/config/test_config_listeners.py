@@ -72,7 +72,7 @@ def test_a_bad_protocol_map_is_refused(protocol_map: str, message: str) -> None:
         bound_listeners(load(listener_security_protocol_map=protocol_map))
 
 
-@pytest.mark.parametrize("protocol", ["SSL", "SASL_PLAINTEXT", "SASL_SSL"])
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
 def test_what_is_not_served_yet_is_refused_clearly(protocol: str) -> None:
     with pytest.raises(ConfigError, match=f"uses {protocol}, which is not supported yet"):
         bound_listeners(load(listeners=f"{protocol}://:9093"))

@@ -26,6 +26,7 @@ READ_THROUGH_A_VARIABLE = {
     "listeners": "config/listeners.py",
     "log.dir": "cli/start.py",
     "log.dirs": "cli/start.py",
+    "sasl.jaas.config": "security/sasl/settings.py",
 }
 NOT_READERS = {"layers.py", "checks.py", "advice.py", "setting.py"}
 

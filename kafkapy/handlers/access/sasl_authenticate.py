@@ -1,7 +1,7 @@
 """SaslAuthenticate (key 36), versions 0 to 2.
 
-ILLEGAL_SASL_STATE, as Kafka answers where nothing is left to authenticate; the connection stays open. There are no SASL
-listeners yet.
+ILLEGAL_SASL_STATE, as Kafka answers where nothing is left to authenticate; the connection stays open. What comes during
+authentication goes to the gate.
 """
 
 from kafkapy.errors import Error, KafkaError

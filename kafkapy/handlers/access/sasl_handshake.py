@@ -1,7 +1,8 @@
 """SaslHandshake (key 17), versions 0 to 1.
 
-ILLEGAL_SASL_STATE, as Kafka answers on a listener without SASL; the connection stays open. There are no SASL listeners
-yet. Tools that guess a broker's release by what it serves find this API.
+ILLEGAL_SASL_STATE, as Kafka answers on a listener without SASL, and where there is nothing to authenticate again; the
+connection stays open. Others are answered by the gate. Tools that guess a broker's release by what it serves find this
+API.
 """
 
 from kafkapy.errors import Error

@@ -34,11 +34,10 @@ async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsRespon
     if ctx.api_version >= _DESTINATION_FROM_VERSION and (request.cluster_id is None) != (request.node_id == _NO_NODE):
         raise KafkaError(Error.INVALID_REQUEST)
     if ctx.api_version >= _SOFTWARE_FROM_VERSION:
-        name, version = request.client_software_name, request.client_software_version
-        if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
+        if not names_software(request):
             raise KafkaError(Error.INVALID_REQUEST)
-        ctx.session.software_name = name
-        ctx.session.software_version = version
+        ctx.session.software_name = request.client_software_name
+        ctx.session.software_version = request.client_software_version
     if request.cluster_id is not None:
         cluster = ctx.rooms.cluster
         if (request.cluster_id, request.node_id) != (cluster.image.cluster_id, cluster.leadership.node_id):
@@ -55,6 +54,13 @@ async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsRespon
             ApiVersionsResponse.FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level)
             for name, level in _FINALIZED_FEATURES.items()
         ],
+    )
+
+
+def names_software(request: ApiVersionsRequest) -> bool:
+    """Whether it says what the client is; requests before version 3 do not."""
+    return bool(
+        _SOFTWARE.fullmatch(request.client_software_name) and _SOFTWARE.fullmatch(request.client_software_version)
     )
 
 

@@ -1,0 +1,141 @@
+"""What a listener with SASL asks of its clients, made of its settings.
+
+Mechanisms are those that are enabled; what each knows of users comes from its login module's options
+(`listener.name.<listener>.<mechanism>.sasl.jaas.config`, or a JAAS file's section KafkaServer) and, for SCRAM, from the
+cluster's metadata. Called by `broker.py` when it starts, in a thread: passwords are hashed.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from kafkapy.config.of_listener import ListenerConfig
+from kafkapy.config.setting import ConfigError
+from kafkapy.model import ScramCredential
+from kafkapy.security.jaas import LoginModule, parse_entry, parse_file
+from kafkapy.security.sasl.authenticator import Mechanism
+from kafkapy.security.sasl.plain import PlainServer
+from kafkapy.security.sasl.scram import (
+    MIN_ITERATIONS,
+    Credentials,
+    ScramServer,
+    TokenCredential,
+    credential_of,
+    random_text,
+)
+
+_MODULES: Final = {
+    "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
+    "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
+    "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
+}
+"""The mechanisms that there are, and the login module of each."""
+
+_USER: Final = "user_"
+_RANDOM_BITS: Final = 130
+_SECTION: Final = "KafkaServer"
+
+
+class SaslSettings(NamedTuple):
+    """One listener's."""
+
+    mechanisms: Mapping[str, Mechanism]
+    max_receive_size: int
+    failed_delay_ms: int
+
+
+def sasl_settings(config: ListenerConfig, credentials: Credentials) -> SaslSettings:
+    """What a listener asks. `credentials` are the cluster's. Raises ConfigError, OSError."""
+    enabled = config["sasl.enabled.mechanisms"]
+    if not enabled:
+        raise ConfigError(f"listener {config.listener}: no SASL mechanisms are enabled, see sasl.enabled.mechanisms")
+    return SaslSettings(
+        {mechanism: _mechanism(config, mechanism, credentials) for mechanism in enabled},
+        config["sasl.server.max.receive.size"],
+        config["connection.failed.authentication.delay.ms"],
+    )
+
+
+def _mechanism(config: ListenerConfig, name: str, credentials: Credentials) -> Mechanism:
+    max_reauth_ms = config.of_mechanism(name, "connections.max.reauth.ms")
+    if max_reauth_ms is None:
+        max_reauth_ms = config["connections.max.reauth.ms"]
+    if name not in _MODULES:
+        known = ", ".join(_MODULES)
+        why = "needs Kerberos, which kafkapy does not speak" if name == "GSSAPI" else "is unknown"
+        raise ConfigError(
+            f"listener {config.listener}: the SASL mechanism {name} {why}; "
+            f"set sasl.enabled.mechanisms to some of {known}"
+        )
+    users = _users(_login_module(config, name))
+    if name == "PLAIN":
+        if not users:
+            raise ConfigError(
+                f"listener {config.listener}: PLAIN knows no users; name them in "
+                f'listener.name.{config.listener.lower()}.plain.sasl.jaas.config by user_NAME="PASSWORD"'
+            )
+        return Mechanism(partial(PlainServer, users), max_reauth_ms)
+    known_here = _WithStatic(credentials, name, users)
+    return Mechanism(partial(ScramServer, name, known_here, _nonce, secrets.token_bytes(32)), max_reauth_ms)
+
+
+class _WithStatic:
+    """The cluster's credentials, and for names that have none there, those that the settings give."""
+
+    def __init__(self, credentials: Credentials, mechanism: str, passwords: Mapping[str, str]) -> None:
+        self._credentials = credentials
+        self._static = {
+            user: credential_of(mechanism, password, random_salt(), MIN_ITERATIONS)
+            for user, password in passwords.items()
+        }
+
+    def of_user(self, mechanism: str, user: str) -> ScramCredential | None:
+        return self._credentials.of_user(mechanism, user) or self._static.get(user)
+
+    def of_token(self, mechanism: str, token_id: str) -> TokenCredential | None:
+        return self._credentials.of_token(mechanism, token_id)
+
+
+class NoCredentials:
+    """Those of a cluster that keeps none."""
+
+    def of_user(self, mechanism: str, user: str) -> ScramCredential | None:
+        return None
+
+    def of_token(self, mechanism: str, token_id: str) -> TokenCredential | None:
+        return None
+
+
+def random_salt() -> bytes:
+    """As Kafka's tools make them."""
+    return _nonce().encode("ascii")
+
+
+def _nonce() -> str:
+    return random_text(secrets.randbits(_RANDOM_BITS))
+
+
+def _users(modules: Sequence[LoginModule]) -> dict[str, str]:
+    return {
+        key.removeprefix(_USER): value
+        for module in modules
+        for key, value in module.options.items()
+        if key.startswith(_USER)
+    }
+
+
+def _login_module(config: ListenerConfig, mechanism: str) -> list[LoginModule]:
+    """The login modules of a mechanism: one, or none where the settings are silent. Raises ConfigError, OSError."""
+    text = config.of_mechanism(mechanism, "sasl.jaas.config")
+    path = config["kafkapy.jaas.file"]
+    if text is not None:
+        modules = [parse_entry(text)]
+    elif path is not None:
+        sections = parse_file(Path(path).read_text(encoding="utf-8"))
+        own = sections.get(f"{config.listener.lower()}.{_SECTION}")
+        modules = sections.get(_SECTION, []) if own is None else own
+    else:
+        modules = []
+    return [module for module in modules if module.name == _MODULES[mechanism]]
