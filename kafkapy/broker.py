@@ -22,12 +22,13 @@ from kafkapy.clock import Clock, SystemClock
 from kafkapy.cluster.image import Change
 from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
+from kafkapy.config.authorizer import authorizer_settings
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
 from kafkapy.config.of_listener import ListenerConfig
 from kafkapy.config.setting import ConfigError
 from kafkapy.groups.service import GroupService
-from kafkapy.handlers.context import Rooms, Session
+from kafkapy.handlers.context import Context, Rooms, Session
 from kafkapy.handlers.peers import SolePeers
 from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
@@ -46,6 +47,7 @@ from kafkapy.transactions.verifying import Verifier
 from kafkapy.turns import Turns
 
 if TYPE_CHECKING:
+    from kafkapy.security.authorizer import Authorizer
     from kafkapy.security.sasl.settings import SaslSettings
     from kafkapy.storage.embedded.files import Disk
     from kafkapy.storage.embedded.store import EmbeddedLogs
@@ -123,8 +125,9 @@ async def open_broker(
                 producer_ids=producer_ids,
                 verifier=verifier,
                 fetch_sessions=_fetch_sessions(config),
+                authorizer=_authorizer(config),
             )
-            registry = Registry(rooms)
+            registry = Registry(rooms, _context(rooms))
             guards = {listener: _guard(settings, registry, clock) for listener, settings in doors.items()}
             server = Server(limits, _open_session, registry.dispatch, clock, guards)
 
@@ -229,6 +232,23 @@ def _cleaner_settings(config: BrokerConfig) -> CleanerSettings:
         io_buffer_size=config["log.cleaner.io.buffer.size"],
         io_max_bytes_per_second=config["log.cleaner.io.max.bytes.per.second"],
     )
+
+
+def _authorizer(config: BrokerConfig) -> "Authorizer | None":
+    settings = authorizer_settings(config.static)
+    if settings is None:
+        return None
+    from kafkapy.security.authorizer import Authorizer  # most brokers allow everything
+
+    return Authorizer(settings.super_users, allow_everyone_if_no_acl_found=settings.allow_everyone_if_no_acl_found)
+
+
+def _context(rooms: Rooms) -> type[Context]:
+    if rooms.authorizer is None:
+        return Context
+    from kafkapy.handlers.guarded import GuardedContext
+
+    return GuardedContext
 
 
 def _fetch_sessions(config: BrokerConfig) -> FetchSessionCache:

@@ -65,6 +65,7 @@ PURE = (
     "groups/classic.py",
     "groups/offsets.py",
     "groups/pending.py",
+    "security/authorizer.py",
     "transactions/machine.py",
     "transactions/states.py",
     "security/jaas.py",

@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from kafkapy.clock import Clock
+from kafkapy.cluster.acls import Acl, AclFilter, CreateAcls, DeleteAcls
 from kafkapy.cluster.controller import Controller
 from kafkapy.cluster.follower import Follower
 from kafkapy.cluster.idle_settings import warn_of_idle_settings
@@ -83,7 +84,7 @@ class ClusterService:
         self, topics: Sequence[NewTopic], *, validate_only: bool = False, timeout_ms: int | None = None
     ) -> list[TopicResult]:
         """Create the topics; for each what it became, or why not."""
-        return await self._change(CreateTopics(topics, [_new_topic_id() for _ in topics], validate_only), timeout_ms)
+        return await self._change(CreateTopics(topics, [_new_id() for _ in topics], validate_only), timeout_ms)
 
     async def create_partitions(
         self, topics: Sequence[NewPartitions], *, validate_only: bool = False, timeout_ms: int | None = None
@@ -101,6 +102,14 @@ class ClusterService:
         """Change the resources' own settings; for each None, or why not."""
         results: list[KafkaError | None] = await self._change(AlterConfigs(resources, validate_only), None)
         return results
+
+    async def create_acls(self, acls: Sequence[Acl]) -> list[KafkaError | None]:
+        """Add the ACLs that are not there yet; for each None, or why not."""
+        return await self._change(CreateAcls(acls, [_new_id() for _ in acls]), None)
+
+    async def delete_acls(self, filters: Sequence[AclFilter]) -> list[list[Acl] | KafkaError]:
+        """Remove what the filters match; for each what went, or why nothing did."""
+        return await self._change(DeleteAcls(filters), None)
 
     async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
         """Have the controller create the topics with the broker's defaults, internal ones with theirs.
@@ -167,9 +176,7 @@ class ClusterService:
         if not isinstance(bounds, Error):
             await self._follower.reach(bounds.high_watermark)
 
-    async def _change(
-        self, command: CreateTopics | CreatePartitions | DeleteTopics | AlterConfigs, timeout_ms: int | None
-    ) -> list[Any]:
+    async def _change(self, command: Any, timeout_ms: int | None) -> list[Any]:
         timeout_seconds = math.inf if timeout_ms is None else timeout_ms / 1000
         if timeout_seconds <= 0:  # as in Kafka, no time at all is not enough: nothing is done
             raise KafkaError(Error.REQUEST_TIMED_OUT)
@@ -201,7 +208,7 @@ def _asked(topic: NewTopic) -> CreateTopicsRequest.CreatableTopic:
     )
 
 
-def _new_topic_id() -> bytes:
+def _new_id() -> bytes:
     """A random id whose text form does not begin with a dash, which command lines would take for an option."""
     while True:
         topic_id = os.urandom(16)

@@ -13,7 +13,7 @@ _KRAFT = r"process\.roles|controller\..*|metadata\..*|early\.start\.listeners|.*
 _FOREIGN = r"listener\.name\..*|.*\.class\.name|confluent\..*|rsm\.config\..*|rlmm\.config\..*|sasl\..*|ssl\..*"
 """Families of keys that Kafka passes on to listeners and plugins without knowing them."""
 
-_PLUGIN = {"super.users", "allow.everyone.if.no.acl.found"}
+_AUTHORIZER = {"super.users", "allow.everyone.if.no.acl.found"}
 """Settings of Kafka's authorizer, which Kafka's own table leaves out."""
 
 _DEPRECATED = {
@@ -51,14 +51,12 @@ def idle_topic_settings(overrides: Mapping[str, str]) -> list[str]:
 
 
 def _complaint(name: str) -> str | None:
-    if re.fullmatch(_KRAFT, name) or name in OWN:
+    if re.fullmatch(_KRAFT, name) or name in OWN or name in _AUTHORIZER:
         return None
     if name in BROKER:
         if name in _DEPRECATED:
             return f"{name} is deprecated: {_DEPRECATED[name]}"
         return None if BROKER[name].used else f"{name} is accepted, but nothing in kafkapy reads it yet"
-    if name in _PLUGIN:
-        return f"{name} is accepted, but nothing in kafkapy reads it yet"
     if name in _REMOVED:
         return f"{name} is ignored, as Kafka 4 has no such setting: {_REMOVED[name]}"
     if name.startswith("zookeeper."):

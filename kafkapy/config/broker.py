@@ -13,7 +13,7 @@ _ROWS = (
     Setting("alter.config.policy.class.name", Type.CLASS, None, "Java class that may veto changes of settings."),
     Setting("alter.log.dirs.replication.quota.window.num", Type.INT, "11", "Windows remembered for the quota on moving logs between directories.", valid="[1,...]"),
     Setting("alter.log.dirs.replication.quota.window.size.seconds", Type.INT, "1", "Length of one such window, in seconds.", valid="[1,...]"),
-    Setting("authorizer.class.name", Type.STRING, "", "Java class that decides who may do what; empty allows everything.", valid="non-null string"),
+    Setting("authorizer.class.name", Type.STRING, "", "Java class that decides who may do what; empty allows everything.", valid="non-null string", used=True),
     Setting("auto.create.topics.enable", Type.BOOLEAN, "true", "Whether naming a topic that does not exist may create it.", used=True),
     Setting("auto.leader.rebalance.enable", Type.BOOLEAN, "true", "Whether leadership returns to the preferred replicas by itself."),
     Setting("background.threads", Type.INT, "10", "Threads for chores in the background.", valid="[1,...]", dynamic=True),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from kafkapy.config.advice import complaints
+from kafkapy.config.authorizer import authorizer_problem
 from kafkapy.config.broker import BROKER
 from kafkapy.config.checks import check_together
 from kafkapy.config.own import OWN
@@ -141,8 +142,8 @@ class BrokerConfig(Config):
                     _KNOWN[name].parse(text)
                 except ConfigError as problem:
                     problems.append(str(problem))
-        if not problems and (refused := refused_protections(given)):
-            problems.append(refused)
+        if not problems:
+            problems += filter(None, (refused_protections(given), authorizer_problem(given)))
         if problems:
             raise ConfigError("\n".join(problems))
         warnings = complaints(given)

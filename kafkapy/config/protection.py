@@ -1,8 +1,8 @@
 """Settings by which an operator keeps people out, or apart, and which kafkapy does not act on yet.
 
 With a warning alone the broker would start and let everyone in. So they are refused, as listeners are that cannot be
-served: TLS, tokens of OAuth, also of one listener, Java classes that decide who is who, who may do what, and what may
-veto a change. A value that is Kafka's default asks for nothing.
+served: TLS, tokens of OAuth, also of one listener, Java classes that decide who is who, and what may veto a change. A
+value that is Kafka's default asks for nothing.
 """
 
 import re
@@ -18,14 +18,10 @@ _FAMILIES: Final = re.compile(
 
 _OTHERS: Final = (
     "alter.config.policy.class.name",
-    "authorizer.class.name",
     "create.topic.policy.class.name",
     "delegation.token.secret.key",
     "security.providers",
 )
-
-_OF_THE_AUTHORIZER: Final = {"super.users": "", "allow.everyone.if.no.acl.found": "true"}
-"""Settings of Kafka's authorizer, which Kafka's own table leaves out, and what asks for nothing."""
 
 
 def refused_protections(given: Mapping[str, str]) -> str | None:
@@ -40,8 +36,6 @@ def refused_protections(given: Mapping[str, str]) -> str | None:
 
 
 def _protects(name: str, text: str) -> bool:
-    if name in _OF_THE_AUTHORIZER:
-        return text.lower() != _OF_THE_AUTHORIZER[name]
     if name not in _OTHERS and not _FAMILIES.fullmatch(name):
         return False
     setting = BROKER.get(name) or BROKER.get(re.sub(r"listener\.name\.[^.]+\.", "", name))

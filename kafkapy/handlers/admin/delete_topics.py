@@ -42,7 +42,7 @@ class _Selection:
         self.doomed: dict[bytes, TopicInfo] = {}
         self._ctx = ctx
         self._image = ctx.rooms.cluster.image
-        self._may_delete_all = ctx.permits(Operation.DELETE, ResourceType.CLUSTER, CLUSTER_NAME)
+        self._may_delete_all = ctx.permits(Operation.DELETE, ResourceType.CLUSTER, CLUSTER_NAME, denial_is_logged=False)
         names, ids = self._sort_out(request)
         for topic_id, count in ids.items():
             if count > 1:

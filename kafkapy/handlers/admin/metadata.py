@@ -57,7 +57,11 @@ async def _topics(request: MetadataRequest, ctx: Context) -> list[Topic]:
     """The topics asked for, each once; ids win over names, as in Kafka."""
     if request.topics is None or (ctx.api_version == 0 and not request.topics):
         everything = ctx.rooms.cluster.image.topics.values()
-        return [_existing(topic, ctx) for topic in everything if ctx.permits(Operation.DESCRIBE, _TOPIC, topic.name)]
+        return [
+            _existing(topic, ctx)
+            for topic in everything
+            if ctx.permits(Operation.DESCRIBE, _TOPIC, topic.name, denial_is_logged=False)
+        ]
     if ctx.api_version < _IDS_FROM_VERSION:
         for one in request.topics:
             if one.name is None:
@@ -101,7 +105,7 @@ async def _create_missing(names: list[str], ctx: Context) -> None:
 
 
 def _may_create(name: str, ctx: Context) -> bool:
-    return ctx.permits(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME) or ctx.permits(
+    return ctx.permits(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME, denial_is_logged=False) or ctx.permits(
         Operation.CREATE, _TOPIC, name
     )
 

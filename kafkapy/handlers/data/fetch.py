@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from kafkapy.cluster.image import TopicInfo
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
-from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.handlers.data.current_leader import name_leaders
 from kafkapy.log.fetch_session import NO_SESSION, FetchContext, News, PartitionKey, Wanted
 from kafkapy.log.fetching import Diverged, Found, LogToRead, fetch, refused
@@ -134,16 +134,16 @@ def _log_to_read(wanted: Wanted, ctx: Context, *, is_replica: bool) -> LogToRead
     (name, topic_id, index), fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch, _ = wanted
     image = ctx.rooms.cluster.image
     topic: TopicInfo | None
+    if is_replica and not ctx.permits(Operation.CLUSTER_ACTION, ResourceType.CLUSTER, CLUSTER_NAME):
+        return Error.TOPIC_AUTHORIZATION_FAILED
     if ctx.api_version >= _IDS_FROM_VERSION:
         topic = image.topic_by_id(topic_id)
         if topic is None:
             return Error.UNKNOWN_TOPIC_ID
     else:
         topic = image.topic(name)
-    try:
-        ctx.require(_READ, _TOPIC, topic.name if topic else name)
-    except KafkaError as refusal:
-        return refusal.error
+    if not is_replica and not ctx.permits(_READ, _TOPIC, topic.name if topic else name):
+        return Error.TOPIC_AUTHORIZATION_FAILED
     if topic is None or not 0 <= index < len(topic.partitions):
         return Error.UNKNOWN_TOPIC_OR_PARTITION
     if is_replica:

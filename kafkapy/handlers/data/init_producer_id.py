@@ -1,8 +1,9 @@
 """InitProducerId (key 22), versions 0 to 5.
 
-Without a transactional id: a fresh producer id with epoch 0 (idempotent producers). With one, its coordinator says with
-which id and epoch this instance of the producer begins, or goes on after an error (version 3, KIP-360), once it has
-shut out older instances. Before version 4 a producer that is shut out itself hears INVALID_PRODUCER_EPOCH.
+Without a transactional id: a fresh producer id with epoch 0 (idempotent producers), for whoever may write to any topic.
+With one, its coordinator says with which id and epoch this instance of the producer begins, or goes on after an error
+(version 3, KIP-360), once it has shut out older instances. Before version 4 a producer that is shut out itself hears
+INVALID_PRODUCER_EPOCH.
 Not yet: version 6, which is not stable in Kafka (two-phase commit).
 """
 
@@ -21,8 +22,10 @@ async def handle(request: InitProducerIdRequest, ctx: Context) -> InitProducerId
     transactional_id, expected = request.transactional_id, None
     if transactional_id is not None:
         ctx.require(Operation.WRITE, ResourceType.TRANSACTIONAL_ID, transactional_id)
-    else:
-        ctx.require(Operation.IDEMPOTENT_WRITE, ResourceType.CLUSTER, CLUSTER_NAME)
+    elif not ctx.permits(
+        Operation.IDEMPOTENT_WRITE, ResourceType.CLUSTER, CLUSTER_NAME, denial_is_logged=False
+    ) and not ctx.permits_somewhere(Operation.WRITE, ResourceType.TOPIC):
+        raise KafkaError(Error.CLUSTER_AUTHORIZATION_FAILED)
     if (request.producer_id == NO_PRODUCER_ID) != (request.producer_epoch == NO_PRODUCER_EPOCH):
         raise KafkaError(Error.INVALID_REQUEST)
     if transactional_id is None:

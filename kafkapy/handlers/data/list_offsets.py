@@ -28,6 +28,7 @@ async def handle(request: ListOffsetsRequest, ctx: Context) -> ListOffsetsRespon
         answers = []
         for index, questions in partitions.items():
             try:
+                ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, name)
                 if len(questions) > 1:
                     raise KafkaError(Error.INVALID_REQUEST)
                 answers.append(await _find(name, questions[0], isolation, ctx))
@@ -48,7 +49,6 @@ def _asked(request: ListOffsetsRequest) -> dict[str, dict[int, list[Question]]]:
 
 
 async def _find(name: str, asked: Question, isolation: IsolationLevel | None, ctx: Context) -> PartitionResponse:
-    ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, name)
     if not is_supported(asked.timestamp, ctx.api_version):
         raise KafkaError(Error.UNSUPPORTED_VERSION)
     partition = ctx.rooms.cluster.image.partition(name, asked.partition_index)

@@ -5,7 +5,7 @@ KIP-320). An epoch that the log does not know is answered with -1 for both, with
 """
 
 from kafkapy.errors import Error, KafkaError
-from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.log.offsets import LogAtEpoch, find_epoch_end
 from kafkapy.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequest,
@@ -18,11 +18,13 @@ PartitionResult = OffsetForLeaderEpochResponse.EpochEndOffset
 
 async def handle(request: OffsetForLeaderEpochRequest, ctx: Context) -> OffsetForLeaderEpochResponse:
     response = OffsetForLeaderEpochResponse()
+    is_broker = ctx.permits(Operation.CLUSTER_ACTION, ResourceType.CLUSTER, CLUSTER_NAME, denial_is_logged=False)
     for topic in request.topics:
         results = []
         for asked in topic.partitions:
             try:
-                ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, topic.topic)
+                if not is_broker:
+                    ctx.require(Operation.DESCRIBE, ResourceType.TOPIC, topic.topic)
                 partition = ctx.rooms.cluster.image.partition(topic.topic, asked.partition)
                 if partition is None:
                     raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)

@@ -130,7 +130,7 @@ def _whole_error(request: ProduceRequest, ctx: Context) -> Error:
             if partition.records is None:
                 raise CloseConnection("a produce request without records")
             if is_transactional(partition.records) and not _may_transact(request.transactional_id, ctx):
-                return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                raise KafkaError(Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     return _NONE if request.acks in (-1, 0, 1) else Error.INVALID_REQUIRED_ACKS
 
 

@@ -7,7 +7,6 @@ type; neither filter minds upper and lower case, and an unknown name matches not
 from kafkapy.errors import KafkaError
 from kafkapy.groups.commands import ListGroups
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
-from kafkapy.handlers.groups.requests import is_allowed
 from kafkapy.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
 
 
@@ -18,8 +17,12 @@ async def handle(request: ListGroupsRequest, ctx: Context) -> ListGroupsResponse
         listed = await ctx.rooms.groups.list_groups(ListGroups(states, types))
     except KafkaError as refusal:
         return ListGroupsResponse(error_code=refusal.error)
-    if not is_allowed(ctx, Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME):
-        listed = [g for g in listed if is_allowed(ctx, Operation.DESCRIBE, ResourceType.GROUP, g.group_id)]
+    if not ctx.permits(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME, denial_is_logged=False):
+        listed = [
+            group
+            for group in listed
+            if ctx.permits(Operation.DESCRIBE, ResourceType.GROUP, group.group_id, denial_is_logged=False)
+        ]
     return ListGroupsResponse(
         groups=[
             ListGroupsResponse.ListedGroup(

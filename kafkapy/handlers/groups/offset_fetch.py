@@ -14,7 +14,6 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import FetchOffsets, TopicOffsets, TopicQuery
 from kafkapy.groups.facts import CommittedOffset
 from kafkapy.handlers.context import Context, Operation, ResourceType
-from kafkapy.handlers.groups.requests import is_allowed
 from kafkapy.model import NO_LEADER_EPOCH, ZERO_UUID
 from kafkapy.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
 
@@ -105,7 +104,7 @@ async def _fetch_all(group_id: str, require_stable: bool, ctx: Context) -> list[
     image = ctx.rooms.cluster.image
     results = []
     for found in await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, None, require_stable)):
-        if is_allowed(ctx, Operation.DESCRIBE, ResourceType.TOPIC, found.topic):
+        if ctx.permits(Operation.DESCRIBE, ResourceType.TOPIC, found.topic):
             known = image.topic(found.topic)
             if known is not None or ctx.api_version < FIRST_TOPIC_ID_VERSION:
                 results.append(_pack(found, ZERO_UUID if known is None else known.topic_id))

@@ -25,7 +25,7 @@ _NOT_THERE_YET = {Error.COORDINATOR_NOT_AVAILABLE, Error.COORDINATOR_LOAD_IN_PRO
 
 
 async def handle(request: WriteTxnMarkersRequest, ctx: Context) -> WriteTxnMarkersResponse:
-    if not ctx.permits(Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME):
+    if not ctx.permits(Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME, denial_is_logged=False):
         ctx.require(Operation.CLUSTER_ACTION, ResourceType.CLUSTER, CLUSTER_NAME)
     if any(marker.producer_id < 0 or marker.producer_epoch < 0 for marker in request.markers):
         raise KafkaError(Error.UNKNOWN_SERVER_ERROR, "a marker without a producer")  # as Kafka has it

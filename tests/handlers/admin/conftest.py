@@ -28,7 +28,7 @@ class Broker:
         self.logs = logs
         self.there: set[LogId] = set()
         logs.leases.watch(self.there.update, self.there.difference_update)
-        rooms: Any = SimpleNamespace(config=config, logs=logs)
+        rooms: Any = SimpleNamespace(config=config, logs=logs, authorizer=None)
         membership = alone(logs, rooms, config["broker.rack"])
         self.cluster = rooms.cluster = ClusterService("the-cluster", config, logs, membership, ManualClock())
         self.session = HandlerSession("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50_000)
@@ -85,10 +85,14 @@ def deny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Forbid operations as an authorizer would: `deny(operation, resource_type, name)`, all names if none is given."""
     denied: list[tuple[Any, Any, str | None]] = []
 
+    def permits(self: Context, operation: Any, resource_type: Any, name: str, **how: Any) -> bool:
+        return (operation, resource_type, name) not in denied and (operation, resource_type, None) not in denied
+
     def require(self: Context, operation: Any, resource_type: Any, name: str) -> None:
-        if (operation, resource_type, name) in denied or (operation, resource_type, None) in denied:
+        if not self.permits(operation, resource_type, name):
             raise KafkaError(Error.TOPIC_AUTHORIZATION_FAILED)
 
+    monkeypatch.setattr(Context, "permits", permits)
     monkeypatch.setattr(Context, "require", require)
 
     def add(operation: Any, resource_type: Any, name: str | None = None) -> None:

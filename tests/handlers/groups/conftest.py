@@ -99,10 +99,15 @@ def _require(context: Context, *operation: Any) -> None:
         raise KafkaError(error)
 
 
+def _permits(context: Context, *operation: Any, **how: Any) -> bool:
+    return operation not in context.rooms.denied  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def open_broker(logs, nursery, monkeypatch) -> Callable[..., Any]:
     """Start a broker over the test's store; once more is a restart. What it has `denied` is forbidden."""
     monkeypatch.setattr(Context, "require", _require)
+    monkeypatch.setattr(Context, "permits", _permits)
 
     async def open_one(**settings: str) -> Broker:
         overrides = {name.replace("_", "."): value for name, value in settings.items()}
