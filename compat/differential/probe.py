@@ -144,7 +144,7 @@ def body_begin(key: int, version: int) -> int:
 
 def decode_response(key: int, version: int, answer: bytes) -> dict[str, Any]:
     """The answer as a dictionary, with a note when its bytes are not the canonical layout."""
-    response_class = ResponseClassRegistry._response_class_registry[key]
+    response_class = ResponseClassRegistry._response_class_registry.get(key)
     position = body_begin(key, version)
     if position == 5 and answer[4] != 0:
         return {"header": "tagged fields in the response header"}
@@ -160,7 +160,7 @@ def decode_response(key: int, version: int, answer: bytes) -> dict[str, Any]:
             "keys": [tuple(row_values(row)) for row in refused.api_keys],
             "left": len(body) - end,
         }
-    if decode_version > response_class.max_version:
+    if response_class is None or decode_version > response_class.max_version:
         return decoded_by_ours(key, decode_version, body)
     message = response_class.decode(body, version=decode_version)
     message._header = None

@@ -51,7 +51,8 @@ class Follower:
         self._callbacks: list[Callable[[Change], None]] = []
         self._removal_callbacks: list[Callable[[set[bytes]], None]] = []
         self._grown = trio.Event()
-        self._carried_out_to = 0
+        self.offset = 0
+        """Everything before it in the metadata log is carried out."""
         self._progress = trio.Event()
         show(image)
 
@@ -94,7 +95,7 @@ class Follower:
 
     async def reach(self, offset: int) -> None:
         """Return once everything before this offset of the metadata log is carried out."""
-        while self._carried_out_to < offset:
+        while self.offset < offset:
             await self._progress.wait()
 
     async def _catch_up(self) -> None:
@@ -122,6 +123,6 @@ class Follower:
         if change.new is not change.old:
             for callback in self._callbacks:
                 callback(change)
-        self._carried_out_to = self._replay.offset
+        self.offset = self._replay.offset
         self._progress.set()
         self._progress = trio.Event()

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from kafkapy.cluster.acls import NO_ACLS, AclTable
 from kafkapy.cluster.client_quotas import QuotaTable
+from kafkapy.cluster.features import Levels
 from kafkapy.config.layers import BrokerConfig, TopicConfig
 from kafkapy.model import LogId
 
@@ -50,7 +51,6 @@ class TopicInfo:
 _NO_TOPICS: Final[Mapping[str, TopicInfo]] = MappingProxyType({})
 _NO_NAMES: Final[Mapping[bytes, str]] = MappingProxyType({})
 _NO_OVERRIDES: Final[Mapping[tuple[int, str], Mapping[str, str]]] = MappingProxyType({})
-_NO_FEATURES: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Shown(NamedTuple):
@@ -58,6 +58,7 @@ class Shown(NamedTuple):
 
     acls: AclTable = NO_ACLS
     client_quotas: QuotaTable = MappingProxyType({})
+    features: Levels = MappingProxyType({})
 
 
 _NOTHING_SHOWN: Final = Shown()
@@ -66,11 +67,11 @@ _NOTHING_SHOWN: Final = Shown()
 class ClusterImage:
     """The cluster at one moment, as the facts up to then have it.
 
-    `config` is this broker's settings, `features` the levels that are finalized. `overrides` holds the settings of what
-    is no topic, by kind (`ConfigResource`) and name. `kinds` is all the rest.
+    `config` is this broker's settings. `overrides` holds the settings of what is no topic, by kind (`ConfigResource`)
+    and name. `kinds` is all the rest.
     """
 
-    __slots__ = ("_names", "cluster_id", "config", "features", "kinds", "overrides", "topics")
+    __slots__ = ("_names", "cluster_id", "config", "kinds", "overrides", "topics")
 
     def __init__(
         self,
@@ -79,13 +80,11 @@ class ClusterImage:
         topics: Mapping[str, TopicInfo] = _NO_TOPICS,
         names: Mapping[bytes, str] = _NO_NAMES,
         overrides: Mapping[tuple[int, str], Mapping[str, str]] = _NO_OVERRIDES,
-        features: Mapping[str, int] = _NO_FEATURES,
         kinds: Shown = _NOTHING_SHOWN,
     ) -> None:
         self.cluster_id = cluster_id
         self.config = config
         self.overrides = overrides
-        self.features = features
         self.kinds = kinds
         self.topics: Mapping[str, TopicInfo] = MappingProxyType(topics) if isinstance(topics, dict) else topics
         self._names = names
@@ -111,7 +110,7 @@ class ClusterImage:
         gone = {topic.name for topic in topics}
         left = {name: topic for name, topic in self.topics.items() if name not in gone}
         names = {topic.topic_id: name for name, topic in left.items()}
-        return ClusterImage(self.cluster_id, self.config, left, names, self.overrides, self.features, self.kinds)
+        return ClusterImage(self.cluster_id, self.config, left, names, self.overrides, self.kinds)
 
     def overrides_of(self, kind: int, name: str) -> Mapping[str, str]:
         """The settings of a broker, a group or a client metrics subscription that were changed."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from kafkapy.cluster.acls import Acls
 from kafkapy.cluster.client_quotas import ClientQuotas
+from kafkapy.cluster.features import Features
 from kafkapy.coordination.shard import Moment
 
 
@@ -47,5 +48,6 @@ class Kind(Protocol):
 KINDS: Final[dict[str, type[Kind]]] = {
     "acls": Acls,
     "client_quotas": ClientQuotas,
+    "features": Features,
 }
 """By the name of the field of `Shown` that shows it."""

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from kafkapy.cluster.image import METADATA_TOPIC, PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
+from kafkapy.cluster.placement import DEFAULT, Assignments, Placed, check_assignment, placed_by_count, placed_by_hand
 from kafkapy.cluster.state import ClusterState, Topic, partition_fact, topic_facts
 from kafkapy.cluster.topic_names import validate_topic_name
 from kafkapy.config.altering import Alteration, altered, check, replacing
@@ -26,16 +27,15 @@ from kafkapy.protocol.journal.cluster_metadata import ConfigRecord, ProducerIdsR
 
 PRODUCER_ID_BLOCK: Final = 1000
 MAX_PARTITIONS_PER_REQUEST: Final = 10_000
-_DEFAULT: Final = -1
 
 
 class NewTopic(NamedTuple):
     """A topic to create; -1 stands for the broker's defaults, `assignments` maps partitions to brokers."""
 
     name: str
-    partition_count: int = _DEFAULT
-    replication_factor: int = _DEFAULT
-    assignments: Sequence[tuple[int, Sequence[int]]] = ()
+    partition_count: int = DEFAULT
+    replication_factor: int = DEFAULT
+    assignments: Assignments = ()
     overrides: Mapping[str, str | None] = {}
 
 
@@ -88,6 +88,21 @@ class AlterConfigs:
     validate_only: bool = False
 
 
+class Reassignment(NamedTuple):
+    """The brokers that a partition is to have from now on; None ends the reassignment that is under way."""
+
+    topic: str
+    partition: int
+    brokers: Sequence[int] | None
+
+
+@dataclass(slots=True)
+class AlterReassignments:
+    """Answered by a list: for each partition None, or the `KafkaError` that refuses it."""
+
+    reassignments: Sequence[Reassignment]
+
+
 @dataclass(slots=True)
 class AllocateProducerIds:
     """Answered by a `range` of producer ids that nobody else gets."""
@@ -113,6 +128,8 @@ class ClusterMachine:
                 return self._create_partitions(command, ticket)
             case AlterConfigs():
                 return self._alter_configs(command, ticket)
+            case AlterReassignments():
+                return Decision([], [Answer(ticket, [self._refusal_of(one) for one in command.reassignments])])
             case AllocateProducerIds():
                 first = self.state.next_producer_id
                 fact = ProducerIdsRecord(broker_id=self._node_id, next_producer_id=first + PRODUCER_ID_BLOCK)
@@ -143,11 +160,17 @@ class ClusterMachine:
             facts += topic_facts(created)
         return Decision([] if command.validate_only else facts, [Answer(ticket, results)])
 
+    def _place(self, topic: NewTopic) -> Placed:
+        count, factor, config = topic.partition_count, topic.replication_factor, self.state.config
+        if topic.assignments:
+            return placed_by_hand(count, factor, topic.assignments, config)
+        return placed_by_count(count, factor, config)
+
     def _asked_partition_count(self, topic: NewTopic) -> int:
         """How many partitions the topic asks for, whether or not it will get them."""
         if topic.assignments:
             return len(topic.assignments)
-        count: int = self.state.config["num.partitions"] if topic.partition_count == _DEFAULT else topic.partition_count
+        count: int = self.state.config["num.partitions"] if topic.partition_count == DEFAULT else topic.partition_count
         return max(count, 0)
 
     def _check_name(self, name: str, taken: set[str]) -> None:
@@ -161,70 +184,6 @@ class ClusterMachine:
             raise KafkaError(
                 Error.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {min(others)}"
             )
-
-    def _place(self, topic: NewTopic) -> list[tuple[int, tuple[int, ...]]]:
-        """The brokers of each partition, by the request or by the defaults."""
-        if topic.assignments:
-            return self._manual_placement(topic)
-        if topic.replication_factor < _DEFAULT or topic.replication_factor == 0:
-            raise KafkaError(
-                Error.INVALID_REPLICATION_FACTOR,
-                "Replication factor must be larger than 0, or -1 to use the default value.",
-            )
-        if topic.partition_count < _DEFAULT or topic.partition_count == 0:
-            raise KafkaError(Error.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.")
-        count = self.state.config["num.partitions"] if topic.partition_count == _DEFAULT else topic.partition_count
-        factor = topic.replication_factor
-        if factor == _DEFAULT:
-            factor = self.state.config["default.replication.factor"]
-        if factor > 1:
-            raise KafkaError(
-                Error.INVALID_REPLICATION_FACTOR,
-                f"Unable to replicate the partition {factor} time(s): The target replication factor of {factor} "
-                "cannot be reached because only 1 broker(s) are registered or some brokers have all their log "
-                "directories cordoned.",
-            )
-        return [(index, (self._node_id,)) for index in range(count)]
-
-    def _manual_placement(self, topic: NewTopic) -> list[tuple[int, tuple[int, ...]]]:
-        if topic.replication_factor != _DEFAULT:
-            raise KafkaError(
-                Error.INVALID_REQUEST,
-                "A manual partition assignment was specified, but replication factor was not set to -1.",
-            )
-        if topic.partition_count != _DEFAULT:
-            raise KafkaError(
-                Error.INVALID_REQUEST,
-                "A manual partition assignment was specified, but numPartitions was not set to -1.",
-            )
-        placed: dict[int, tuple[int, ...]] = {}
-        for index, brokers in topic.assignments:
-            if index in placed:
-                raise KafkaError(
-                    Error.INVALID_REPLICA_ASSIGNMENT,
-                    f"Found multiple manual partition assignments for partition {index}",
-                )
-            self._check_assignment(brokers)
-            placed[index] = tuple(brokers)
-        if set(placed) != set(range(len(placed))):
-            raise KafkaError(
-                Error.INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence"
-            )
-        return sorted(placed.items())
-
-    def _check_assignment(self, brokers: Sequence[int]) -> None:
-        """With one broker to choose from, an assignment that passes is that broker."""
-        prefix = "The manual partition assignment includes"
-        if not brokers:
-            raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, f"{prefix} an empty replica list.")
-        for position, broker in enumerate(sorted(brokers)):
-            if broker != self._node_id:
-                raise KafkaError(
-                    Error.INVALID_REPLICA_ASSIGNMENT,
-                    f"{prefix} broker {broker}, but no such broker is registered.",
-                )
-            if position:
-                raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, f"{prefix} the broker {broker} more than once.")
 
     def _delete_topics(self, command: DeleteTopics, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []
@@ -285,12 +244,28 @@ class ClusterMachine:
                     f"but only {len(wanted.assignments)} assignment(s) were specified.",
                 )
             for replicas in wanted.assignments:
-                self._check_assignment(replicas)
+                check_assignment(replicas, self._node_id)
             brokers = wanted.assignments
         return [
             self._partition(topic.name, topic.topic_id, present + number, tuple(replicas))
             for number, replicas in enumerate(brokers)
         ]
+
+    def _refusal_of(self, wanted: Reassignment) -> KafkaError | None:
+        """Why a partition cannot have those brokers; None when it has them: there is one, so nothing ever moves."""
+        topic = self.state.topic(wanted.topic)
+        if topic is None:
+            return KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {wanted.topic}.")
+        if wanted.partition not in topic.partitions:
+            message = f"Unable to find partition {wanted.topic}:{wanted.partition}."
+            return KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, message)
+        if wanted.brokers is None:
+            return KafkaError(Error.NO_REASSIGNMENT_IN_PROGRESS)
+        try:
+            check_assignment(wanted.brokers, self._node_id)
+        except KafkaError as refusal:
+            return refusal
+        return None
 
     def _alter_configs(self, command: AlterConfigs, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []

@@ -15,6 +15,7 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.cluster.acls import Acl, AclFilter, CreateAcls, DeleteAcls
 from kafkapy.cluster.controller import Controller
+from kafkapy.cluster.features import FeatureUpdate, UpdateFeatures
 from kafkapy.cluster.follower import Follower
 from kafkapy.cluster.idle_settings import warn_of_idle_settings
 from kafkapy.cluster.image import INTERNAL_TOPICS, METADATA_LOG, Change, ClusterImage, TopicInfo
@@ -23,11 +24,13 @@ from kafkapy.cluster.leadership import Leadership
 from kafkapy.cluster.machine import (
     AllocateProducerIds,
     AlterConfigs,
+    AlterReassignments,
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
     NewPartitions,
     NewTopic,
+    Reassignment,
     ResourceAlteration,
 )
 from kafkapy.cluster.membership import Membership
@@ -111,6 +114,16 @@ class ClusterService:
         """Remove what the filters match; for each what went, or why nothing did."""
         return await self._change(DeleteAcls(filters), None)
 
+    async def alter_reassignments(
+        self, reassignments: Sequence[Reassignment], *, timeout_ms: int
+    ) -> list[KafkaError | None]:
+        """Have partitions move to other brokers; for each None, or why not."""
+        return await self._change(AlterReassignments(reassignments), timeout_ms)
+
+    async def update_features(self, updates: Sequence[FeatureUpdate], *, validate_only: bool) -> None:
+        """Settle on other levels of features. Raises INVALID_UPDATE_VERSION, and then none is changed."""
+        await self._change(UpdateFeatures(updates, self.leadership.node_id, validate_only), None)
+
     async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
         """Have the controller create the topics with the broker's defaults, internal ones with theirs.
 
@@ -169,6 +182,11 @@ class ClusterService:
         """A block of producer ids that nobody else has, now or after a restart."""
         block: range = await self._controller.execute(AllocateProducerIds())
         return block
+
+    @property
+    def metadata_offset(self) -> int:
+        """How far the image has come in the metadata log: all facts before this offset are in it."""
+        return self._follower.offset
 
     async def catch_up(self) -> None:
         """Return once the image has whatever the metadata log has now, as far as this broker knows that log."""

@@ -1,4 +1,4 @@
-"""What metadata facts add up to: topics, settings, features, the next producer id.
+"""What metadata facts add up to: topics, settings, the next producer id.
 
 Pure. The controller's machine decides on it, and whoever follows the metadata log makes images of it: the same facts
 give the same state everywhere. Kinds of facts that have a module of their own are added up there (`kinds.py`). Facts of
@@ -24,7 +24,6 @@ from kafkapy.config.setting import ConfigResource
 from kafkapy.model import LogId, format_uuid
 from kafkapy.protocol.journal.cluster_metadata import (
     ConfigRecord,
-    FeatureLevelRecord,
     PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
@@ -71,7 +70,6 @@ class ClusterState:
         self._names: dict[bytes, str] = {}
         self._collisions: dict[str, set[str]] = {}
         self._overrides: dict[_Resource, dict[str, str]] = {}
-        self._features: dict[str, int] = {}
         self._infos: dict[str, TopicInfo] = {}
         self._stale: dict[str, None] = {}  # in the order of the facts
         self._others_are_stale = False
@@ -126,8 +124,6 @@ class ClusterState:
             case RemoveTopicRecord(topic_id=topic_id):
                 self.removed.add(topic_id)
                 self._drop(topic_id)
-            case FeatureLevelRecord():
-                self._set_feature(fact.name, fact.feature_level)
             case ProducerIdsRecord():
                 self.next_producer_id = fact.next_producer_id
             case _:
@@ -151,8 +147,6 @@ class ClusterState:
                 topic = self._topic_of(topic_id)
                 overrides = dict(self.overrides_of(ConfigResource.TOPIC, topic.name))
                 return partial(self._put, topic, overrides)
-            case FeatureLevelRecord(name=name):
-                return partial(self._set_feature, name, self._features.get(name, 0))
             case ProducerIdsRecord():
                 return partial(setattr, self, "next_producer_id", self.next_producer_id)
             case _:
@@ -218,13 +212,6 @@ class ClusterState:
                 )
                 self._stale.update(dict.fromkeys(self._topics))
 
-    def _set_feature(self, name: str, level: int) -> None:
-        if level:
-            self._features[name] = level
-        else:
-            self._features.pop(name, None)
-        self._others_are_stale = True
-
     # -- what it comes to
 
     def advance(self) -> Change:
@@ -255,9 +242,7 @@ class ClusterState:
             if resource.kind != ConfigResource.TOPIC
         }
         shown = Shown(**{name: kind.shown for name, kind in self.kinds.items()})
-        self._image = ClusterImage(
-            old.cluster_id, self.config, infos, dict(self._names), resources, dict(self._features), shown
-        )
+        self._image = ClusterImage(old.cluster_id, self.config, infos, dict(self._names), resources, shown)
         return change._replace(new=self._image)
 
     def snapshot(self) -> Iterator[MetadataFact]:
@@ -294,8 +279,6 @@ def _facts_of(
 ) -> Iterator[MetadataFact]:
     for topic_id in removed:
         yield RemoveTopicRecord(topic_id=topic_id)
-    for feature, level in image.features.items():
-        yield FeatureLevelRecord(name=feature, feature_level=level)
     for (kind, resource), overrides in image.overrides.items():
         for setting, value in overrides.items():
             yield ConfigRecord(resource_type=kind, resource_name=resource, name=setting, value=value)

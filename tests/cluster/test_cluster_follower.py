@@ -161,9 +161,9 @@ async def test_settings_of_groups_and_subscriptions_and_features_are_in_the_imag
     assert image.overrides_of(ConfigResource.GROUP, "g") == {"consumer.session.timeout.ms": "50000"}
     assert image.overrides_of(ConfigResource.CLIENT_METRICS, "m") == {"interval.ms": "100"}
     assert image.overrides_of(ConfigResource.GROUP, "m") == {}
-    assert dict(image.features) == {"group.version": 1}
+    assert dict(image.kinds.features) == {"group.version": 1}
     await cluster.write(FeatureLevelRecord(name="group.version", feature_level=0))
-    assert dict(cluster.service.image.features) == {}
+    assert dict(cluster.service.image.kinds.features) == {"group.version": 0}
 
 
 async def test_a_change_of_leaders_alone_changes_no_topic(cluster: Cluster) -> None:

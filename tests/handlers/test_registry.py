@@ -189,39 +189,6 @@ async def test_an_unknown_version_of_api_versions_hears_which_are_known(version:
     assert b"".join(buffers)[4:] == struct.pack(">ihihhh", 7, Error.UNSUPPORTED_VERSION, 1, 18, 0, 5)
 
 
-def features_of_kafka() -> dict[str, tuple[int, ...]]:
-    """A fresh node's features, read by `scripts/kafka_facts`: lowest and highest level, the finalized one."""
-    data = Path(__file__).resolve().parent.parent / "protocol" / "data" / "features.tsv"
-    rows = (line.split("\t") for line in data.read_text().splitlines()[1:])
-    return {name: tuple(map(int, levels)) for name, *levels in rows}
-
-
-@pytest.mark.parametrize("version", range(6))
-async def test_api_versions_names_every_api_that_is_served(version: int) -> None:
-    rooms: Any = None
-    request = ApiVersionsRequest()
-    if version >= 3:
-        request = ApiVersionsRequest(client_software_name="some-client", client_software_version="1.2.3")
-    buffers = await Registry(rooms).dispatch(framed(request, version), SESSION)
-    assert buffers is not None
-    frame = b"".join(buffers)
-    response, end = ApiVersionsResponse.decode(version, frame, 8)
-    assert end == len(frame)
-    assert response.error_code == 0
-    ranges = {row.api_key: (row.min_version, row.max_version) for row in response.api_keys}
-    assert ranges == {r.key: (r.min_version, r.max_version) for r in ALL} | {0: (0, 13)}
-    assert not response.zk_migration_ready
-    finalized = {row.name: row.max_version_level for row in response.finalized_features}
-    supported = {row.name: (row.min_version, row.max_version) for row in response.supported_features}
-    assert finalized.keys() == ({"metadata.version", "transaction.version"} if version >= 3 else set())
-    assert supported.keys() == (finalized.keys() if version >= 4 else finalized.keys() - {"transaction.version"})
-    kafka = features_of_kafka()
-    for name, (low, high) in supported.items():
-        assert (low, high, finalized[name]) == kafka[name]
-    if version >= 3:
-        assert (SESSION.software_name, SESSION.software_version) == ("some-client", "1.2.3")
-
-
 @pytest.mark.parametrize(
     ("name", "version"), [("", "1"), ("x", ""), ("-x", "1"), ("x y", "1"), ("x", "1_0"), ("x-", "1")]
 )
@@ -247,16 +214,16 @@ async def ask_for_what_is_not_served(registry: Registry, *frames: memoryview) ->
 async def test_what_is_not_served_is_told_once_a_client_and_api(caplog: pytest.LogCaptureFixture) -> None:
     rooms: Any = None
     registry = Registry(rooms)
-    elect, reassign, future = 43, 45, 3
-    await ask_for_what_is_not_served(registry, *[unserved(elect, 2, "adm")] * 3, unserved(elect, 1, "adm"))
+    share_state, read_state, future = 83, 84, 3
+    await ask_for_what_is_not_served(registry, *[unserved(share_state, 0, "adm")] * 3, unserved(share_state, 1, "adm"))
     [record] = caplog.records
     assert record.levelname == "WARNING"
-    assert "ElectLeaders version 2 of client 'adm' at 127.0.0.1: not served" in record.getMessage()
-    await ask_for_what_is_not_served(registry, unserved(elect, 2, "other"), unserved(reassign, 0, "adm"))
+    assert "InitializeShareGroupState version 0 of client 'adm' at 127.0.0.1: not served" in record.getMessage()
+    await ask_for_what_is_not_served(registry, unserved(share_state, 0, "other"), unserved(read_state, 0, "adm"))
     await ask_for_what_is_not_served(registry, unserved(future, 99, "adm"), unserved(999, 0, "adm"))
     assert [record.getMessage().partition(" at ")[0] for record in caplog.records[1:]] == [
-        "ElectLeaders version 2 of client 'other'",
-        "AlterPartitionReassignments version 0 of client 'adm'",
+        "InitializeShareGroupState version 0 of client 'other'",
+        "ReadShareGroupState version 0 of client 'adm'",
         "Metadata version 99 of client 'adm'",
         "API key 999 version 0 of client 'adm'",
     ]

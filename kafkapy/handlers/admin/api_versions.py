@@ -3,8 +3,8 @@
 What is served, read from the table of APIs. A version beyond ours gets UNSUPPORTED_VERSION in the layout of version 0
 with this API's own range, so that the client can ask again (KIP-511). Produce is advertised from version 0 on although
 0 to 2 are refused, because librdkafka takes their absence for a broker without compression (KAFKA-18659). Features are
-those that this broker has: the levels of its metadata and of its transactions, and none of the group and share
-protocols to come.
+told with the levels that this broker has and the one that the cluster has settled on (`cluster/features.py`), as of the
+last change of the metadata.
 A client that names the cluster and the node it means to reach (both, or neither) and has reached another one gets
 REBOOTSTRAP_REQUIRED (KIP-1242): an address that has changed hands is not taken for the old broker.
 """
@@ -12,12 +12,12 @@ REBOOTSTRAP_REQUIRED (KIP-1242): an address that has changed hands is not taken 
 import re
 from typing import Final
 
+from kafkapy.cluster.features import SUPPORTED, finalized
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers import ALL
 from kafkapy.handlers.context import Context
 from kafkapy.protocol.messages import APIS
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
-from kafkapy.transactions.settings import TRANSACTION_VERSION
 
 _KEY: Final = 18
 _SOFTWARE_FROM_VERSION: Final = 3
@@ -25,9 +25,6 @@ _ZERO_MINIMUM_FROM_VERSION: Final = 4
 _DESTINATION_FROM_VERSION: Final = 5
 _NO_NODE: Final = -1
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
-
-_SUPPORTED_FEATURES: Final = {"metadata.version": (7, 33), "transaction.version": (0, TRANSACTION_VERSION)}
-_FINALIZED_FEATURES: Final = {"metadata.version": 33, "transaction.version": TRANSACTION_VERSION}
 
 
 async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsResponse:
@@ -38,21 +35,21 @@ async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsRespon
             raise KafkaError(Error.INVALID_REQUEST)
         ctx.session.software_name = request.client_software_name
         ctx.session.software_version = request.client_software_version
-    if request.cluster_id is not None:
-        cluster = ctx.rooms.cluster
-        if (request.cluster_id, request.node_id) != (cluster.image.cluster_id, cluster.leadership.node_id):
-            raise KafkaError(Error.REBOOTSTRAP_REQUIRED)
+    cluster = ctx.rooms.cluster
+    here = (cluster.image.cluster_id, cluster.leadership.node_id)
+    if request.cluster_id is not None and (request.cluster_id, request.node_id) != here:
+        raise KafkaError(Error.REBOOTSTRAP_REQUIRED)
     return ApiVersionsResponse(
         api_keys=[_range(route.key, route.min_version, route.max_version) for route in ALL],
         supported_features=[
             ApiVersionsResponse.SupportedFeatureKey(name=name, min_version=low, max_version=high)
-            for name, (low, high) in _SUPPORTED_FEATURES.items()
+            for name, (low, high, _) in SUPPORTED.items()
             if low or ctx.api_version >= _ZERO_MINIMUM_FROM_VERSION  # older clients choke on a minimum of 0
         ],
-        finalized_features_epoch=0,
+        finalized_features_epoch=cluster.metadata_offset,
         finalized_features=[
             ApiVersionsResponse.FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level)
-            for name, level in _FINALIZED_FEATURES.items()
+            for name, level in finalized(cluster.image.kinds.features).items()
         ],
     )
 
