@@ -25,7 +25,6 @@ from kafkapy.cluster.service import ClusterService
 from kafkapy.config.authorizer import authorizer_settings
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
-from kafkapy.config.of_listener import ListenerConfig
 from kafkapy.config.setting import ConfigError
 from kafkapy.groups.service import GroupService
 from kafkapy.handlers.context import Context, Rooms, Session
@@ -38,6 +37,7 @@ from kafkapy.network.connection import Connection, Peer
 from kafkapy.network.listening import bind
 from kafkapy.network.server import Guard, Limits, Server
 from kafkapy.network.transport import PlainTransport
+from kafkapy.security.doors import Door, doors
 from kafkapy.storage.base import CleanerSettings, Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
 from kafkapy.storage.sole import SoleBroker
@@ -48,7 +48,6 @@ from kafkapy.turns import Turns
 
 if TYPE_CHECKING:
     from kafkapy.security.authorizer import Authorizer
-    from kafkapy.security.sasl.settings import SaslSettings
     from kafkapy.storage.embedded.files import Disk
     from kafkapy.storage.embedded.store import EmbeddedLogs
 
@@ -104,7 +103,7 @@ async def open_broker(
     node_id: int = config["node.id"]
     limits = _limits(config)
     announced = announced_endpoints(config, advertise_host)
-    doors = await _doors(config)
+    guarded = await _doors(config)
     us = SoleBroker(node_id, config["broker.rack"], announced)
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     try:
@@ -128,7 +127,7 @@ async def open_broker(
                 authorizer=_authorizer(config),
             )
             registry = Registry(rooms, _context(rooms))
-            guards = {listener: _guard(settings, registry, clock) for listener, settings in doors.items()}
+            guards = {listener: _guard(door, registry, clock) for listener, door in guarded.items()}
             server = Server(limits, _open_session, registry.dispatch, clock, guards)
 
             def on_change(change: Change) -> None:
@@ -145,6 +144,10 @@ async def open_broker(
                 await coordinators.start(transactions.run)
                 async with trio.open_nursery() as housekeeping:
                     housekeeping.start_soon(_keep_house, logs, clock, cluster)
+                    if encrypted := [door.tls for door in guarded.values() if door.tls is not None]:
+                        from kafkapy.security.tls import keep_fresh
+
+                        housekeeping.start_soon(keep_fresh, encrypted, clock)
                     async with trio.open_nursery() as connections:
                         await connections.start(server.serve, listeners)
                         bound = [endpoint for endpoint, _ in listeners]
@@ -283,26 +286,32 @@ def _descriptors_each() -> int:
     return _ANY_NUMBER if limit == resource.RLIM_INFINITY else max(limit - _OTHER_DESCRIPTORS, limit // 2) // 2
 
 
-async def _doors(config: BrokerConfig) -> "dict[str, SaslSettings]":
-    """What each listener with SASL asks of its clients, by name. Raises ConfigError."""
-    named = [endpoint.listener for endpoint in bound_listeners(config) if "SASL" in endpoint.security_protocol]
-    if not named:
+async def _doors(config: BrokerConfig) -> dict[str, Door]:
+    """What each listener asks of its clients, by name. Raises ConfigError, OSError."""
+    endpoints = bound_listeners(config)
+    if all(endpoint.security_protocol == "PLAINTEXT" for endpoint in endpoints):
         return {}
-    from kafkapy.security.sasl.settings import NoCredentials, sasl_settings  # a broker without SASL does without
+    from kafkapy.security.sasl.settings import NoCredentials
 
-    def made() -> "dict[str, SaslSettings]":
-        return {listener: sasl_settings(ListenerConfig(config, listener), NoCredentials()) for listener in named}
-
-    return await trio.to_thread.run_sync(made)  # hashes passwords
+    return await trio.to_thread.run_sync(doors, config, endpoints, NoCredentials())
 
 
-def _guard(settings: "SaslSettings", registry: Registry, clock: Clock) -> Guard:
-    from kafkapy.handlers.access.gate import Gate
+def _guard(door: Door, registry: Registry, clock: Clock) -> Guard:
+    """How the network meets a listener's clients."""
+    from kafkapy.handlers.access.gate import CertificateGate, SaslGate  # not needed where all may come in
 
     def meet(connection: Connection) -> None:
-        Gate(settings, registry, clock, connection)
+        if door.sasl is None:
+            CertificateGate(door.user_of, registry, connection)
+        else:
+            SaslGate(door.sasl, registry, clock, connection)
 
-    return Guard(PlainTransport, meet)
+    tls = door.tls
+    if tls is None:
+        return Guard(PlainTransport, meet)
+    from kafkapy.network.tls import TlsTransport
+
+    return Guard(lambda sock: TlsTransport(sock, tls.current), meet)
 
 
 def _open_session(peer: Peer, mute: Callable[[float], None]) -> Session:

@@ -17,7 +17,6 @@ from kafkapy.config.setting import ConfigError
 from kafkapy.model import Endpoint
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-SERVED_PROTOCOLS = ("PLAINTEXT", "SASL_PLAINTEXT")
 
 _HOST = re.compile(r"[0-9a-zA-Z\-%._:]+")
 _LISTENER = re.compile(rf"(?P<name>.*)://\[?(?P<host>(?:{_HOST.pattern})?)\]?:(?P<port>[0-9]+)")
@@ -31,7 +30,7 @@ class _Listener(NamedTuple):
 
 
 def bound_listeners(config: BrokerConfig) -> list[Endpoint]:
-    """Where to listen; ConfigError when the settings make no sense, or ask for what kafkapy cannot serve.
+    """Where to listen; ConfigError when the settings make no sense.
 
     The controller's listeners are left out: there is no separate controller here.
     """
@@ -43,12 +42,6 @@ def bound_listeners(config: BrokerConfig) -> list[Endpoint]:
             "listeners names no listener for clients; perhaps all of them appear in controller.listener.names?"
         )
     _check_between_brokers(endpoints, config)
-    for endpoint in endpoints:
-        if endpoint.security_protocol not in SERVED_PROTOCOLS:
-            raise ConfigError(
-                f"listener {endpoint.listener} uses {endpoint.security_protocol}, which is not supported yet; "
-                f"kafkapy serves {', '.join(SERVED_PROTOCOLS)}"
-            )
     return endpoints
 
 

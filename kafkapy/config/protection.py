@@ -1,8 +1,8 @@
 """Settings by which an operator keeps people out, or apart, and which kafkapy does not act on yet.
 
 With a warning alone the broker would start and let everyone in. So they are refused, as listeners are that cannot be
-served: TLS, tokens of OAuth, also of one listener, Java classes that decide who is who, and what may veto a change. A
-value that is Kafka's default asks for nothing.
+served: tokens of OAuth, also of one listener, Java classes that decide who is who, and what may veto a change. A value
+that is Kafka's default asks for nothing.
 """
 
 import re
@@ -13,7 +13,8 @@ from kafkapy.config.broker import BROKER
 
 _FAMILIES: Final = re.compile(
     r"(?:listener\.name\.[^.]+\.(?:.+\.)?)?"
-    r"(?:ssl\..+|sasl\.oauthbearer\..+|sasl\.server\.callback\.handler\.class|principal\.builder\.class)"
+    r"(?:ssl\.engine\.factory\.class|ssl\.provider|ssl\.(?:key|trust)manager\.algorithm"
+    r"|sasl\.oauthbearer\..+|sasl\.server\.callback\.handler\.class|principal\.builder\.class)"
 )
 
 _OTHERS: Final = (

@@ -80,7 +80,9 @@ class Registry:
         """The error response of a request's API. Raises CloseConnection when the request is none that is served."""
         header = decode_request_header(frame)
         handler = self._handlers.get(header.api_key) or self._find(header, session)
-        ctx = Context(header.api_key, header.api_version, header.correlation_id, header.client_id, session, self._rooms)
+        ctx = self._context(
+            header.api_key, header.api_version, header.correlation_id, header.client_id, session, self._rooms
+        )
         return framed(
             handler.refuse(decoded(handler.request_class, header, frame), error, ctx), header, ctx.api_version
         )

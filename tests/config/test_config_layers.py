@@ -206,9 +206,8 @@ def test_settings_that_do_nothing_are_reported() -> None:
         ("sasl.server.callback.handler.class", "com.example.Handler"),
         ("listener.name.client.plain.sasl.server.callback.handler.class", "com.example.Handler"),
         ("sasl.oauthbearer.expected.issuer", "https://example.com"),
-        ("listener.name.client.ssl.client.auth", "required"),
-        ("ssl.client.auth", "required"),
-        ("ssl.keystore.location", "/keys"),
+        ("listener.name.client.ssl.engine.factory.class", "com.example.Engines"),
+        ("ssl.engine.factory.class", "com.example.Engines"),
         ("principal.builder.class", "com.example.Builder"),
         ("create.topic.policy.class.name", "com.example.Policy"),
         ("delegation.token.secret.key", "secret"),
@@ -224,9 +223,9 @@ def test_what_would_protect_people_is_refused_until_it_does(name: str, value: st
 
 def test_all_that_would_protect_people_is_told() -> None:
     with pytest.raises(ConfigError) as refusal:
-        load(file={"super.users": "User:admin", "ssl.client.auth": "required", "num.partitions": "3"})
+        load(file={"super.users": "User:admin", "ssl.provider": "Mine", "num.partitions": "3"})
     first, second = str(refusal.value).splitlines()
-    assert first.startswith("ssl.client.auth: ")
+    assert first.startswith("ssl.provider: ")
     assert second.startswith("super.users: ")
 
 
@@ -237,8 +236,8 @@ def test_all_that_would_protect_people_is_told() -> None:
         ("super.users", ""),
         ("allow.everyone.if.no.acl.found", "true"),
         ("sasl.enabled.mechanisms", "GSSAPI"),
-        ("ssl.client.auth", "none"),
-        ("listener.name.client.ssl.client.auth", "none"),
+        ("ssl.client.auth", "required"),
+        ("listener.name.client.ssl.client.auth", "required"),
         ("security.inter.broker.protocol", "PLAINTEXT"),
         ("connections.max.reauth.ms", "3600000"),
         ("sasl.enabled.mechanisms", "PLAIN"),
@@ -290,7 +289,7 @@ def test_a_secret_is_shown_nowhere() -> None:
     given = {"ssl.key.password": secret, "my.plugin.password": secret, "sasl.jaas.config": secret}
     config = BrokerConfig(given, warnings=complaints(given))
     with pytest.raises(ConfigError) as refusal:
-        load(file=given)
+        load(file={**given, "delegation.token.secret.key": secret})
     assert secret not in str(refusal.value)
     assert secret not in repr(describe_broker(config))
     assert secret not in repr(config.warnings)

@@ -72,12 +72,6 @@ def test_a_bad_protocol_map_is_refused(protocol_map: str, message: str) -> None:
         bound_listeners(load(listener_security_protocol_map=protocol_map))
 
 
-@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
-def test_what_is_not_served_yet_is_refused_clearly(protocol: str) -> None:
-    with pytest.raises(ConfigError, match=f"uses {protocol}, which is not supported yet"):
-        bound_listeners(load(listeners=f"{protocol}://:9093"))
-
-
 def test_names_are_used_once() -> None:
     with pytest.raises(ConfigError, match="different name"):
         bound_listeners(load(listeners="PLAINTEXT://:9092,PLAINTEXT://:9093"))

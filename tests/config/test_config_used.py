@@ -27,6 +27,8 @@ READ_THROUGH_A_VARIABLE = {
     "log.dir": "cli/start.py",
     "log.dirs": "cli/start.py",
     "sasl.jaas.config": "security/sasl/settings.py",
+    "ssl.keystore.location": "security/tls.py",
+    "ssl.truststore.location": "security/tls.py",
 }
 NOT_READERS = {"layers.py", "checks.py", "advice.py", "setting.py"}
 

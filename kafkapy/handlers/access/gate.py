@@ -1,9 +1,12 @@
-"""Keeps a connection's requests back until it is known who sends them: what comes first on a listener with SASL.
+"""Keeps a connection's requests back until it is known who sends them.
 
-Only ApiVersions, SaslHandshake and SaslAuthenticate are answered, in the order and with the errors of Kafka; anything
-else ends the connection. A client that is refused hears so after connection.failed.authentication.delay.ms, whatever
-was wrong. Once it is in, its frames go to the registry and pass here no more, unless its session is to end: then it may
-authenticate again in time (KIP-368), at most once a second, or is dropped at the first request that comes too late.
+On a listener with TLS alone that is known with the first request, by the client's certificate, if it has shown any.
+
+On one with SASL only ApiVersions, SaslHandshake and SaslAuthenticate are answered, in the order and with the errors of
+Kafka; anything else ends the connection. A client that is refused hears so after a delay
+(connection.failed.authentication.delay.ms), whatever was wrong. Once it is in, its frames go to the registry and pass
+here no more, unless its session is to end: then it may authenticate again in time (KIP-368), at most once a second, or
+is dropped at the first request that comes too late.
 
 Invariant: `session.principal` is set before the registry sees anything but ApiVersions.
 
@@ -42,7 +45,7 @@ Answers = Coroutine[Any, Any, Any]
 class Link(Protocol):
     """The connection, as far as it is of interest here."""
 
-    session: Any
+    transport: Any
     dispatch: Callable[[memoryview, Any], Answers]
 
     def meet(self, max_frame_size: int) -> None: ...
@@ -50,8 +53,25 @@ class Link(Protocol):
     def welcome(self, dispatch: Callable[[memoryview, Any], Answers]) -> None: ...
 
 
-class Gate:
-    """What answers one connection's frames."""
+class CertificateGate:
+    """What answers one connection's first frame, where TLS tells who it is."""
+
+    def __init__(self, user_of: Callable[[bytes], str], registry: Registry, link: Link) -> None:
+        self._user_of = user_of
+        self._registry = registry
+        self._link = link
+        link.dispatch = self._first
+
+    def _first(self, frame: memoryview, session: Session) -> Answers:
+        certificate = self._link.transport.peer_certificate()
+        if certificate is not None:
+            session.principal = Principal("User", self._user_of(certificate))
+        self._link.welcome(self._registry.dispatch)
+        return self._registry.dispatch(frame, session)
+
+
+class SaslGate:
+    """What answers one connection's frames, where SASL tells who it is."""
 
     def __init__(self, settings: SaslSettings, registry: Registry, clock: Clock, link: Link) -> None:
         self._settings = settings

@@ -1,0 +1,66 @@
+"""What each listener asks of its clients before it serves them. Made by `broker.py` when it starts.
+
+A listener that is open to all, PLAINTEXT, has no door.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from kafkapy.config.layers import BrokerConfig
+from kafkapy.config.of_listener import ListenerConfig
+from kafkapy.errors import CloseConnection
+from kafkapy.model import Endpoint
+
+if TYPE_CHECKING:
+    from kafkapy.security.sasl.scram import Credentials
+    from kafkapy.security.sasl.settings import SaslSettings
+    from kafkapy.security.tls import TlsContexts
+
+
+class Door(NamedTuple):
+    """One listener's: TLS, SASL, or both."""
+
+    tls: "TlsContexts | None"
+    sasl: "SaslSettings | None"
+    user_of: Callable[[bytes], str]
+    """Whom a certificate in DER form names. Raises CloseConnection where no rule applies."""
+
+
+def doors(config: BrokerConfig, endpoints: Sequence[Endpoint], credentials: "Credentials") -> dict[str, Door]:
+    """Those of these listeners, by name. Reads files and hashes passwords. Raises ConfigError, OSError."""
+    return {
+        endpoint.listener: _door(ListenerConfig(config, endpoint.listener), endpoint.security_protocol, credentials)
+        for endpoint in endpoints
+        if endpoint.security_protocol != "PLAINTEXT"
+    }
+
+
+def _door(config: ListenerConfig, protocol: str, credentials: "Credentials") -> Door:
+    """A broker without TLS, or without SASL, imports nothing of it."""
+    sasl = tls = None
+    if "SASL" in protocol:
+        from kafkapy.security.sasl.settings import sasl_settings
+
+        sasl = sasl_settings(config, credentials)
+    if "SSL" in protocol:
+        from kafkapy.security.tls import TlsContexts
+
+        tls = TlsContexts(config, authenticates=sasl is None)
+    return Door(tls, sasl, _user_of(config))
+
+
+def _user_of(config: ListenerConfig) -> Callable[[bytes], str]:
+    from kafkapy.security.principal_mapping import principal_mapping
+
+    map_name = principal_mapping(config["ssl.principal.mapping.rules"])
+
+    def user_of(certificate: bytes) -> str:
+        from kafkapy.security.certificates import distinguished_name
+
+        name = distinguished_name(certificate)
+        user = map_name(name)
+        if user is None:
+            raise CloseConnection(f"no rule of ssl.principal.mapping.rules applies to {name}")
+        return user
+
+    return user_of
