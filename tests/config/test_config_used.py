@@ -20,6 +20,7 @@ from kafkapy.config.topic import TOPIC
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "kafkapy"
 
 READ_THROUGH_A_VARIABLE = {
+    "authorizer.class.name": "config/authorizer.py",
     "compression.gzip.level": "log/recompressing.py",
     "compression.lz4.level": "log/recompressing.py",
     "compression.zstd.level": "log/recompressing.py",
