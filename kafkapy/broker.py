@@ -9,7 +9,7 @@ import logging
 import random
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -88,6 +88,7 @@ async def open_broker(
     config: BrokerConfig,
     *,
     data_dir: Path | None,
+    other_dirs: Sequence[Path] = (),
     cluster_id: str | None = None,
     advertise_host: str | None = None,
     clock: Clock | None = None,
@@ -95,8 +96,9 @@ async def open_broker(
 ) -> AsyncIterator[Broker]:
     """Run a broker for the length of the block; it accepts connections when the block begins.
 
-    `data_dir` None keeps everything in memory. `advertise_host` is the host that clients are told, whatever the
-    settings say and however they came. `disk` reaches the directory's files: tests hand one that counts, or that lies.
+    `data_dir` None keeps everything in memory; in `other_dirs` lie logs, too. `advertise_host` is the host that clients
+    are told, whatever the settings say and however they came. `disk` reaches the directories' files: tests hand one
+    that counts, or that lies.
     Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
     """
     clock, turns = clock or SystemClock(), Turns()
@@ -106,8 +108,9 @@ async def open_broker(
     guarded = await _doors(config)
     us = SoleBroker(node_id, config["broker.rack"], announced)
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
+    data_dirs = () if data_dir is None else (data_dir, *other_dirs)
     try:
-        async with _open_store(data_dir, clock, turns, node_id, cluster_id, disk) as (logs, cluster_id):
+        async with _open_store(data_dirs, config, clock, turns, cluster_id, disk) as (logs, cluster_id):
             peers = SolePeers(node_id, lambda request: registry.ask(request))
             cluster = ClusterService(cluster_id, config, logs, Membership(node_id, logs.leases, us, peers), clock)
             groups = GroupService(cluster, logs, logs.leases, clock, config)
@@ -164,13 +167,16 @@ async def open_broker(
 
 
 def _open_store(
-    data_dir: Path | None, clock: Clock, turns: Turns, node_id: int, cluster_id: str | None, disk: "Disk | None"
+    data_dirs: Sequence[Path],
+    config: BrokerConfig,
+    clock: Clock,
+    turns: Turns,
+    cluster_id: str | None,
+    disk: "Disk | None",
 ) -> AbstractAsyncContextManager[tuple["MemoryLogs | EmbeddedLogs", str]]:
-    return (
-        _memory(clock, turns, node_id, cluster_id)
-        if data_dir is None
-        else _embedded(data_dir, clock, turns, node_id, cluster_id, disk)
-    )
+    if not data_dirs:
+        return _memory(clock, turns, config["node.id"], cluster_id)
+    return _embedded(data_dirs, config, clock, turns, cluster_id, disk)
 
 
 @asynccontextmanager
@@ -183,14 +189,26 @@ async def _memory(
 
 @asynccontextmanager
 async def _embedded(
-    data_dir: Path, clock: Clock, turns: Turns, node_id: int, cluster_id: str | None, disk: "Disk | None"
+    data_dirs: Sequence[Path],
+    config: BrokerConfig,
+    clock: Clock,
+    turns: Turns,
+    cluster_id: str | None,
+    disk: "Disk | None",
 ) -> AsyncIterator[tuple["EmbeddedLogs", str]]:
     from kafkapy.storage.embedded.directory import open_embedded  # a broker in memory does without
     from kafkapy.storage.embedded.files import Disk
 
     disk = disk or Disk(_descriptors_each())
+    metadata_dir = config["metadata.log.dir"]
     async with open_embedded(
-        data_dir, clock=clock, node_id=node_id, cluster_id=cluster_id, disk=disk, turns=turns
+        *data_dirs,
+        clock=clock,
+        node_id=config["node.id"],
+        metadata_path=None if metadata_dir is None else Path(metadata_dir).absolute(),
+        cluster_id=cluster_id,
+        disk=disk,
+        turns=turns,
     ) as logs:
         yield logs, logs.cluster_id
 

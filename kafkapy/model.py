@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 ZERO_UUID = bytes(16)
 
+METADATA_TOPIC = "__cluster_metadata"
+"""Its one log tells of all other topics."""
+
 NO_TIMESTAMP = -1
 NO_PRODUCER_ID = -1
 NO_PRODUCER_EPOCH = -1

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -35,22 +36,23 @@ def start(options: argparse.Namespace) -> int:
     logs.configure(options.log_format, options.log_level)
     try:
         config = _configuration(options)
-        data_dir = None if options.memory else _data_dir(config)
+        data_dirs = [] if options.memory else _data_dirs(config)
     except (StartError, ConfigError) as problem:
         complain(str(problem))
         return _FAILED
     for warning in config.warnings:
         _log.warning("%s", warning)
     _allow_many_descriptors()
-    return _Process(config, data_dir, options).run()
+    return _Process(config, data_dirs, options).run()
 
 
 class _Process:
     """One broker, from the first setting to the last line of its log."""
 
-    def __init__(self, config: BrokerConfig, data_dir: Path | None, options: argparse.Namespace) -> None:
+    def __init__(self, config: BrokerConfig, data_dirs: Sequence[Path], options: argparse.Namespace) -> None:
         self._config = config
-        self._data_dir = data_dir
+        self._data_dir = data_dirs[0] if data_dirs else None
+        self._other_dirs = data_dirs[1:]
         self._options = options
         self._ready = False
 
@@ -68,6 +70,7 @@ class _Process:
         async with open_broker(
             self._config,
             data_dir=self._data_dir,
+            other_dirs=self._other_dirs,
             cluster_id=_cluster_id(),
             advertise_host=self._options.advertise,
         ) as broker:
@@ -78,7 +81,9 @@ class _Process:
             await told_to_stop.wait()
 
     def _announce(self, broker: Broker) -> None:
-        where = "in memory" if self._data_dir is None else f"in {self._data_dir}"
+        where = (
+            "in memory" if self._data_dir is None else f"in {', '.join(map(str, [self._data_dir, *self._other_dirs]))}"
+        )
         at = broker.bootstrap_servers
         if len(broker.listeners) > 1:
             at = ", ".join(f"{address} ({listener})" for listener, address in broker.listeners.items())
@@ -174,9 +179,6 @@ def _cluster_id() -> str | None:
     return os.environ.get("CLUSTER_ID") or os.environ.get("KAFKA_KRAFT_CLUSTER_ID") or None
 
 
-def _data_dir(config: BrokerConfig) -> Path:
+def _data_dirs(config: BrokerConfig) -> list[Path]:
     name = next(name for name in _DATA_SETTINGS if config.is_set(name))
-    directories = config[name]
-    if len(directories) != 1:
-        raise StartError(f"{name} names {len(directories)} directories; kafkapy keeps its log in one")
-    return Path(directories[0]).absolute()
+    return [Path(directory).absolute() for directory in config[name]]

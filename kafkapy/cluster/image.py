@@ -14,10 +14,9 @@ from kafkapy.cluster.acls import NO_ACLS, AclTable
 from kafkapy.cluster.client_quotas import QuotaTable
 from kafkapy.cluster.features import Levels
 from kafkapy.config.layers import BrokerConfig, TopicConfig
-from kafkapy.model import LogId
+from kafkapy.model import METADATA_TOPIC, LogId
 
 INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
-METADATA_TOPIC: Final = "__cluster_metadata"
 METADATA_TOPIC_ID: Final = bytes(15) + b"\x01"
 METADATA_LOG: Final = LogId(METADATA_TOPIC, 0, METADATA_TOPIC_ID)
 

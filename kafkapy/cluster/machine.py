@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from kafkapy.cluster.image import METADATA_TOPIC, PartitionInfo, TopicInfo
+from kafkapy.cluster.image import PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.placement import DEFAULT, Assignments, Placed, check_assignment, placed_by_count, placed_by_hand
 from kafkapy.cluster.state import ClusterState, Topic, partition_fact, topic_facts
@@ -22,7 +22,7 @@ from kafkapy.config.layers import BrokerConfig, validate_topic_overrides
 from kafkapy.config.setting import ConfigResource
 from kafkapy.coordination.shard import Answer, Decision, Moment, Ticket
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import LogId
+from kafkapy.model import METADATA_TOPIC, LogId
 from kafkapy.protocol.journal.cluster_metadata import ConfigRecord, ProducerIdsRecord, RemoveTopicRecord
 
 PRODUCER_ID_BLOCK: Final = 1000

@@ -262,12 +262,29 @@ class EpochEnd(NamedTuple):
     end_offset: int
 
 
+class Replica(NamedTuple):
+    """A log as it lies in a directory: how many bytes its batches take.
+
+    A future one is to take the place of the one in another directory, and lacks `offset_lag` of its offsets.
+    """
+
+    log: LogId
+    size_bytes: int
+    offset_lag: int = 0
+    is_future: bool = False
+
+
 class LogDir(NamedTuple):
-    """Where a store keeps its logs, and how many bytes fit there: in all, and yet. -1: not known."""
+    """Where a store keeps logs, which, and how many bytes fit there: in all, and yet. -1: not known.
+
+    With an error (KAFKA_STORAGE_ERROR: it is offline) nothing else is told.
+    """
 
     path: str
     total_bytes: int = -1
     usable_bytes: int = -1
+    replicas: Sequence[Replica] = ()
+    error: Error = Error.NONE
 
 
 class Checkpoint(NamedTuple):
@@ -367,8 +384,8 @@ class Logs(Protocol):
     def size_bytes(self, log: LogId) -> int:
         """How much the log's batches take, in bytes; 0 when there is no such log."""
 
-    def log_dir(self) -> LogDir:
-        """Where the logs are, and the room there. Raises OSError."""
+    def log_dirs(self) -> Sequence[LogDir]:
+        """Where the logs are, and the room there."""
 
     def begin_verification(self, log: LogId, claim: Claim, now_ms: int) -> Verification | Error:
         """What must come with a batch that begins a transaction, once its coordinator has said that it may.

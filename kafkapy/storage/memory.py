@@ -31,6 +31,7 @@ from kafkapy.storage.base import (
     Pending,
     Reach,
     Read,
+    Replica,
     Slice,
     Watch,
     Write,
@@ -393,8 +394,8 @@ class MemoryLogs:
         found = self._logs.get(log)
         return sum(len(stored.data) for stored in found.batches) if found else 0
 
-    def log_dir(self) -> LogDir:
-        return LogDir("memory")
+    def log_dirs(self) -> list[LogDir]:
+        return [LogDir("memory", replicas=[Replica(log, self.size_bytes(log)) for log in self._logs])]
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         if log in self._logs:

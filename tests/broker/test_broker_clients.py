@@ -98,7 +98,7 @@ async def test_topics_are_made_described_and_deleted(start_broker: Any) -> None:
 
     async with start_broker() as broker:
         await in_thread(work, broker.bootstrap_servers)
-        assert not list(Path(broker.rooms.logs.directory).glob("made-[0-9]"))
+        assert not list(Path(broker.rooms.logs.log_dirs()[0].path).glob("made-[0-9]"))
 
 
 async def test_a_consumer_of_the_new_protocol_gives_up_at_once_and_the_log_says_why(

@@ -135,8 +135,20 @@ def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         assert f"cannot start: {directory}: " in said
         assert "--data-dir" in said
         assert "Errno" not in said
-    said = failing("--port", "0", "-c", f"log.dirs={tmp_path}/a,{tmp_path}/b")
-    assert "log.dirs names 2 directories" in said
+
+
+def test_logs_lie_in_several_directories_and_the_metadata_log_where_it_was_wanted(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("a", "b", "meta")]
+    settings = [f"log.dirs={names[0]},{names[1]}", f"metadata.log.dir={names[2]}"]
+    for _ in range(2):
+        with running("--port", "0", *(word for one in settings for word in ("-c", one))) as (process, ready):
+            assert ready["data_dir"] == str(names[0])
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate(timeout=30)[1]
+            assert f"data in {names[0]}, {names[1]}" in said
+        assert [(path / "meta.properties").exists() for path in names] == [True] * 3
+        assert [(path / "__cluster_metadata-0").exists() for path in names] == [False, False, True]
+        assert [(path / ".kafka_cleanshutdown").exists() for path in names] == [True] * 3
 
 
 def test_a_directory_keeps_its_cluster_and_node(tmp_path: Path) -> None:

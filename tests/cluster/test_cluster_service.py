@@ -295,8 +295,8 @@ class FullDisk(Disk):
 
 async def test_a_topic_whose_log_cannot_be_made_is_there_once_there_is_room(tmp_path: Path) -> None:
     """As in Kafka the topic exists, and its partition says what is wrong with it until it can be had."""
-    disk = FullDisk()
-    async with open_embedded(tmp_path, clock=ManualClock(), node_id=1, disk=disk) as logs, trio.open_nursery() as tasks:
+    disk, clock = FullDisk(), ManualClock()
+    async with open_embedded(tmp_path, clock=clock, node_id=1, disk=disk) as logs, trio.open_nursery() as tasks:
         config = BrokerConfig.load()
         cluster = new_service(config, logs, ManualClock())
         await tasks.start(cluster.run)
@@ -309,6 +309,10 @@ async def test_a_topic_whose_log_cannot_be_made_is_there_once_there_is_room(tmp_
         [piece] = await logs.read([Read(log, 0, 100)], 100)
         assert piece.error is Error.KAFKA_STORAGE_ERROR
         disk.full = False
+        with trio.fail_after(30):
+            while logs.log_dirs()[0].error:
+                clock.advance_ms(1000)
+                await trio.testing.wait_all_tasks_blocked(0.01)
         assert [outcome.error for outcome in await logs.append([write]).wait()] == [Error.NONE]
         tasks.cancel_scope.cancel()
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Event, RLock
 from typing import NamedTuple, ParamSpec, TypeVar
 
+import trio
+import trio.testing
 from batches import LOG, values
 from catalogues import catalogue_of
 
@@ -33,6 +35,15 @@ async def opened(
     async with open_embedded(directory, clock=clock or ManualClock(), node_id=node_id, disk=disk) as logs:
         catalogue_of(logs)
         yield logs
+
+
+async def come_back(logs: EmbeddedLogs, clock: ManualClock) -> None:
+    """Let the time pass after which the disk is tried again, and the store find it sound."""
+    with trio.fail_after(30):
+        while any(directory.offline for directory in logs.directories.values()):
+            clock.advance_ms(1000)
+            await trio.sleep(0)
+            await trio.testing.wait_all_tasks_blocked()
 
 
 async def everything(logs: EmbeddedLogs) -> list[tuple[int, bytes | None]]:
@@ -86,13 +97,18 @@ class LyingDisk(Disk):
         self.removals_fail = False
         self.renames_fail = False
         self.reads_fail = False
+        self.broken: Path | None = None  # a directory of which the disk takes nothing
         self.syncs_fail = False
+        self.lost_pages: dict[str, int] = {}  # by file, where what a failed sync has dropped begins
+        self.sync_fails_at_its_end = False
+        self.sync_failed = Event()
         self.sync_begun = Event()
         self.sync_may_end = Event()
         self.sync_may_end.set()
 
     @_changes
     def append(self, path: str, buffers: Sequence[Buffer], size: int, position: int) -> None:
+        self._refuse(path)
         if self.appends_left == 0:
             super().append(path, [b"".join(buffers)[:40]], 40, position)  # torn in the middle of a batch
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -118,7 +134,7 @@ class LyingDisk(Disk):
     @_changes
     def rename_file(self, source: str, target: str) -> None:
         if self.renames_fail:
-            raise OSError(errno.EIO, "Input/output error")
+            raise PermissionError(errno.EACCES, "Permission denied")
         there = [Path(path).read_bytes() if os.path.exists(path) else None for path in (source, target)]
         super().rename_file(source, target)
         names = os.path.basename(source), os.path.basename(target)
@@ -127,11 +143,12 @@ class LyingDisk(Disk):
 
     def rename(self, source: Path, target: Path) -> None:
         if self.renames_fail:
-            raise OSError(errno.EIO, "Input/output error")
+            raise PermissionError(errno.EACCES, "Permission denied")
         super().rename(source, target)
 
     @_changes
     def write_file(self, path: Path, data: bytes, *, sync: bool = False) -> None:
+        self._refuse(path)
         if self.small_files_fail:
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write_file(path, data, sync=sync)
@@ -146,6 +163,25 @@ class LyingDisk(Disk):
         self.entries[folder] = names
         del self.renames.get(folder, [])[:renamed]
 
+    def write_again(self, path: str, data: Buffer, position: int) -> None:
+        super().write_again(path, data, position)
+        if position <= self.lost_pages.get(path, position) <= position + len(data):
+            self.lost_pages.pop(path, None)
+
+    def make_folder(self, path: Path, *, parents: bool = False) -> None:
+        self._refuse(path)
+        super().make_folder(path, parents=parents)
+
+    def _refuse(self, path: Path | str) -> None:
+        if self.broken is not None and Path(path).is_relative_to(self.broken):
+            raise OSError(errno.EIO, "Input/output error")
+
+    def probe(self, folder: Path) -> None:
+        self._refuse(folder)
+        if self.appends_left == 0 or self.small_files_fail or self.syncs_fail:
+            raise OSError(errno.EIO, "Input/output error")
+        super().probe(folder)
+
     def read_cached(self, path: str, position: int, size: int, buffer: bytearray | None = None) -> memoryview | None:
         if self.reads_fail:
             raise OSError(errno.EIO, "Input/output error")
@@ -154,9 +190,18 @@ class LyingDisk(Disk):
     def sync(self, paths: Sequence[str]) -> None:
         with self.changing:
             self.before_change()
-        if self.syncs_fail:
-            raise OSError(errno.EIO, "Input/output error")
         contents = {path: Path(path).read_bytes() for path in paths if Path(path).exists()}
+        if self.syncs_fail:
+            if self.sync_fails_at_its_end:
+                self.sync_begun.set()
+                self.sync_may_end.wait(5)
+            for path in contents:
+                self.lost_pages.setdefault(path, len(self.synced.get(path, b"")))
+            self.sync_failed.set()
+            raise OSError(errno.EIO, "Input/output error")
+        for path, begin in self.lost_pages.items():
+            if path in contents:  # the system calls them clean: what was written since is on the medium, they are not
+                contents[path] = self.synced.get(path, b"")[:begin]
         self.sync_begun.set()
         self.sync_may_end.wait(5)  # not for ever: a test that fails must end
         super().sync(paths)

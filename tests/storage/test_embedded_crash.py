@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, OTHER, SMALL, append, batch, end, sent, values
 from catalogues import create, delete
-from disks import FOLDER, SYNCED, everything, opened
+from disks import FOLDER, SYNCED, come_back, everything, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -269,10 +269,12 @@ async def test_a_topic_may_have_its_segments_allocated_at_once(tmp_path: Path) -
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux allocates without moving the end of a file")
 async def test_a_segment_that_cannot_be_allocated_is_not_begun(tmp_path: Path) -> None:
-    async with opened(tmp_path) as logs:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as logs:
         await create(logs, LOG, LogSettings(segment_bytes=1 << 46, preallocate=True))
         assert (await append(logs, LOG, batch(b"v"))).error is Error.KAFKA_STORAGE_ERROR
         await create(logs, LOG, LogSettings())
+        await come_back(logs, clock)
         assert (await append(logs, LOG, batch(b"v"))).base_offset == 0
 
 
@@ -474,6 +476,6 @@ async def test_any_history_reads_back(
 async def test_the_log_dir_is_named_as_the_system_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with opened(Path("data")) as logs:
-        log_dir = logs.log_dir()
+        [log_dir] = logs.log_dirs()
     assert log_dir.path == str(tmp_path / "data")
     assert 0 < log_dir.usable_bytes <= log_dir.total_bytes

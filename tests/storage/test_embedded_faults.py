@@ -14,10 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, OTHER, SMALL, append, batch, end, marker, sent, values
 from catalogues import create, delete
-from disks import FOLDER, SYNCED, LyingDisk, everything, opened
+from disks import FOLDER, SYNCED, LyingDisk, come_back, everything, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel
 from kafkapy.storage.aborted import ROW_SIZE
@@ -34,8 +35,8 @@ ANY = LogSettings(segment_bytes=600, index_interval_bytes=100)
 @pytest.mark.parametrize("room", [0, 1, 2])
 async def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, before: int, room: int) -> None:
     """Also when it fills up between the batches of one write, before or after a new segment begins."""
-    disk = LyingDisk()
-    async with opened(tmp_path, disk) as logs:
+    disk, clock = LyingDisk(), ManualClock()
+    async with opened(tmp_path, disk, clock=clock) as logs:
         await create(logs, LOG, ANY)
         for number in range(before):
             await append(logs, LOG, sent(number, b"before"))
@@ -45,6 +46,7 @@ async def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, b
         assert logs.bounds(LOG) == Bounds(0, before, before, before)
         assert [value for _, value in await everything(logs)] == [b"before"] * before
         disk.appends_left = None
+        await come_back(logs, clock)
         for number in range(before, before + 20):
             assert (await append(logs, LOG, sent(number, b"after"))).base_offset == number
         found = await everything(logs)
@@ -73,8 +75,8 @@ async def test_a_write_that_cannot_be_taken_back_closes_the_log(tmp_path: Path) 
 
 
 async def test_an_abort_is_written_with_its_index_or_not_at_all(tmp_path: Path) -> None:
-    disk = LyingDisk()
-    async with opened(tmp_path, disk) as logs:
+    disk, clock = LyingDisk(), ManualClock()
+    async with opened(tmp_path, disk, clock=clock) as logs:
         await create(logs, LOG, SMALL)
         await append(logs, LOG, sent(0, b"a", transactional=True))
         await append(logs, LOG, sent(0, b"b", producer=8, transactional=True))
@@ -83,7 +85,8 @@ async def test_an_abort_is_written_with_its_index_or_not_at_all(tmp_path: Path) 
             disk.appends_left = appends_left
             assert (await end(logs, LOG, 7, committed=False)).error is Error.KAFKA_STORAGE_ERROR
             assert logs.bounds(LOG) == Bounds(0, 3, 0, 3)
-        disk.appends_left = None
+            disk.appends_left = None
+            await come_back(logs, clock)
         assert (tmp_path / FOLDER / f"{0:020}.txnindex").stat().st_size == ROW_SIZE
         assert (await end(logs, LOG, 7, committed=False)).error is Error.NONE
         [piece] = await logs.read([Read(LOG, 0, 1000, IsolationLevel.READ_COMMITTED)], 1000)
@@ -211,19 +214,132 @@ async def test_a_read_that_fails_is_one_error(tmp_path: Path) -> None:
         assert piece.error is Error.KAFKA_STORAGE_ERROR
 
 
-async def test_after_a_failed_sync_the_log_takes_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flush_messages", [1, 3])
+@pytest.mark.parametrize("ends", ["power cut", "stop"])
+async def test_a_failed_sync_is_never_taken_for_one_that_worked(tmp_path: Path, flush_messages: int, ends: str) -> None:
+    """What the system dropped then is written again before anybody is told that it is on the medium."""
+    disk, clock = LyingDisk(), ManualClock()
+    copy = tmp_path.with_name(f"{tmp_path.name}-after")
+    topic = LogSettings(segment_bytes=2000, index_interval_bytes=200, flush_messages=flush_messages)
+    async with opened(tmp_path, disk, clock=clock) as logs:
+        await create(logs, LOG, topic)
+        await create(logs, OTHER, SYNCED)
+        for number in range(flush_messages):
+            assert (await append(logs, LOG, sent(number, b"safe"))).error is Error.NONE
+        for number in range(flush_messages, 2 * flush_messages - 1):
+            assert (await append(logs, LOG, sent(number, b"waits"))).error is Error.NONE
+        disk.syncs_fail = True
+        last = sent(2 * flush_messages - 1, b"doubtful")
+        assert (await append(logs, LOG, last)).error is Error.KAFKA_STORAGE_ERROR
+        disk.syncs_fail = False
+        assert (await append(logs, LOG, last)).error is Error.KAFKA_STORAGE_ERROR
+        assert (await append(logs, OTHER, batch(b"refused"))).error is Error.KAFKA_STORAGE_ERROR
+        assert logs.log_dirs()[0].error is Error.KAFKA_STORAGE_ERROR
+        acknowledged = await everything(logs)
+        assert len(acknowledged) == 2 * flush_messages - 1
+        await come_back(logs, clock)
+        assert logs.log_dirs()[0].error is Error.NONE
+        again = await append(logs, LOG, last)
+        assert (again.base_offset, again.duplicate) == (2 * flush_messages - 1, False)
+        for number in range(2 * flush_messages, 3 * flush_messages - 1):
+            assert (await append(logs, LOG, sent(number, b"after"))).error is Error.NONE
+        assert (await append(logs, OTHER, batch(b"fine"))).error is Error.NONE
+        found = await everything(logs)
+        if ends == "power cut":
+            disk = disk.after_crash(tmp_path, copy, lambda: 0.0)
+    if ends == "stop":
+        assert (tmp_path / ".kafka_cleanshutdown").exists()
+        disk = disk.after_crash(tmp_path, copy, lambda: 0.0)
+    async with opened(copy, disk) as logs:
+        await create(logs, LOG, topic)
+        await create(logs, OTHER, SYNCED)
+        assert await everything(logs) == found
+    assert list(check(copy)) == []
+
+
+async def test_who_waits_for_the_next_sync_of_a_log_whose_sync_fails_hears_so(tmp_path: Path) -> None:
+    disk = LyingDisk()
+    async with opened(tmp_path, disk) as logs, trio.open_nursery() as nursery:
+        await create(logs, LOG, SYNCED)
+        await append(logs, LOG, batch(b"safe"))
+        pending = Pending(disk, logs, nursery)
+        disk.syncs_fail = True
+        disk.sync_fails_at_its_end = True
+        await pending.begin(batch(b"first"), first=True)
+        await pending.begin(batch(b"second"))
+        disk.sync_may_end.set()
+        await trio.to_thread.run_sync(disk.sync_failed.wait)
+        disk.syncs_fail = False
+        with trio.fail_after(30):
+            while len(pending.done) < 2:
+                await trio.sleep(0)
+        assert pending.done == [Error.KAFKA_STORAGE_ERROR] * 2
+        assert await everything(logs) == [(0, b"safe")]
+
+
+async def test_a_sealed_segment_whose_sync_failed_is_written_again(tmp_path: Path) -> None:
+    disk, clock = LyingDisk(), ManualClock()
+    copy = tmp_path.with_name(f"{tmp_path.name}-after")
+    async with opened(tmp_path, disk, clock=clock) as logs:
+        await create(logs, LOG, SMALL)
+        disk.syncs_fail = True
+        for number in range(100):
+            outcome = await append(logs, LOG, sent(number, b"v" * 100, transactional=True))
+            if outcome.error:
+                break
+            await trio.testing.wait_all_tasks_blocked()
+        acknowledged = await everything(logs)
+        assert len(acknowledged) > 5
+        disk.syncs_fail = False
+        await come_back(logs, clock)
+        assert (await append(logs, LOG, sent(len(acknowledged), b"next", transactional=True))).error is Error.NONE
+        assert (await everything(logs))[:-1] == acknowledged
+        disk = disk.after_crash(tmp_path, copy, lambda: 0.0)
+    async with opened(copy, disk) as logs:
+        await create(logs, LOG, SMALL)
+        assert await everything(logs) == acknowledged
+    assert list(check(copy)) == []
+
+
+async def test_a_directory_that_is_full_says_so_once_and_again_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk, clock = LyingDisk(), ManualClock()
+    async with opened(tmp_path, disk, clock=clock) as logs:
+        await create(logs, LOG, SMALL)
+        await append(logs, LOG, batch(b"before"))
+        disk.appends_left = 0
+        for _ in range(20):
+            assert (await append(logs, LOG, batch(b"v"))).error is Error.KAFKA_STORAGE_ERROR
+        await create(logs, OTHER, SMALL)
+        assert logs.bounds(OTHER) is Error.KAFKA_STORAGE_ERROR
+        assert await everything(logs) == [(0, b"before")]
+        lines = [record.getMessage() for record in caplog.records]
+        assert len([line for line in lines if "is offline" in line and str(tmp_path) in line]) == 1
+        assert len(lines) == 2
+        for _ in range(5):
+            clock.advance_ms(1000)
+            await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked()
+        assert (await append(logs, LOG, batch(b"v"))).error is Error.KAFKA_STORAGE_ERROR
+        disk.appends_left = None
+        await come_back(logs, clock)
+        assert "is back after" in caplog.records[-1].getMessage()
+        assert len(caplog.records) == 3
+        assert (await append(logs, LOG, batch(b"v"))).base_offset == 1
+        assert (await append(logs, OTHER, batch(b"v"))).base_offset == 0
+    assert (tmp_path / ".kafka_cleanshutdown").exists()
+    assert list(check(tmp_path)) == []
+
+
+async def test_a_log_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> None:
     disk = LyingDisk()
     async with opened(tmp_path, disk) as logs:
-        await create(logs, LOG, SYNCED)
-        await create(logs, OTHER, SYNCED)
-        await append(logs, LOG, batch(b"safe"))
-        disk.syncs_fail = True
-        assert (await append(logs, LOG, batch(b"doubtful"))).error is Error.KAFKA_STORAGE_ERROR
-        disk.syncs_fail = False
-        assert (await append(logs, LOG, batch(b"more"))).error is Error.KAFKA_STORAGE_ERROR
-        assert (await append(logs, OTHER, batch(b"fine"))).error is Error.NONE
-        assert await everything(logs) == [(0, b"safe")]
-    assert not (tmp_path / ".kafka_cleanshutdown").exists()
+        await create(logs, OTHER, SMALL)
+        disk.small_files_fail = True
+        await create(logs, LOG, SMALL)
+        assert logs.bounds(LOG) is Error.KAFKA_STORAGE_ERROR
+    assert list(check(tmp_path)) == []
 
 
 class Pending:

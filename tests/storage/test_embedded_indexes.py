@@ -12,10 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, append, batch
 from catalogues import create
-from disks import FOLDER, LyingDisk, opened
+from disks import FOLDER, LyingDisk, come_back, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.storage.base import Bounds, LogSettings
 from kafkapy.storage.embedded.check import check
@@ -104,14 +105,15 @@ async def test_they_follow_closely_for_few_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("room", range(4))
 async def test_a_row_that_finds_no_room_takes_its_batch_along(tmp_path: Path, room: int) -> None:
-    disk = WatchedDisk()
-    async with opened(tmp_path, disk) as logs:
+    disk, clock = WatchedDisk(), ManualClock()
+    async with opened(tmp_path, disk, clock=clock) as logs:
         await create(logs, LOG, LogSettings(index_interval_bytes=100))
         disk.fails_after = room
         errors = [(await append(logs, LOG, batch(b"v" * 80, at=1000 + n))).error for n in range(10)]
         assert Error.KAFKA_STORAGE_ERROR in errors
         assert_sane(tmp_path)
         disk.fails_after = None
+        await come_back(logs, clock)
         for number in range(20):
             assert (await append(logs, LOG, batch(b"v" * 80, at=2000 + number))).error is Error.NONE
         assert assert_sane(tmp_path) >= 12

@@ -1,13 +1,16 @@
 """DescribeLogDirs (key 35), versions 1 to 5.
 
-How large the logs are, in bytes, and how much room there is where they lie. A broker has one directory and never moves
-a log to another, so nothing lags, nothing is a future replica, and no directory is cordoned off (KIP-1066). Partitions
-that do not exist are left out.
+Directory by directory: how large the logs in it are, in bytes, and how much room there is. Of a directory that is
+offline nothing is told but that (KAFKA_STORAGE_ERROR). No directory is cordoned off (KIP-1066). Partitions that do not
+exist are left out.
 """
 
-from kafkapy.cluster.image import PartitionInfo
+from collections import defaultdict
+
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
+from kafkapy.model import LogId
 from kafkapy.protocol.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
+from kafkapy.storage.base import LogDir
 
 Result = DescribeLogDirsResponse.DescribeLogDirsResult
 TopicResult = DescribeLogDirsResponse.DescribeLogDirsTopic
@@ -16,25 +19,35 @@ PartitionResult = DescribeLogDirsResponse.DescribeLogDirsPartition
 
 async def handle(request: DescribeLogDirsRequest, ctx: Context) -> DescribeLogDirsResponse:
     ctx.require(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME)
-    logs = ctx.rooms.logs
-    log_dir = logs.log_dir()
-    result = Result(log_dir=log_dir.path, total_bytes=log_dir.total_bytes, usable_bytes=log_dir.usable_bytes)
-    for name, partitions in _asked(request, ctx).items():
-        sizes = [(partition.log.partition, logs.size_bytes(partition.log)) for partition in partitions]
-        results = [PartitionResult(partition_index=index, partition_size=size) for index, size in sizes]
-        result.topics.append(TopicResult(name=name, partitions=results))
-    return DescribeLogDirsResponse(results=[result])
+    asked = _asked(request, ctx)
+    return DescribeLogDirsResponse(results=[_described(log_dir, asked) for log_dir in ctx.rooms.logs.log_dirs()])
 
 
-def _asked(request: DescribeLogDirsRequest, ctx: Context) -> dict[str, list[PartitionInfo]]:
-    """The partitions, by topic: all that there are, or those of the request that exist, each once."""
+def _described(log_dir: LogDir, asked: set[LogId]) -> Result:
+    topics: dict[str, list[PartitionResult]] = defaultdict(list)
+    for log, size_bytes, offset_lag, is_future in log_dir.replicas:
+        if log in asked:
+            topics[log.topic].append(
+                PartitionResult(
+                    partition_index=log.partition,
+                    partition_size=size_bytes,
+                    offset_lag=offset_lag,
+                    is_future_key=is_future,
+                )
+            )
+    return Result(
+        error_code=log_dir.error,
+        log_dir=log_dir.path,
+        total_bytes=log_dir.total_bytes,
+        usable_bytes=log_dir.usable_bytes,
+        topics=[TopicResult(name=name, partitions=partitions) for name, partitions in topics.items()],
+    )
+
+
+def _asked(request: DescribeLogDirsRequest, ctx: Context) -> set[LogId]:
+    """The logs of all partitions that there are, or of those of the request that exist."""
     image = ctx.rooms.cluster.image
     if request.topics is None:
-        return {topic.name: list(topic.partitions) for topic in image.topics.values()}
-    found: dict[str, dict[int, PartitionInfo]] = {}
-    for topic in request.topics:
-        for index in topic.partitions:
-            partition = image.partition(topic.topic, index)
-            if partition is not None:
-                found.setdefault(topic.topic, {})[index] = partition
-    return {name: list(partitions.values()) for name, partitions in found.items()}
+        return {partition.log for topic in image.topics.values() for partition in topic.partitions}
+    partitions = (image.partition(topic.topic, index) for topic in request.topics for index in topic.partitions)
+    return {partition.log for partition in partitions if partition is not None}

@@ -36,6 +36,10 @@ _SPARE_DESCRIPTORS: Final = 8
 UNFINISHED_SUFFIX: Final = ".tmp"
 """Of a small file that is being written, before it takes the place of the one before."""
 
+PROBE: Final = ".kafkapy-probe"
+_PROBE_BYTES: Final = 1 << 20
+"""So much must be written before a disk that failed is called sound again."""
+
 _ONE_BYTE: Final = bytearray(1)
 
 _ALLOCATED_PART: Final = 4
@@ -93,7 +97,7 @@ class Disk:
                 file.allocated_end = position + ahead
         written = os.pwritev(file.descriptor, buffers, position)
         if written != size:
-            raise OSError(f"only {written} of {size} bytes were written to {path}")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def put(self, path: str, data: Buffer, position: int) -> None:
         """Have `data` at `position` of a small file that is made if need be, and ends behind it. Raises OSError.
@@ -161,6 +165,12 @@ class Disk:
         """Bring the bytes into memory; for worker threads."""
         for begin in range(position, position + size, _LOAD_STEP_BYTES):
             self.read_waiting(path, begin, min(_LOAD_STEP_BYTES, position + size - begin))
+
+    def write_again(self, path: str, data: Buffer, position: int) -> None:
+        """Have the same bytes written to the medium that were read here; for worker threads. Raises OSError."""
+        with self._spares.open(path, os.O_RDWR) as descriptor:
+            if os.pwrite(descriptor, data, position) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def truncate(self, path: str, size: int) -> None:
         """Cut the file at `size`; blocks beyond it are given back, even where the size stays."""
@@ -231,18 +241,35 @@ class Disk:
         file may be empty, until a sync of its log has taken it along.
         """
         part = path.with_name(path.name + UNFINISHED_SUFFIX)
-        with part.open("wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
         if sync:
             self.sync_folder(str(path.parent))
         else:
             self.note_change(str(path.parent))
 
     # -- folders
+
+    def probe(self, folder: Path) -> None:
+        """Raise OSError unless a file can be written and synced there; for worker threads."""
+        path = folder / PROBE
+        try:
+            with path.open("wb") as file:
+                file.write(bytes(_PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
 
     def make_folder(self, path: Path, *, parents: bool = False) -> None:
         """Make the folder, and with `parents` those it is in, unless it is there."""

@@ -79,7 +79,7 @@ class OffsetCheckpoints:
         try:
             await trio.to_thread.run_sync(self._write_offsets, *offsets)
         except OSError as failure:
-            self._complain("the checkpoints could not be written, the old ones stay: %s", failure)
+            self._complain(failure, "the checkpoints could not be written, the old ones stay: %s", failure)
             return False
         return True
 
@@ -96,7 +96,7 @@ class OffsetCheckpoints:
                 partition.dropped.remove(segment)
         except OSError as failure:
             # Hidden by the log's start; the next checkpoint, or the next start, tries again.
-            self._complain("%s: what was dropped could not be removed: %s", partition.log, failure)
+            self._complain(failure, "%s: what was dropped could not be removed: %s", partition.log, failure)
 
     def _offsets_to_keep(self) -> tuple[int, Offsets, Offsets, Offsets]:
         """Recovery points, starts and what is clean as they are now, after how many others."""

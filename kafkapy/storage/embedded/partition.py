@@ -7,8 +7,8 @@ Invariants
  1. Segments follow each other without overlap; only the last one is written to.
  2. In memory stands what is on disk: a write that failed changes nothing, the segment is cut back.
  3. `high_watermark` never passes what the topic's flush settings have made durable, nor the end offset.
- 4. A log whose sync failed takes no more writes: what the kernel dropped, a second sync would not bring back. Nor
-    does one that could not be cut back: invariant 2 no longer holds there.
+ 4. A log whose sync failed takes no writes before it has been mended: what the kernel dropped, a second sync would not
+    bring back. Nor does one that could not be cut back (`is_torn`): invariant 2 no longer holds there.
 """
 
 import random
@@ -92,7 +92,9 @@ class Partition:
         self.dropped: list[Segment] = []
         self.sync_is_due = False
         self.sealed_was_synced = False
+        self.is_offline = False
         self.failed = False
+        self.is_torn = False
         self._bases: list[int] = []
         self._roll_jitter_ms = 0
         self._last_batch: tuple[int, Segment, int, int] | None = None  # its offset and its place
@@ -183,7 +185,7 @@ class Partition:
             for segment in undone:
                 segment.remove()
         except OSError:
-            self.failed = True
+            self.failed = self.is_torn = True
 
     def _cut_active(self, size: int) -> None:
         active = self.active
@@ -335,7 +337,7 @@ class Partition:
     def reach(self, isolation: IsolationLevel) -> Reach:
         """How far a reader gets. Raises CorruptBatch, OSError."""
         limit = self.high_watermark if isolation is not _READ_COMMITTED else self.bounds().last_stable_offset
-        return Reach(self.start_offset, limit, *self._end(limit))
+        return Reach(self.start_offset, limit, *self.end_of(limit))
 
     async def read(self, read: Read, left: int, *, whole_first: bool, in_memory: int) -> Slice:
         """Bytes from the batch that holds the offset; see `Logs.read`.
@@ -351,13 +353,13 @@ class Partition:
         limit = stable if committed else high_watermark
         place = self._find(offset) if offset < limit else None
         if place is None:
-            base, position = self._end(limit) if offset == limit else (-1, -1)
+            base, position = self.end_of(limit) if offset == limit else (-1, -1)
             return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, base, position)
         segment, position, first_size = place
         base, size = segment.base_offset, min(max_bytes, left)
         if size < first_size and not whole_first:
             return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, base, position)
-        end_base, end_position = self._end(limit)
+        end_base, end_position = self.end_of(limit)
         available = (end_position if end_base == base else segment.size) - position
         size = max(size, first_size)
         if size >= available:
@@ -398,7 +400,7 @@ class Partition:
                 return _Place(segment, found[0], found[1].size_bytes)
         return None
 
-    def _end(self, limit: int) -> tuple[int, int]:
+    def end_of(self, limit: int) -> tuple[int, int]:
         """The first offset of a segment, and where in it the readable part ends. Raises CorruptBatch, OSError."""
         end_offset = self.head.end_offset
         if limit >= end_offset:

@@ -1,24 +1,25 @@
-"""The logs of a store, as folders of its directory: found at the start, made, deleted and set aside.
+"""The logs of a store, as folders of its directories: found at the start, made, deleted and set aside.
 
 Invariants
  1. A log has its folder, unless the disk refused: then it is tried again whenever somebody asks for it.
  2. A folder whose log is not known and not gone is set aside, never removed.
  3. No log is made while the checkpoints on disk still tell of a namesake's: it would inherit what they say.
+ 4. A log that may lie in a directory that could not be opened is not made anywhere else.
 
 Called by the store, on the event loop.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from kafkapy.errors import Error
-from kafkapy.model import LogId, TopicPartition
+from kafkapy.model import METADATA_TOPIC, LogId, TopicPartition
 from kafkapy.storage.base import Catalogue, LogSettings
 from kafkapy.storage.embedded import checkpoints, recovery
 from kafkapy.storage.embedded.files import Disk
-from kafkapy.storage.embedded.keeping import OffsetCheckpoints
+from kafkapy.storage.embedded.log_directory import LogDirectory
 from kafkapy.storage.embedded.names import (
     DELETED_SUFFIX,
     STRAY_SUFFIX,
@@ -34,41 +35,43 @@ from kafkapy.storage.embedded.swapping import settle
 
 _UNKNOWN_TOPIC_ID: Final = bytes(16)
 
-Complain = Callable[..., None]
+
+class FoundTwice(Exception):
+    """Two directories hold the same log; the text says which."""
 
 
 class Shelf:
-    """Which logs there are, in `partitions`; `nameless` are those whose topic id a power cut took.
+    """Which logs there are, in `partitions`, and in which of the directories, by their paths.
 
-    `forgotten` is told of a log that is no more, `complain` what the disk refused.
+    The first directory is that of the metadata log. `forgotten` is told of a log that is no more.
     """
 
     catalogue: Catalogue
 
     def __init__(
         self,
-        directory: Path,
+        directories: Mapping[Path, LogDirectory],
         disk: Disk,
         partitions: dict[LogId, Partition],
-        kept: OffsetCheckpoints,
         removal: Removal,
         forgotten: Callable[[Partition], None],
-        complain: Complain,
     ) -> None:
         self.partitions = partitions
-        self.nameless: dict[TopicPartition, Partition] = {}
-        self._directory = directory
+        self._directories = directories
         self._disk = disk
-        self._kept = kept
         self._removal = removal
         self._forgotten = forgotten
-        self._complain = complain
+        self._out_of_reach: set[LogId] = set()
 
-    def load(self, *, clean: bool) -> None:
-        """Find every partition in the directory."""
-        recovery_points, starts, cleaned = self._kept.read()
-        for name in self._disk.names(self._directory):
-            folder = self._directory / name
+    def home(self, partition: Partition) -> LogDirectory:
+        """The directory that the log lies in."""
+        return self._directories[partition.folder.parent]
+
+    def load(self, home: LogDirectory, *, clean: bool) -> None:
+        """Find every partition in the directory. Raises FoundTwice, OSError."""
+        recovery_points, starts, cleaned = home.kept.read()
+        for name in self._disk.names(home.path):
+            folder = home.path / name
             if not folder.is_dir():
                 continue
             if is_set_aside(name, DELETED_SUFFIX):
@@ -97,9 +100,16 @@ class Shelf:
             )
             partition.cleaned_to = cleaned.get(key, 0)
             if topic_id is None:
-                self.nameless[key] = partition
+                home.nameless[key] = partition
+            elif (other := self.partitions.get(log)) is not None:
+                raise FoundTwice(f"{log} lies in {folder} and in {other.folder}; remove the one that is not wanted")
             else:
-                self.partitions[log] = partition
+                self._add(home, partition)
+
+    def note_out_of_reach(self, logs: Iterable[LogId]) -> None:
+        """Of these logs, those that are not here lie in a directory that could not be opened, if there is one."""
+        if any(home.is_lost for home in self._directories.values()):
+            self._out_of_reach.update(log for log in logs if log not in self.partitions)
 
     def find(self, log: LogId) -> Partition | Error:
         """The log with its present settings; made now if it should be there and is not."""
@@ -113,31 +123,66 @@ class Shelf:
             return partition
         if settings is None:
             return Error.UNKNOWN_TOPIC_OR_PARTITION
+        home = None if log in self._out_of_reach else self._place(log)
+        if home is None:
+            return Error.KAFKA_STORAGE_ERROR
         try:
-            return self._make(log, settings)
+            return self._make(home, log, settings)
         except OSError as failure:
-            self._complain("%s: its log could not be made: %s", log, failure)
+            home.complain(failure, "%s: its log could not be made: %s", log, failure)
             return Error.KAFKA_STORAGE_ERROR
 
-    def _make(self, log: LogId, settings: LogSettings) -> Partition:
+    def _place(self, log: LogId) -> LogDirectory | None:
+        """Where to make the log: as in Kafka, where the fewest are. None when no directory takes writes."""
+        for home in self._directories.values():
+            if TopicPartition(log.topic, log.partition) in home.nameless:
+                return home
+        first, *_ = self._directories.values()
+        if log.topic == METADATA_TOPIC:
+            return None if first.offline else first
+        live = [home for home in self._directories.values() if not home.offline and not home.only_metadata]
+        return min(live, key=LogDirectory.log_count, default=None)
+
+    def _make(self, home: LogDirectory, log: LogId, settings: LogSettings) -> Partition:
         key = TopicPartition(log.topic, log.partition)
-        partition = self.nameless.pop(key, None)
+        partition = home.nameless.pop(key, None)
         if partition is not None:
             # A power cut took the file that names the topic id. The cluster's metadata says whose log this is.
             partition.log, partition.settings = log, settings
+            checkpoints.write_topic_id(self._disk, partition.folder, log.topic_id)
         else:
-            folder = self._directory / str(log)
-            if folder.exists():
-                self._clear(folder, log)
-            if key in self._kept.known:
-                self._kept.write()
-            self._disk.make_folder(folder)
-            partition = Partition(self._disk, folder, log, settings, 0)
-        checkpoints.write_topic_id(self._disk, partition.folder, log.topic_id)
-        self.partitions[log] = partition
+            partition = self._begin(home, log, settings)
+        self._add(home, partition)
         return partition
 
-    def _clear(self, folder: Path, log: LogId) -> None:
+    def _begin(self, home: LogDirectory, log: LogId, settings: LogSettings) -> Partition:
+        """An empty log; nothing is left of it when the disk refuses. Raises OSError."""
+        folder = home.path / str(log)
+        if folder.exists():
+            self._clear(home, folder, log)
+        if TopicPartition(log.topic, log.partition) in home.kept.known:
+            home.kept.write()
+        is_new = not folder.exists()
+        self._disk.make_folder(folder)
+        try:
+            checkpoints.write_topic_id(self._disk, folder, log.topic_id)
+        except OSError:
+            if is_new:
+                self._disk.remove_set_aside(folder)
+            raise
+        return Partition(self._disk, folder, log, settings, 0)
+
+    def _add(self, home: LogDirectory, partition: Partition) -> None:
+        home.add(partition)
+        self.partitions[partition.log] = partition
+
+    def replace(self, partition: Partition, by: Partition) -> None:
+        """The same log is read anew."""
+        home = self.home(partition)
+        self._forgotten(partition)
+        self._add(home, by)
+
+    def _clear(self, home: LogDirectory, folder: Path, log: LogId) -> None:
         """Have a namesake's folder out of the way: of a topic that is gone, or that nobody knows. Raises OSError."""
         topic_id = checkpoints.read_topic_id(self._disk, folder)
         names = self._disk.names(folder)
@@ -149,44 +194,49 @@ class Shelf:
         partition = self.partitions.get(namesake)
         if partition is not None:
             self._forget(partition)
-        self._set_folder_aside(folder, DELETED_SUFFIX if self.catalogue.is_gone(namesake) else STRAY_SUFFIX)
+        self._set_folder_aside(home, folder, DELETED_SUFFIX if self.catalogue.is_gone(namesake) else STRAY_SUFFIX)
 
     def delete(self, log: LogId) -> None:
         """The topic is gone: the log's files go when its file.delete.delay.ms is over."""
+        self._out_of_reach.discard(log)
         partition = self.partitions.get(log)
         if partition is not None:
             self._forget(partition)
-            self._try_to_set_aside(partition.folder, DELETED_SUFFIX, partition.settings.file_delete_delay_ms)
+            delay_ms = partition.settings.file_delete_delay_ms
+            self._try_to_set_aside(self.home(partition), partition.folder, DELETED_SUFFIX, delay_ms)
 
     def set_aside(self, log: LogId) -> None:
         """No topic has this log: its files are kept."""
         partition = self.partitions[log]
         self._forget(partition)
-        self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
+        self._try_to_set_aside(self.home(partition), partition.folder, STRAY_SUFFIX)
 
     def set_nameless_aside(self) -> list[LogId]:
         """No topic wants these either: their files are kept; which they were."""
-        strays = [partition.log for partition in self.nameless.values()]
-        for partition in self.nameless.values():
-            self._try_to_set_aside(partition.folder, STRAY_SUFFIX)
-        self.nameless.clear()
+        strays = []
+        for home in self._directories.values():
+            for partition in home.nameless.values():
+                strays.append(partition.log)
+                self._try_to_set_aside(home, partition.folder, STRAY_SUFFIX)
+            home.nameless.clear()
         return strays
 
     def _forget(self, partition: Partition) -> None:
         """The log is no more, whatever becomes of its files."""
-        del self.partitions[partition.log]
-        self._kept.set_due()
+        home = self.home(partition)
+        del self.partitions[partition.log], home.partitions[partition.log]
+        home.kept.set_due()
         self._forgotten(partition)
 
-    def _try_to_set_aside(self, folder: Path, suffix: str, delay_ms: int = 0) -> None:
+    def _try_to_set_aside(self, home: LogDirectory, folder: Path, suffix: str, delay_ms: int = 0) -> None:
         try:
-            self._set_folder_aside(folder, suffix, delay_ms)
+            self._set_folder_aside(home, folder, suffix, delay_ms)
         except OSError as failure:
             # The next start, or the next topic of this name, tries again; meanwhile nobody looks there.
-            self._complain("%s could not be set aside: %s", folder, failure)
+            home.complain(failure, "%s could not be set aside: %s", folder, failure)
 
-    def _set_folder_aside(self, folder: Path, suffix: str, delay_ms: int = 0) -> None:
-        target = self._directory / set_aside_name(folder.name, suffix)
+    def _set_folder_aside(self, home: LogDirectory, folder: Path, suffix: str, delay_ms: int = 0) -> None:
+        target = home.path / set_aside_name(folder.name, suffix)
         self._disk.rename(folder, target)
         if suffix == DELETED_SUFFIX:
             self._removal.add(target, delay_ms)

@@ -1,4 +1,4 @@
-"""The embedded store: partition logs in a directory, in Kafka's own layout.
+"""The embedded store: partition logs in directories, in Kafka's own layout.
 
 Opened by `directory.open_embedded`. Appends and cached reads run on the event loop; syncs and cold reads go to worker
 threads. What the bytes look like stands in docs/storage_format.md.
@@ -6,7 +6,7 @@ threads. What the bytes look like stands in docs/storage_format.md.
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +36,8 @@ from kafkapy.storage.base import (
 from kafkapy.storage.embedded import checkpoints, time_search
 from kafkapy.storage.embedded.cleaning import Cleaner
 from kafkapy.storage.embedded.files import Disk
-from kafkapy.storage.embedded.keeping import OffsetCheckpoints, key_of
+from kafkapy.storage.embedded.log_directory import LogDirectory
+from kafkapy.storage.embedded.mending import mend
 from kafkapy.storage.embedded.names import STRAY_SUFFIX
 from kafkapy.storage.embedded.partition import Partition
 from kafkapy.storage.embedded.removal import Removal
@@ -56,38 +57,69 @@ _LOGS_A_STEP: Final = 10
 
 
 class EmbeddedLogs:
-    """The seam's `Logs` over a directory."""
+    """The seam's `Logs` over directories, of which the first is that of the metadata log.
 
-    def __init__(self, directory: Path, disk: Disk, clock: Clock, turns: Turns, node_id: int, cluster_id: str) -> None:
-        self.directory = directory
+    `is_apart`: no other log is made there.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        disk: Disk,
+        clock: Clock,
+        turns: Turns,
+        node_id: int,
+        cluster_id: str,
+        *,
+        is_apart: bool = False,
+    ) -> None:
         self.cluster_id = cluster_id
         self.leases = SoleLeases(node_id)
         self._disk = disk
         self._clock = clock
         self._turns = turns
         self._partitions: dict[LogId, Partition] = {}
-        self.trouble = trio.Event()
         self._watchers = Watchers()
-        self._syncer = Syncer(disk, clock, self._publish)
+        self._syncer = Syncer(disk, clock, self._publish, self._sync_failed)
         self._removal = Removal(disk, clock)
         self._cleaner = Cleaner(disk, clock, turns, self._removal, self._is_open)
-        self._kept = OffsetCheckpoints(directory, disk, clock, self._partitions, self._removal, self._complain)
-        self._shelf = Shelf(
-            directory, disk, self._partitions, self._kept, self._removal, self._forgotten, self._complain
-        )
-        self._find = self._shelf.find
+        self.directories: Mapping[Path, LogDirectory] = {
+            path: LogDirectory(
+                path, disk, clock, self._removal, self._mend, only_metadata=is_apart and path == paths[0]
+            )
+            for path in paths
+        }
+        self._shelf = Shelf(self.directories, disk, self._partitions, self._removal, self._forgotten)
+        self._find, self._home = self._shelf.find, self._shelf.home
 
     async def run(self) -> None:
         """Do what is to be done in the background, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._syncer.run)
             nursery.start_soon(self._removal.run)
-            nursery.start_soon(self._kept.run)
+            for directory in self.directories.values():
+                nursery.start_soon(directory.run)
 
-    def _complain(self, text: str, *arguments: object) -> None:
-        """Say what the disk refused, and have it seen whether the directory is still there (`directory`)."""
-        _log.error(text, *arguments)
-        self.trouble.set()
+    def _sync_failed(self, partition: Partition, reason: str) -> None:
+        home = self._home(partition)
+        home.complain(None, "%s: a sync failed, the log takes no writes before it is mended: %s", partition.log, reason)
+        home.go_offline(reason)
+
+    async def _mend(self, home: LogDirectory) -> None:
+        """The disk takes writes again: have those logs mended that it failed."""
+        for partition in [partition for partition in home.partitions.values() if partition.failed]:
+            try:
+                mended = await mend(self._disk, partition, self._clock.monotonic())
+            except (OSError, CorruptBatch) as failure:
+                if self._partitions.get(partition.log) is partition:
+                    _log.critical("%s takes no writes before the next start: %s", partition.log, failure)
+                continue
+            if self._partitions.get(partition.log) is not partition:
+                continue  # it was deleted meanwhile
+            if mended is not partition:
+                self._shelf.replace(partition, mended)
+            self._publish(mended, mended.head.end_offset)
+            home.kept.set_due()
 
     # -- what exists
 
@@ -100,6 +132,7 @@ class EmbeddedLogs:
         unknown: list[LogId] = []
         if logs is None:
             unknown = [log for log in self._partitions if log not in named]
+            self._shelf.note_out_of_reach(named)
         gone = [log for log in [*named, *unknown] if catalogue.is_gone(log)]
         await self._in_steps(gone, shelf.delete)
         self.leases.lose(gone)
@@ -176,6 +209,7 @@ class EmbeddedLogs:
         if not unsynced:
             return Pending(outcomes)
         pending, left = Pending(), len(unsynced)
+        synced_logs = {partition.log: partition for partition in unsynced}
 
         def synced() -> None:
             nonlocal left
@@ -184,7 +218,7 @@ class EmbeddedLogs:
                 pending.resolve(
                     [
                         Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log could not be synced")
-                        if not outcome.error and self._has_failed(write.log)
+                        if not outcome.error and write.log in synced_logs and synced_logs[write.log].failed
                         else outcome
                         for write, outcome in zip(writes, outcomes, strict=True)
                     ]
@@ -200,8 +234,8 @@ class EmbeddedLogs:
         self._syncer.sync(partition)
 
     def _append(self, partition: Partition, write: Write) -> Outcome:
-        if partition.failed:
-            return Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log is closed since its disk failed")
+        if partition.is_offline or partition.failed:
+            return Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log's directory is offline")
         head = partition.head
         if write.expect_end is not None and write.expect_end != head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
@@ -211,7 +245,10 @@ class EmbeddedLogs:
             try:
                 partition.append(write, verdict)
             except OSError as failure:
-                self._complain("%s: an append failed: %s", partition.log, failure)
+                home = self._home(partition)
+                home.complain(failure, "%s: an append failed: %s", partition.log, failure)
+                if partition.failed:
+                    home.go_offline(f"{partition.log} could not be cut back")
                 problem = f"the disk failed: {failure.strerror or failure}"
                 return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=problem)
             if first_unflushed:
@@ -235,11 +272,7 @@ class EmbeddedLogs:
             self._watchers.notify(partition.log)
         if partition.sealed_was_synced:
             partition.sealed_was_synced = False
-            self._kept.set_due()  # so that a crash does not have the sealed segments read again
-
-    def _has_failed(self, log: LogId) -> bool:
-        partition = self._partitions.get(log)
-        return partition is not None and partition.failed
+            self._home(partition).kept.set_due()  # so that a crash does not have the sealed segments read again
 
     # -- reading
 
@@ -254,7 +287,7 @@ class EmbeddedLogs:
             try:
                 piece = await partition.read(read, left, whole_first=not found, in_memory=in_memory)
             except OSError as failure:
-                self._complain("%s: a read failed: %s", read.log, failure)
+                self._home(partition).complain(None, "%s: a read failed: %s", read.log, failure)
                 piece = Slice(error=Error.KAFKA_STORAGE_ERROR)
             except CorruptBatch as damage:
                 _log.error("%s: damaged near offset %d: %s", read.log, read.offset, damage)
@@ -277,9 +310,10 @@ class EmbeddedLogs:
         try:
             return await lookup
         except OSError as failure:
-            if log not in self._partitions:
+            partition = self._partitions.get(log)
+            if partition is None:
                 raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION) from failure  # it went meanwhile
-            self._complain("%s: a look-up by time failed: %s", log, failure)
+            self._home(partition).complain(None, "%s: a look-up by time failed: %s", log, failure)
             raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
         except CorruptBatch as damage:
             _log.error("%s: damage met by a look-up by time: %s", log, damage)
@@ -300,11 +334,13 @@ class EmbeddedLogs:
     def _expire_segments(self, now_ms: int) -> Steps[None]:
         for number, log in enumerate(list(self._partitions), 1):
             partition = self._find(log)
-            if isinstance(partition, Partition) and not partition.failed:
+            if isinstance(partition, Partition) and not (partition.is_offline or partition.failed):
                 try:
                     count = partition.expire(now_ms)
                 except OSError as failure:
-                    self._complain("%s: what is kept no longer could not be dropped: %s", log, failure)
+                    self._home(partition).complain(
+                        failure, "%s: what is kept no longer could not be dropped: %s", log, failure
+                    )
                 else:
                     if count:
                         _log.info("%s: dropped %d segments, it begins at %d now", log, count, partition.start_offset)
@@ -316,14 +352,15 @@ class EmbeddedLogs:
     async def clean(self, settings: CleanerSettings) -> bool:
         if not await self._cleaner.clean_dirtiest(self._partitions.values(), settings):
             return False
-        await self._kept.write_aside()
+        for directory in self.directories.values():
+            await directory.kept.write_aside()
         return True
 
     def _is_open(self, partition: Partition) -> bool:
-        return self._find(partition.log) is partition and not partition.failed
+        return self._find(partition.log) is partition and not (partition.is_offline or partition.failed)
 
     def _start_moved(self, partition: Partition) -> None:
-        self._kept.set_due()
+        self._home(partition).kept.set_due()
         self._watchers.notify(partition.log)
 
     def _there(self, log: LogId) -> Partition:
@@ -336,15 +373,19 @@ class EmbeddedLogs:
         partition = self._partitions.get(log)
         return partition.size_bytes if partition else 0
 
-    def log_dir(self) -> LogDir:
-        return LogDir(str(self.directory.absolute()), *self._disk.room(self.directory))
+    def log_dirs(self) -> list[LogDir]:
+        return [directory.described() for directory in self.directories.values() if not directory.only_metadata]
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
-        folder = self._there(log).folder
+        partition = self._there(log)
+        if partition.is_offline:
+            raise KafkaError(Error.KAFKA_STORAGE_ERROR)
         try:
-            await trio.to_thread.run_sync(checkpoints.write_coordinator, self._disk, folder, checkpoint)
+            await trio.to_thread.run_sync(checkpoints.write_coordinator, self._disk, partition.folder, checkpoint)
         except OSError as failure:
-            self._complain("%s: its checkpoint could not be written, the old one stays: %s", log, failure)
+            self._home(partition).complain(
+                failure, "%s: its checkpoint could not be written, the old one stays: %s", log, failure
+            )
             raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
 
     async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
@@ -377,27 +418,10 @@ class EmbeddedLogs:
 
     # -- opening and closing
 
-    def load(self, *, clean: bool) -> None:
-        """Find every partition in the directory."""
-        self._shelf.load(clean=clean)
+    def load(self, directory: LogDirectory, *, clean: bool) -> None:
+        """Find every partition in the directory. Raises FoundTwice, OSError."""
+        self._shelf.load(directory, clean=clean)
 
-    def leave_clean(self) -> None:
-        """Leave everything that a quick start needs, and say so: the last thing that is written."""
-        everything = [*self._partitions.values(), *self._shelf.nameless.values()]
-        written = [partition for partition in everything if partition.segments and not partition.failed]
-        self._syncer.sync_now([partition for partition in written if partition.unflushed_count])
-        try:
-            sound = [partition for partition in written if not partition.failed]
-            for partition in sound:
-                partition.active.save_indexes()
-                partition.save_snapshot(partition.head.end_offset)
-            # A time index that ends too early is not to be told from a whole one.
-            self._disk.sync([p.active.paths()[2] for p in sound if p.active.times_unsynced])
-            self._kept.write()
-            watermarks = {key_of(partition): partition.high_watermark for partition in self._partitions.values()}
-            checkpoints.write_offsets(self._disk, self.directory / checkpoints.HIGH_WATERMARKS, watermarks)
-            if not any(partition.failed for partition in everything):
-                mark = self.directory / checkpoints.CLEAN_SHUTDOWN
-                self._disk.write_file(mark, b'{"version":0,"brokerEpoch":-1}', sync=True)
-        except OSError as failure:
-            _log.error("the stop is not a clean one, the next start reads the logs again: %s", failure)
+    def leave_clean(self, directory: LogDirectory) -> None:
+        """Leave there everything that a quick start needs, and say so."""
+        directory.leave_clean(self._syncer.sync_now)

@@ -8,6 +8,7 @@ Invariants
  1. A log is in the hands of one task at most: what is asked for meanwhile is another sync, after that one.
  2. A sync that was asked for covers everything that had been written when it was asked for.
  3. A sync that has begun goes to its end, also at a stop.
+ 4. A log whose sync failed is not synced again before it has been mended: that would succeed, and mean nothing.
 """
 
 import logging
@@ -35,10 +36,17 @@ Done = Callable[[], None]
 class Syncer:
     """All syncs of a store."""
 
-    def __init__(self, disk: Disk, clock: Clock, synced: Callable[[Partition, int], None]) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        synced: Callable[[Partition, int], None],
+        failed: Callable[[Partition, str], None],
+    ) -> None:
         self._disk = disk
         self._clock = clock
         self._synced = synced
+        self._failed = failed
         self._threads = trio.CapacityLimiter(_TASKS)
         self._due: dict[Partition, list[Done]] = {}
         self._under_way: dict[Partition, list[Done] | None] = {}  # None: nobody has asked again
@@ -125,13 +133,13 @@ class Syncer:
     def _begin(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, list[str]]]:
         """Where each ends now, and the files to be synced for that."""
         now = self._clock.monotonic()
-        return {partition: partition.begin_sync(now) for partition in partitions}
+        return {partition: partition.begin_sync(now) for partition in partitions if not partition.failed}
 
     def _end(self, begun: dict[Partition, tuple[int, list[str]]], failed: dict[Partition, str]) -> None:
         for partition, (end_offset, _) in begun.items():
             if partition in failed:
-                _log.critical("%s: a sync failed, the log takes no more writes: %s", partition.log, failed[partition])
                 partition.failed = True
+                self._failed(partition, failed[partition])
                 continue
             partition.synced(end_offset)
             if partition.unflushed_count:
