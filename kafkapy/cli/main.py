@@ -23,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from kafkapy.cli import check
 
         return check.run(options.directory)
+    if options.command == "dump":
+        from kafkapy.cli import dump
+
+        return dump.run(options.files, as_json=options.json)
     if options.command == "version":
         print(_VERSION)
         return 0
@@ -59,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="read a data directory and name every broken invariant")
     check.add_argument("directory", metavar="DIR", help="a data directory that no broker uses")
+
+    dump = commands.add_parser("dump", help="say what is in files of a data directory: batches, records, indexes, …")
+    dump.add_argument("files", nargs="+", metavar="FILE", help="a segment, an index, a snapshot, a checkpoint")
+    dump.add_argument("--json", action="store_true", help="print a JSON object a line")
 
     commands.add_parser("version", help="print the version")
 

@@ -14,6 +14,7 @@ RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
 LOG_STARTS: Final = "log-start-offset-checkpoint"
 HIGH_WATERMARKS: Final = "replication-offset-checkpoint"
 CLEANED: Final = "cleaner-offset-checkpoint"
+OFFSET_CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANED)
 META_PROPERTIES: Final = "meta.properties"
 PARTITION_METADATA: Final = "partition.metadata"
 LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
@@ -85,7 +86,11 @@ def read_coordinator(disk: Disk, folder: Path) -> Checkpoint | None:
     """What a coordinator made of a log's beginning: version 2 bytes, CRC-32C 4 (of what follows), offset 8, then its
     own. None when it is missing or damaged.
     """
-    content = disk.read_file(folder / COORDINATOR) or b""
+    return decode_coordinator(disk.read_file(folder / COORDINATOR) or b"")
+
+
+def decode_coordinator(content: bytes) -> Checkpoint | None:
+    """The same of the file's content."""
     if len(content) < _COORDINATOR_HEAD.size:
         return None
     version, crc, offset = _COORDINATOR_HEAD.unpack_from(content)
