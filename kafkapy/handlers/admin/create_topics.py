@@ -7,13 +7,14 @@ source. When the answer leaves, the topic can be written and read. A request tha
 
 from collections import Counter
 
-from kafkapy.cluster.image import METADATA_TOPIC, TopicInfo
+from kafkapy.cluster.image import TopicInfo
 from kafkapy.cluster.machine import NewTopic
 from kafkapy.cluster.service import TopicResult
 from kafkapy.config.describing import describe_topic
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.admin.creation import tell_creation
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
+from kafkapy.model import METADATA_TOPIC
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 
 Result = CreateTopicsResponse.CreatableTopicResult
