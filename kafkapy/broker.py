@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from kafkapy.clock import Clock, SystemClock
-from kafkapy.cluster.image import Change
+from kafkapy.cluster.image import Change, ClusterImage
 from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
+from kafkapy.cluster.token_expiry import expire_tokens
 from kafkapy.config.authorizer import authorizer_settings
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
@@ -48,6 +49,7 @@ from kafkapy.turns import Turns
 
 if TYPE_CHECKING:
     from kafkapy.security.authorizer import Authorizer
+    from kafkapy.security.tokens import TokenSecret
     from kafkapy.storage.embedded.files import Disk
     from kafkapy.storage.embedded.store import EmbeddedLogs
 
@@ -105,7 +107,8 @@ async def open_broker(
     node_id: int = config["node.id"]
     limits = _limits(config)
     announced = announced_endpoints(config, advertise_host)
-    guarded = await _doors(config)
+    token_secret = _token_secret(config)
+    guarded = await _doors(config, lambda: cluster.image, token_secret)
     us = SoleBroker(node_id, config["broker.rack"], announced)
     listeners = bind(bound_listeners(config), config["socket.receive.buffer.bytes"])
     data_dirs = () if data_dir is None else (data_dir, *other_dirs)
@@ -128,6 +131,7 @@ async def open_broker(
                 verifier=verifier,
                 fetch_sessions=_fetch_sessions(config),
                 authorizer=_authorizer(config),
+                token_secret=token_secret,
             )
             registry = Registry(rooms, _context(rooms))
             guards = {listener: _guard(door, registry, clock) for listener, door in guarded.items()}
@@ -234,6 +238,15 @@ async def _keep_house(logs: Logs, clock: Clock, cluster: ClusterService) -> None
                 interval_ms=config["log.retention.check.interval.ms"],
             )
         )
+        if config["delegation.token.secret.key"]:
+            duties.start_soon(
+                partial(
+                    expire_tokens,
+                    cluster.remove_expired_tokens,
+                    clock,
+                    interval_ms=config["delegation.token.expiry.check.interval.ms"],
+                )
+            )
         if config["log.cleaner.enable"]:
             duties.start_soon(
                 partial(
@@ -304,14 +317,24 @@ def _descriptors_each() -> int:
     return _ANY_NUMBER if limit == resource.RLIM_INFINITY else max(limit - _OTHER_DESCRIPTORS, limit // 2) // 2
 
 
-async def _doors(config: BrokerConfig) -> dict[str, Door]:
+def _token_secret(config: BrokerConfig) -> "TokenSecret | None":
+    if not config["delegation.token.secret.key"]:
+        return None
+    from kafkapy.security.tokens import TokenSecret
+
+    return TokenSecret(config["delegation.token.secret.key"])
+
+
+async def _doors(
+    config: BrokerConfig, image: Callable[[], ClusterImage], token_secret: "TokenSecret | None"
+) -> dict[str, Door]:
     """What each listener asks of its clients, by name. Raises ConfigError, OSError."""
     endpoints = bound_listeners(config)
     if all(endpoint.security_protocol == "PLAINTEXT" for endpoint in endpoints):
         return {}
-    from kafkapy.security.sasl.settings import NoCredentials
+    from kafkapy.security.cluster_credentials import ClusterCredentials
 
-    return await trio.to_thread.run_sync(doors, config, endpoints, NoCredentials())
+    return await trio.to_thread.run_sync(doors, config, endpoints, ClusterCredentials(image, token_secret))
 
 
 def _guard(door: Door, registry: Registry, clock: Clock) -> Guard:

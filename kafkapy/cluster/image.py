@@ -12,9 +12,11 @@ from typing import Final, NamedTuple
 
 from kafkapy.cluster.acls import NO_ACLS, AclTable
 from kafkapy.cluster.client_quotas import QuotaTable
+from kafkapy.cluster.delegation_tokens import DelegationToken
 from kafkapy.cluster.features import Levels
+from kafkapy.cluster.scram_credentials import CredentialKey
 from kafkapy.config.layers import BrokerConfig, TopicConfig
-from kafkapy.model import METADATA_TOPIC, LogId
+from kafkapy.model import METADATA_TOPIC, LogId, ScramCredential
 
 INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 METADATA_TOPIC_ID: Final = bytes(15) + b"\x01"
@@ -58,6 +60,8 @@ class Shown(NamedTuple):
     acls: AclTable = NO_ACLS
     client_quotas: QuotaTable = MappingProxyType({})
     features: Levels = MappingProxyType({})
+    delegation_tokens: Mapping[str, DelegationToken] = MappingProxyType({})
+    scram_credentials: Mapping[CredentialKey, ScramCredential] = MappingProxyType({})
 
 
 _NOTHING_SHOWN: Final = Shown()

@@ -12,13 +12,17 @@ from kafkapy.protocol.journal.cluster_metadata import (
     AccessControlEntryRecord,
     ClientQuotaRecord,
     ConfigRecord,
+    DelegationTokenRecord,
     FeatureLevelRecord,
     PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
     RemoveAccessControlEntryRecord,
+    RemoveDelegationTokenRecord,
     RemoveTopicRecord,
+    RemoveUserScramCredentialRecord,
     TopicRecord,
+    UserScramCredentialRecord,
 )
 from kafkapy.protocol.primitives import ProtocolError
 from kafkapy.records.batch import CorruptBatch
@@ -34,6 +38,10 @@ MetadataFact = (
     | ClientQuotaRecord
     | AccessControlEntryRecord
     | RemoveAccessControlEntryRecord
+    | UserScramCredentialRecord
+    | RemoveUserScramCredentialRecord
+    | DelegationTokenRecord
+    | RemoveDelegationTokenRecord
 )
 
 _FRAME_VERSION: Final = 1
@@ -48,6 +56,10 @@ _WRITTEN_VERSIONS: Final[dict[type[MetadataFact], int]] = {
     ClientQuotaRecord: 0,
     AccessControlEntryRecord: 0,
     RemoveAccessControlEntryRecord: 0,
+    UserScramCredentialRecord: 0,
+    RemoveUserScramCredentialRecord: 0,
+    DelegationTokenRecord: 0,
+    RemoveDelegationTokenRecord: 0,
 }
 _BY_KEY: Final = {fact.API_KEY: fact for fact in _WRITTEN_VERSIONS}
 

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Final, Protocol
 
 from kafkapy.cluster.acls import Acls
 from kafkapy.cluster.client_quotas import ClientQuotas
+from kafkapy.cluster.delegation_tokens import DelegationTokens
 from kafkapy.cluster.features import Features
+from kafkapy.cluster.scram_credentials import ScramCredentials
 from kafkapy.coordination.shard import Moment
 
 
@@ -49,5 +51,7 @@ KINDS: Final[dict[str, type[Kind]]] = {
     "acls": Acls,
     "client_quotas": ClientQuotas,
     "features": Features,
+    "delegation_tokens": DelegationTokens,
+    "scram_credentials": ScramCredentials,
 }
 """By the name of the field of `Shown` that shows it."""

@@ -15,6 +15,13 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.cluster.acls import Acl, AclFilter, CreateAcls, DeleteAcls
 from kafkapy.cluster.controller import Controller
+from kafkapy.cluster.delegation_tokens import (
+    CreateToken,
+    DelegationToken,
+    ExpireToken,
+    RemoveExpiredTokens,
+    RenewToken,
+)
 from kafkapy.cluster.features import FeatureUpdate, UpdateFeatures
 from kafkapy.cluster.follower import Follower
 from kafkapy.cluster.idle_settings import warn_of_idle_settings
@@ -34,9 +41,10 @@ from kafkapy.cluster.machine import (
     ResourceAlteration,
 )
 from kafkapy.cluster.membership import Membership
+from kafkapy.cluster.scram_credentials import AlterScramCredentials
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import format_uuid
+from kafkapy.model import Principal, format_uuid
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.storage.base import Logs
 
@@ -124,6 +132,35 @@ class ClusterService:
         """Settle on other levels of features. Raises INVALID_UPDATE_VERSION, and then none is changed."""
         await self._change(UpdateFeatures(updates, self.leadership.node_id, validate_only), None)
 
+    async def alter_scram_credentials(self, command: AlterScramCredentials) -> dict[str, KafkaError | None]:
+        """Change users' credentials; for each user None, or why not."""
+        results: dict[str, KafkaError | None] = await self._changed(command)
+        return results
+
+    async def create_token(
+        self,
+        owner: Principal,
+        requester: Principal,
+        renewers: tuple[Principal, ...],
+        *,
+        lifetime_ms: int,
+        renewal_ms: int,
+    ) -> DelegationToken:
+        """A new delegation token, which lasts `renewal_ms` and can be renewed up to `lifetime_ms`."""
+        command = CreateToken(format_uuid(_new_id()), owner, requester, renewers, lifetime_ms, renewal_ms)
+        token: DelegationToken = await self._changed(command)
+        return token
+
+    async def move_token(self, command: RenewToken | ExpireToken) -> int:
+        """When the delegation token ends now, in milliseconds. Raises DELEGATION_TOKEN_NOT_FOUND and the like."""
+        expires_ms: int = await self._changed(command)
+        return expires_ms
+
+    async def remove_expired_tokens(self) -> int:
+        """How many delegation tokens went. Raises NOT_CONTROLLER where another broker sees to it."""
+        count: int = await self._changed(RemoveExpiredTokens())
+        return count
+
     async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
         """Have the controller create the topics with the broker's defaults, internal ones with theirs.
 
@@ -203,6 +240,11 @@ class ClusterService:
             await self.catch_up()
             return results
         raise KafkaError(Error.REQUEST_TIMED_OUT)
+
+    async def _changed(self, command: Any) -> Any:
+        result = await self._controller.execute(command)
+        await self.catch_up()
+        return result
 
     def _show(self, image: ClusterImage) -> None:
         self.image = image

@@ -2,7 +2,7 @@
 
 Pure. The controller's machine decides on it, and whoever follows the metadata log makes images of it: the same facts
 give the same state everywhere. Kinds of facts that have a module of their own are added up there (`kinds.py`). Facts of
-Kafka's that say nothing of all these (registrations of brokers, credentials) pass without effect, and so do
+Kafka's that say nothing of all these (registrations of brokers) pass without effect, and so do
 leaders: who leads is a view (`leadership.py`).
 
 Invariants

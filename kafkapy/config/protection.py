@@ -20,7 +20,6 @@ _FAMILIES: Final = re.compile(
 _OTHERS: Final = (
     "alter.config.policy.class.name",
     "create.topic.policy.class.name",
-    "delegation.token.secret.key",
     "security.providers",
 )
 

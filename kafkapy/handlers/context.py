@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kafkapy.groups.service import GroupService
     from kafkapy.log.fetch_session import FetchSessionCache
     from kafkapy.security.authorizer import Authorizer
+    from kafkapy.security.tokens import TokenSecret
     from kafkapy.storage.base import LiveBroker, Logs
     from kafkapy.transactions.producer_ids import ProducerIds
     from kafkapy.transactions.service import TransactionService
@@ -101,6 +102,7 @@ class Rooms:
     verifier: "Verifier"
     fetch_sessions: "FetchSessionCache"
     authorizer: "Authorizer | None" = None
+    token_secret: "TokenSecret | None" = None
 
     @property
     def config(self) -> "BrokerConfig":

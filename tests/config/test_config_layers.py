@@ -210,7 +210,6 @@ def test_settings_that_do_nothing_are_reported() -> None:
         ("ssl.engine.factory.class", "com.example.Engines"),
         ("principal.builder.class", "com.example.Builder"),
         ("create.topic.policy.class.name", "com.example.Policy"),
-        ("delegation.token.secret.key", "secret"),
     ],
 )
 def test_what_would_protect_people_is_refused_until_it_does(name: str, value: str) -> None:
@@ -286,10 +285,15 @@ def test_settings_of_an_authorizer_that_is_not_there_are_refused() -> None:
 
 def test_a_secret_is_shown_nowhere() -> None:
     secret = "hunter2"
-    given = {"ssl.key.password": secret, "my.plugin.password": secret, "sasl.jaas.config": secret}
+    given = {
+        "ssl.key.password": secret,
+        "my.plugin.password": secret,
+        "sasl.jaas.config": secret,
+        "delegation.token.secret.key": secret,
+    }
     config = BrokerConfig(given, warnings=complaints(given))
     with pytest.raises(ConfigError) as refusal:
-        load(file={**given, "delegation.token.secret.key": secret})
+        load(file={**given, "security.providers": secret})
     assert secret not in str(refusal.value)
     assert secret not in repr(describe_broker(config))
     assert secret not in repr(config.warnings)

@@ -98,16 +98,6 @@ class _WithStatic:
         return self._credentials.of_token(mechanism, token_id)
 
 
-class NoCredentials:
-    """Those of a cluster that keeps none."""
-
-    def of_user(self, mechanism: str, user: str) -> ScramCredential | None:
-        return None
-
-    def of_token(self, mechanism: str, token_id: str) -> TokenCredential | None:
-        return None
-
-
 def random_salt() -> bytes:
     """As Kafka's tools make them."""
     return _nonce().encode("ascii")
