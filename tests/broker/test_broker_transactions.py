@@ -3,7 +3,7 @@
 import select
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -357,16 +357,20 @@ async def stable_offset(wire: Wire) -> tuple[int, Error]:
     return partition.committed_offset, Error.of(partition.error_code)
 
 
-def ended(disk: LyingDisk, directory: Path, way: str) -> Path | None:
-    """What is left of the directory, were the broker to end now, if not by a clean stop."""
-    if way == "clean stop":
-        return None
+def come_back_as(disk: LyingDisk, directory: Path, way: str) -> Callable[[], None]:
+    """To be called when the broker has ended: the directory is as it would be, had it ended now and in this way."""
     left = directory.with_name("left")
     if way == "kill":
         disk.after_kill(directory, left)
-    else:
+    elif way != "clean stop":
         disk.after_crash(directory, left, lambda: 0.0 if way == "power cut" else 0.65)
-    return left
+
+    def come_back() -> None:
+        if left.exists():
+            shutil.rmtree(directory)
+            left.rename(directory)
+
+    return come_back
 
 
 @pytest.mark.parametrize("way", ["clean stop", "kill", "power cut", "power cut in a write"])
@@ -374,13 +378,7 @@ def ended(disk: LyingDisk, directory: Path, way: str) -> Path | None:
 async def test_a_transaction_outlives_the_broker(
     start_broker: StartBroker, coordinator: type[Coordinator], tmp_path: Path, way: str, committed: bool
 ) -> None:
-    directory, left = tmp_path / "data", None
-
-    def come_back() -> None:
-        if left is not None:
-            shutil.rmtree(directory)
-            left.rename(directory)
-
+    directory = tmp_path / "data"
     disk = LyingDisk()
     async with served(start_broker, memory=False, settings=SYNCED, disk=disk) as (broker, wire):
         await broker.rooms.cluster.create_topics([NewTopic(GROUPS, 1)])
@@ -389,7 +387,7 @@ async def test_a_transaction_outlives_the_broker(
         assert outcomes(await wire.ask(produce(), 9)) == [(Error.NONE, 2)]
         assert await commit_offset(wire, 5) is Error.NONE
         assert len(coordinator.asked) == 3
-        left = ended(disk, directory, way)
+        come_back = come_back_as(disk, directory, way)
     come_back()
     disk = LyingDisk()
     async with start_broker(settings=SYNCED, disk=disk) as broker, await Wire.connect(broker.port) as wire:
@@ -400,7 +398,7 @@ async def test_a_transaction_outlives_the_broker(
         assert len(coordinator.asked) == 3, "it is open on both logs"
         for topic in ("t", GROUPS):
             assert await write_marker(wire, topic=topic, committed=committed) is Error.NONE
-        left = ended(disk, directory, way)
+        come_back = come_back_as(disk, directory, way)
     come_back()
     async with start_broker(settings=SYNCED) as broker, await Wire.connect(broker.port) as wire:
         aborted = [(8, 0)] if committed else [(8, 0), (7, 2)]
