@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -229,7 +229,7 @@ class ApacheKafka(Broker):
 
     name = "Apache Kafka"
     start_deadline_s = 90.0
-    ARTIFACTS = ("kafka_2.13", "kafka-tools")
+    ARTIFACTS = ("kafka_2.13", "kafka-tools", "kafka-streams", "connect-runtime")
 
     def __init__(
         self,
@@ -308,29 +308,35 @@ def kafka_home(release: str = KAFKA_VERSION) -> Path:
             "resolving Apache Kafka's jars needs Maven: no `mvn` on PATH "
             f"(or set KAFKA_HOME to an install of {release})"
         )
-    home.mkdir(parents=True, exist_ok=True)
-    wanted = [("org.apache.kafka", artifact, release) for artifact in ApacheKafka.ARTIFACTS]
-    wanted.append(("org.slf4j", "slf4j-nop", "1.7.36"))
-    dependencies = "".join(
-        f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
-        for group, artifact, version in wanted
-    )
-    (home / "pom.xml").write_text(
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>jars</groupId>'
-        f"<artifactId>jars</artifactId><version>1</version><dependencies>{dependencies}</dependencies></project>"
-    )
-    partial = home / "libs.part"
     print(f"resolving Apache Kafka {release} …", file=sys.stderr)
-    maven = ["mvn", "-q", "-B", "-f", str(home / "pom.xml"), "dependency:copy-dependencies"]
-    # a suite that runs this speaks with compat/run on its standard output
-    subprocess.run([*maven, f"-DoutputDirectory={partial}"], check=True, stdout=sys.stderr)
-    partial.rename(home / "libs")
+    wanted = [f"org.apache.kafka:{artifact}:{release}" for artifact in ApacheKafka.ARTIFACTS]
+    resolve(home / "libs", [*wanted, "org.slf4j:slf4j-nop:1.7.36"])
     return home
 
 
 def has_jars(home: Path, release: str) -> bool:
     """Whether a folder holds the jars of that release."""
-    return (home / "libs" / f"kafka-clients-{release}.jar").exists()
+    return all((home / "libs" / f"{artifact}-{release}.jar").exists() for artifact in ApacheKafka.ARTIFACTS)
+
+
+def resolve(folder: Path, artifacts: Sequence[str]) -> None:
+    """Fill a folder anew with the jars of artifacts of Maven Central (`group:name:version`) and of what they need."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    dependencies = "".join(
+        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
+        for group, name, version in (artifact.split(":") for artifact in artifacts)
+    )
+    project = folder.with_name(f"{folder.name}.pom.xml")
+    project.write_text(
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>jars</groupId>'
+        f"<artifactId>jars</artifactId><version>1</version><dependencies>{dependencies}</dependencies></project>"
+    )
+    partial = folder.with_name(f"{folder.name}.part")
+    maven = ["mvn", "-q", "-B", "-f", str(project), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"]
+    # a suite that runs this speaks with compat/run on its standard output
+    subprocess.run(maven, check=True, stdout=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def free_port() -> int:
