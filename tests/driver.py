@@ -33,6 +33,7 @@ class Driver:
 
     def __init__(self) -> None:
         self.now_ms = START_MS
+        self.image = self.make_image()
         self.machine: Any = self.make_machine()
         self.answers: dict[int, Any] = {}
         self.entries: list[
@@ -42,7 +43,15 @@ class Driver:
         self._timers: dict[object, tuple[int, int, Any]] = {}
         self._sequence = itertools.count()
         self._under_way: _UnderWay | None = None
-        self._carry_out(self.machine.loaded(Moment(self.now_ms)))
+        self._carry_out(self.machine.loaded(self.moment))
+
+    def make_image(self) -> Any:
+        """The cluster as the machine sees it, for those that look at it."""
+        return None
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.now_ms, self.image)
 
     def make_machine(self) -> Machine:
         raise AssertionError("a subclass says how")
@@ -51,7 +60,7 @@ class Driver:
         """Decide a command; its ticket, whose answer may come now or later."""
         ticket = next(self._tickets)
         try:
-            decision = self.machine.decide(command, ticket, Moment(self.now_ms))
+            decision = self.machine.decide(command, ticket, self.moment)
         except KafkaError as refusal:
             assert ticket not in self.answers
             self.answers[ticket] = refusal
@@ -84,7 +93,7 @@ class Driver:
                 break
             del self._timers[key]
             self.now_ms = max(self.now_ms, deadline_ms)
-            self._carry_out(self.machine.decide(command, 0, Moment(self.now_ms)))
+            self._carry_out(self.machine.decide(command, 0, self.moment))
         self.now_ms = end_ms
 
     def begin_write(self) -> None:
@@ -100,7 +109,7 @@ class Driver:
             error = KafkaError(refusal)
             self.entries = entries
             self.answers.update(dict.fromkeys(tickets, error))
-            self._carry_out(self.machine.revert(reversed(undos), error, Moment(self.now_ms)))
+            self._carry_out(self.machine.revert(reversed(undos), error, self.moment))
 
     @property
     def timer_keys(self) -> set[object]:
@@ -132,7 +141,7 @@ class Driver:
                     fact = self.journal.decode(entry)
                     assert fact is not None
                     other.machine.apply(fact)
-        other._carry_out(other.machine.loaded(Moment(other.now_ms)))
+        other._carry_out(other.machine.loaded(other.moment))
         return other
 
     def restarted_from_snapshot(self) -> Self:

@@ -17,6 +17,7 @@ from kafkapy.protocol.journal.cluster_metadata import FeatureLevelRecord
 
 METADATA_VERSION: Final = "metadata.version"
 TRANSACTION_VERSION: Final = "transaction.version"
+GROUP_VERSION: Final = "group.version"
 
 Levels = Mapping[str, int]
 """Features and their levels, 0 where one was switched off."""
@@ -36,6 +37,7 @@ SUPPORTED: Final[Mapping[str, LevelRange]] = MappingProxyType(
         "eligible.leader.replicas.version": LevelRange(1, 1, 1),
         METADATA_VERSION: LevelRange(7, 33, 33),
         TRANSACTION_VERSION: LevelRange(0, 2, 2),
+        GROUP_VERSION: LevelRange(0, 1, 1),
     }
 )
 

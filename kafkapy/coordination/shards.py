@@ -171,10 +171,16 @@ class Shards:
 @functools.lru_cache(maxsize=4096)
 def partition_for(key: str, partition_count: int) -> int:
     """The partition of a coordinator's topic that a key belongs to: Java's string hash, made positive."""
-    hash_code = 0
-    encoded = key.encode("utf-16-be", "surrogatepass")
-    for position in range(0, len(encoded), 2):
-        hash_code = (31 * hash_code + (encoded[position] << 8 | encoded[position + 1])) & 0xFFFFFFFF
+    hash_code = java_hash(key)
     if hash_code >= 1 << 31:
         hash_code = (1 << 32) - hash_code
     return (0 if hash_code == 1 << 31 else hash_code) % partition_count
+
+
+def java_hash(text: str) -> int:
+    """Java's hash of a string, unsigned."""
+    hash_code = 0
+    encoded = text.encode("utf-16-be", "surrogatepass")
+    for position in range(0, len(encoded), 2):
+        hash_code = (31 * hash_code + (encoded[position] << 8 | encoded[position + 1])) & 0xFFFFFFFF
+    return hash_code

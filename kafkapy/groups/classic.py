@@ -54,7 +54,7 @@ class ClassicProtocol:
     def join(self, command: Join, ticket: Ticket, now_ms: int, out: Decision) -> None:
         """Answers `Joined`, now or when the rebalance completes."""
         group = self._groups.get(command.group_id)
-        is_new_group = group is None
+        is_new_group, fact_count = group is None, len(out.facts)
         if group is None:
             if command.member_id != UNKNOWN_MEMBER:
                 _refuse_join(Error.UNKNOWN_MEMBER_ID, command.member_id, ticket, out)
@@ -74,7 +74,7 @@ class ClassicProtocol:
                 _refuse_join(Error.UNKNOWN_SERVER_ERROR, UNKNOWN_MEMBER, ticket, out)
         else:
             self._join_again(group, command, ticket, now_ms, out)
-        if is_new_group and not out.facts:
+        if is_new_group and len(out.facts) == fact_count:
             out.facts.append(group.snapshot_as_new())
 
     def sync(self, command: Sync, ticket: Ticket, now_ms: int, out: Decision) -> None:
@@ -191,6 +191,20 @@ class ClassicProtocol:
             self.extend_session(group, member, now_ms, out)
         if len(group.members) > self._settings.max_size:
             self._prepare_rebalance(group, "loaded with more members than group.max.size allows", now_ms, out)
+
+    def hand_over(self, group: Group, out: Decision) -> None:
+        """The group goes on under the other protocol: whoever waits in it must join again, and keeps its session."""
+        for member in group.members.values():
+            _answer_join(member, Joined(Error.REBALANCE_IN_PROGRESS, member.member_id), out)
+            _answer_sync(member, KafkaError(Error.REBALANCE_IN_PROGRESS), out)
+        self.cancel_timers(group, out)
+
+    def take_over(self, group: Group, rebalance_reason: str | None, now_ms: int, out: Decision) -> None:
+        """The group has gone on under the other protocol so far."""
+        for member in group.members.values():
+            self.extend_session(group, member, now_ms, out)
+        if rebalance_reason is not None:
+            self._prepare_rebalance(group, rebalance_reason, now_ms, out)
 
     def abandon(self, group: Group, error: KafkaError, out: Decision) -> None:
         """The group's memory is given up: whoever waits in it is told, and nobody is woken for it."""

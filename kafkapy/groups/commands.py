@@ -141,8 +141,8 @@ class Transaction(NamedTuple):
 class CommitOffsets(NamedTuple):
     """Store offsets. Answer: per topic, an `Error` per partition, in order.
 
-    `retention_ms` -1 leaves the lifetime to the broker. `knows_group_id_not_found`: the caller understands that error
-    (version 9 and later). With a `transaction` they are pending until that ends.
+    `retention_ms` -1 leaves the lifetime to the broker. `knows_member_epochs`: the caller understands
+    STALE_MEMBER_EPOCH and GROUP_ID_NOT_FOUND. With a `transaction` they are pending until that ends.
     """
 
     group_id: str
@@ -151,7 +151,7 @@ class CommitOffsets(NamedTuple):
     generation: int
     retention_ms: int
     topics: Sequence[TopicCommit]
-    knows_group_id_not_found: bool
+    knows_member_epochs: bool
     transaction: Transaction | None = None
 
 
@@ -173,12 +173,15 @@ class TopicQuery(NamedTuple):
 class FetchOffsets(NamedTuple):
     """Look up offsets, all of the group's when `topics` is None. Answer: a list of `TopicOffsets`.
 
-    `require_stable`: what an open transaction may change is not told.
+    `require_stable`: what an open transaction may change is not told. A member of a consumer group says which, and its
+    epoch.
     """
 
     group_id: str
     topics: Sequence[TopicQuery] | None
     require_stable: bool = False
+    member_id: str | None = None
+    member_epoch: int = NO_GENERATION
 
 
 UnstableOffset = Literal[Error.UNSTABLE_OFFSET_COMMIT]

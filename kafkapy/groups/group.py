@@ -13,8 +13,8 @@ from enum import Enum
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import JoinedMember, Protocol
+from kafkapy.groups.embedded import topics_of
 from kafkapy.groups.facts import GroupStored, MemberSnapshot
-from kafkapy.protocol.journal.consumer_protocol import ConsumerProtocolSubscription
 from kafkapy.protocol.primitives import ProtocolError
 
 CONSUMER_PROTOCOL_TYPE = "consumer"
@@ -172,6 +172,19 @@ class Group:
         group.protocol_type = fact.protocol_type
         group.subscribed_topics = group.find_subscribed_topics()
         group.latest = fact
+        return group
+
+    @classmethod
+    def stable(cls, group_id: str, generation: int, members: Iterable[Member], now_ms: int) -> "Group":
+        """A group of consumers that came to its assignment under the other protocol; the first one leads."""
+        group = cls(group_id, now_ms)
+        group.generation = generation
+        group.protocol_type = CONSUMER_PROTOCOL_TYPE
+        for member in members:
+            group.add(member)
+        group.state = GroupState.STABLE
+        group.protocol_name = group.select_protocol()
+        group.subscribed_topics = group.find_subscribed_topics()
         return group
 
     def snapshot(self) -> GroupStored:
@@ -360,15 +373,7 @@ class Group:
         topics: set[str] = set()
         try:
             for member in self.members.values():
-                topics.update(_subscription(member.metadata(self.protocol_name)))
+                topics.update(topics_of(member.metadata(self.protocol_name)))
         except ProtocolError:
             return None
         return frozenset(topics)
-
-
-def _subscription(metadata: bytes) -> list[str]:
-    """The topics of a consumer's metadata. Every version begins as version 0 does."""
-    if len(metadata) < 2 or metadata[0] & 0x80:
-        raise ProtocolError("consumer metadata has no valid version")
-    subscription, _ = ConsumerProtocolSubscription.decode(0, metadata, 2)
-    return subscription.topics

@@ -1,8 +1,9 @@
 """Group facts as records of `__consumer_offsets`, in Kafka's own formats.
 
 A key begins with two bytes that name the record type, a value with two bytes of version; a null value is a tombstone.
-Written: what Kafka writes. Read: every version of those records, and the offset key of Kafka before 0.9. Records
-of group types that are not coordinated here are left alone. Source: KIP-98 and Kafka's coordinator record schemas.
+Written: what Kafka writes. Read: every version of those records, and the offset key of Kafka before 0.9. Those of
+consumer groups stand in `groups/modern/journal.py`; those of group types that are not coordinated here are left alone.
+Source: KIP-98 and Kafka's coordinator record schemas.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from kafkapy.groups.facts import (
     OffsetRemoved,
     OffsetStored,
 )
+from kafkapy.groups.modern import journal as modern
+from kafkapy.groups.modern.facts import MODERN_FACTS, ModernFact
 from kafkapy.protocol.journal.group_metadata import GroupMetadataKey, GroupMetadataValue
 from kafkapy.protocol.journal.legacy_offset_commit import LegacyOffsetCommitKey, LegacyOffsetCommitValue
 from kafkapy.protocol.journal.offset_commit import OffsetCommitKey, OffsetCommitValue
@@ -29,9 +32,11 @@ EXPIRING_OFFSET_COMMIT_VERSION: Final = 1  # the only one with room for an expir
 
 
 class GroupJournal:
-    """Encodes and decodes the facts of `groups/facts.py`."""
+    """Encodes and decodes the facts of `groups/facts.py`, and of `groups/modern/facts.py`."""
 
-    def encode(self, fact: Fact) -> Sequence[Entry]:
+    def encode(self, fact: Fact | ModernFact) -> Sequence[Entry]:
+        if isinstance(fact, MODERN_FACTS):
+            return modern.encode(fact)
         match fact:
             case OffsetStored(group_id, topic, partition, committed):
                 return [Entry(_offset_key(group_id, topic, partition), _offset_value(committed))]
@@ -42,7 +47,7 @@ class GroupJournal:
             case GroupRemoved(group_id):
                 return [Entry(_group_key(group_id), None)]
 
-    def decode(self, entry: Entry) -> Fact | None:
+    def decode(self, entry: Entry) -> Fact | ModernFact | None:
         if entry.key is None or len(entry.key) < 2:
             return None
         decoder = _DECODERS.get(int.from_bytes(entry.key[:2], "big"))
@@ -156,7 +161,8 @@ def _decode_legacy_offset(key: bytes, value: bytes | None) -> Fact:
     return OffsetStored(name.group, name.topic, name.partition, committed)
 
 
-_DECODERS: dict[int, Callable[[bytes, bytes | None], Fact]] = {
+_DECODERS: dict[int, Callable[[bytes, bytes | None], Fact | ModernFact]] = {
+    **modern.DECODERS,
     LegacyOffsetCommitKey.RECORD_TYPE: _decode_legacy_offset,
     OffsetCommitKey.RECORD_TYPE: _decode_offset,
     GroupMetadataKey.RECORD_TYPE: _decode_group,

@@ -9,7 +9,7 @@ Invariants
  3. A group is removed only while it is empty.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -25,6 +25,7 @@ from kafkapy.coordination.shard import (
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.classic import ClassicProtocol
 from kafkapy.groups.commands import (
+    UNKNOWN_MEMBER,
     CommitOffsets,
     DeleteGroups,
     DeleteOffsets,
@@ -47,36 +48,65 @@ from kafkapy.groups.commands import (
     SyncExpired,
 )
 from kafkapy.groups.facts import Fact, GroupRemoved, GroupStored, OffsetRemoved, OffsetStored
-from kafkapy.groups.group import Group, GroupState
-from kafkapy.groups.offsets import GroupOffsets, KeyWas, validate_commit, validate_deletion
+from kafkapy.groups.group import CONSUMER_PROTOCOL_TYPE, Group, GroupState
+from kafkapy.groups.modern import access
+from kafkapy.groups.modern.classic_members import ClassicMembers
+from kafkapy.groups.modern.commands import (
+    ConsumerHeartbeat,
+    ConsumerSessionExpired,
+    DescribeConsumerGroup,
+    RebalanceExpired,
+    ResolvePatterns,
+)
+from kafkapy.groups.modern.consumer import ConsumerProtocol
+from kafkapy.groups.modern.conversion import Conversion
+from kafkapy.groups.modern.facts import MODERN_FACTS, ModernFact
+from kafkapy.groups.modern.group import ConsumerGroup
+from kafkapy.groups.modern.topic_hash import RacksOf, TopicHashes
+from kafkapy.groups.offsets import GroupOffsets, KeyWas, Subscriber, validate_commit, validate_deletion
 from kafkapy.groups.pending import OffsetKey
 from kafkapy.groups.settings import GroupSettings
 
 CLASSIC_TYPE = "classic"
+CONSUMER_TYPE = "consumer"
 
 _EXPIRY_KEY = ("expiry",)
 
-Undo = GroupStored | GroupRemoved | KeyWas
+Undo = GroupStored | GroupRemoved | ModernFact | KeyWas
+
+
+def _no_racks(replicas: Sequence[int]) -> list[str]:
+    return []
 
 
 class GroupMachine:
     """All groups whose id falls on one partition."""
 
-    def __init__(self, settings: GroupSettings) -> None:
+    def __init__(self, settings: GroupSettings, racks_of: RacksOf = _no_racks) -> None:
         self.groups: dict[str, Group] = {}
+        self.consumers: dict[str, ConsumerGroup] = {}
         self.offsets = GroupOffsets(settings)
         self._settings = settings
         self._classic = classic = ClassicProtocol(self.groups, settings)
+        hashes = TopicHashes(racks_of)
+        self._conversion = Conversion(self.groups, classic, settings, hashes)
+        self._consumer = consumer = ConsumerProtocol(self.consumers, self._conversion, settings, hashes)
+        members = ClassicMembers(consumer, self._conversion, settings)
+        self._of_classic_members: dict[
+            type, tuple[Callable[..., None], Callable[[ConsumerGroup, Any, Ticket, Moment, Decision], None]]
+        ] = {
+            Join: (self._join, members.join),
+            Sync: (classic.sync, members.sync),
+            Heartbeat: (classic.heartbeat, members.heartbeat),
+            Leave: (classic.leave, members.leave),
+        }
         self._requests: dict[type, Callable[[Any, Ticket, int, Decision], None]] = {
-            Join: classic.join,
-            Sync: classic.sync,
-            Heartbeat: classic.heartbeat,
-            Leave: classic.leave,
             CommitOffsets: self._commit,
             EndTransaction: self._end_transaction,
             FetchOffsets: self._fetch,
             DeleteOffsets: self._delete_offsets,
             DescribeGroup: self._describe,
+            DescribeConsumerGroup: self._describe_consumers,
             ListGroups: self._list,
             DeleteGroups: self._delete_groups,
             ForgetTopic: self._forget_topic,
@@ -88,17 +118,36 @@ class GroupMachine:
             SyncExpired: classic.sync_expired,
             RemoveExpired: self._remove_expired,
         }
+        self._consumer_timers: dict[type, Callable[[Any, Moment, Decision], None]] = {
+            ConsumerSessionExpired: consumer.session_expired,
+            RebalanceExpired: consumer.rebalance_expired,
+            ResolvePatterns: consumer.resolve_patterns,
+        }
 
     def decide(self, command: Any, ticket: Ticket, moment: Moment) -> Decision:
         out, now_ms = Decision(), moment.now_ms
-        request = self._requests.get(type(command))
-        if request is not None:
+        kind = type(command)
+        if (request := self._requests.get(kind)) is not None:
             request(command, ticket, now_ms, out)
+        elif (either := self._of_classic_members.get(kind)) is not None:
+            to_classic, to_consumers = either
+            group = self.consumers.get(command.group_id)
+            if group is None or group.is_empty:
+                to_classic(command, ticket, now_ms, out)
+            else:
+                to_consumers(group, command, ticket, moment, out)
+        elif kind is ConsumerHeartbeat:
+            self._heartbeat(command, ticket, moment, out)
+        elif (timer := self._timers.get(kind)) is not None:
+            timer(command, now_ms, out)
         else:
-            self._timers[type(command)](command, now_ms, out)
+            self._consumer_timers[kind](command, moment, out)
         return out
 
-    def apply(self, fact: Fact | InTransaction | TransactionEnded) -> None:
+    def apply(self, fact: Fact | ModernFact | InTransaction | TransactionEnded) -> None:
+        if isinstance(fact, MODERN_FACTS):
+            self._apply_to_consumers(fact)
+            return
         match fact:
             case OffsetStored():
                 self._see_to_group(fact)
@@ -120,8 +169,21 @@ class GroupMachine:
             case TransactionEnded(producer_id, committed):
                 self.offsets.end_transaction(producer_id, committed)
 
+    def _apply_to_consumers(self, fact: ModernFact) -> None:
+        group_id = fact.group_id
+        group = self.consumers.get(group_id)
+        if group is None:
+            if fact[-1] in (None, False):
+                return  # the end of what is not there
+            # What holds nothing but offsets has no record of its own, and gives way.
+            group = self.consumers[group_id] = ConsumerGroup(group_id)
+            self.groups.pop(group_id, None)
+        group.apply(fact)
+        if group.is_blank:
+            del self.consumers[group_id]
+
     def _see_to_group(self, fact: OffsetStored) -> None:
-        if fact.group_id not in self.groups:
+        if fact.group_id not in self.groups and fact.group_id not in self.consumers:
             group = self.groups[fact.group_id] = Group(fact.group_id, fact.committed.commit_timestamp_ms)
             group.stored = group.snapshot_as_new()
 
@@ -129,19 +191,25 @@ class GroupMachine:
         out, now_ms = Decision(), moment.now_ms
         for group in self.groups.values():
             self._classic.restore(group, now_ms, out)
+        for consumers in self.consumers.values():
+            self._consumer.restore(consumers, moment, out)
         self._schedule_expiry(now_ms, out)
         return out
 
-    def snapshot(self) -> Iterator[Fact | InTransaction]:
+    def snapshot(self) -> Iterator[Fact | ModernFact | InTransaction]:
         groups = [group.stored for group in self.groups.values() if group.stored is not None]
-        return chain(groups, self.offsets.snapshot())
+        consumers = [fact for group in self.consumers.values() for fact in group.facts()]
+        return chain(groups, consumers, self.offsets.snapshot())
 
-    def undo_of(self, fact: Fact | InTransaction | TransactionEnded) -> tuple[Undo, ...]:
+    def undo_of(self, fact: Fact | ModernFact | InTransaction | TransactionEnded) -> tuple[Undo, ...]:
         """What brings back what this one is about to replace."""
+        if isinstance(fact, MODERN_FACTS):
+            return ((self.consumers.get(fact.group_id) or ConsumerGroup(fact.group_id)).as_it_is(fact),)
         match fact:
             case OffsetStored(group_id, topic, partition) | InTransaction(_, OffsetStored(group_id, topic, partition)):
                 was = self.offsets.as_it_is(OffsetKey(group_id, topic, partition))
-                return (was,) if group_id in self.groups else (was, GroupRemoved(group_id))
+                known = group_id in self.groups or group_id in self.consumers
+                return (was,) if known else (was, GroupRemoved(group_id))
             case OffsetRemoved():
                 return (self.offsets.as_it_is(OffsetKey(*fact)),)
             case GroupStored() | GroupRemoved():
@@ -172,18 +240,55 @@ class GroupMachine:
             group = self.groups.get(group_id)
             if group is not None:
                 self._classic.restore(group, moment.now_ms, out)
+        for group_id in dict.fromkeys(fact.group_id for fact in facts if isinstance(fact, MODERN_FACTS)):
+            consumers = self.consumers.get(group_id)
+            if consumers is not None:
+                self._consumer.restore(consumers, moment, out)
         return out
+
+    # Consumer groups, and the classic ones that they come from and go to
+
+    def _heartbeat(self, command: ConsumerHeartbeat, ticket: Ticket, moment: Moment, out: Decision) -> None:
+        group_id, epoch = command.group_id, command.member_epoch
+        group = self.consumers.get(group_id)
+        if group is None and epoch == 0:
+            classic = self.groups.get(group_id)
+            group = ConsumerGroup(group_id) if classic is None else self._conversion.upgraded(classic, moment, out)
+        if group is None:
+            raise self._no_consumer_group(group_id, "Group" if epoch < 0 else "Consumer group")
+        if epoch < 0:
+            self._consumer.leave(group, command, ticket, moment, out)
+            return
+        self._consumer.heartbeat(group, command, ticket, moment, out)
+        if group_id not in self.consumers:
+            # Its facts are about to come; what is no fact is known from now on.
+            new = self.consumers[group_id] = ConsumerGroup(group_id)
+            new.soft = group.soft
+
+    def _join(self, command: Join, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        consumers = self.consumers.get(command.group_id)
+        if consumers is not None and command.member_id == UNKNOWN_MEMBER:
+            out.facts += consumers.tombstones()
+        self._classic.join(command, ticket, now_ms, out)
+
+    def _no_consumer_group(self, group_id: str, kind: str) -> KafkaError:
+        if group_id in self.groups:
+            return KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group.")
+        return KafkaError(Error.GROUP_ID_NOT_FOUND, f"{kind} {group_id} not found.")
 
     # Offsets
 
     def _commit(self, command: CommitOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
         group, transaction = self.groups.get(command.group_id), command.transaction
-        if group is not None:
+        consumers = self.consumers.get(command.group_id)
+        if consumers is not None:
+            access.validate_commit(consumers, command)
+        elif group is not None:
             member = validate_commit(group, command)
             if member is not None and transaction is None:
                 self._classic.extend_session(group, member, now_ms, out)
         elif command.generation >= 0:
-            unknown = Error.GROUP_ID_NOT_FOUND if command.knows_group_id_not_found else Error.ILLEGAL_GENERATION
+            unknown = Error.GROUP_ID_NOT_FOUND if command.knows_member_epochs else Error.ILLEGAL_GENERATION
             raise KafkaError(unknown, f"Group {command.group_id} not found.")
         facts, errors = self.offsets.commit(command, now_ms)
         out.facts += facts
@@ -196,11 +301,16 @@ class GroupMachine:
         out.answers.append(Answer(ticket, Error.NONE))
 
     def _fetch(self, command: FetchOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        consumers = self.consumers.get(command.group_id)
+        if consumers is not None:
+            access.validate_fetch(consumers, command)
         out.answers.append(Answer(ticket, self.offsets.fetch(command)))
 
     def _delete_offsets(self, command: DeleteOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        group = self._group(command.group_id)
-        validate_deletion(group)
+        group: Subscriber | None = self.consumers.get(command.group_id)
+        if group is None:
+            group = classic = self._group(command.group_id)
+            validate_deletion(classic)
         facts, errors = self.offsets.delete(command, group)
         out.facts += facts
         out.answers.append(Answer(ticket, errors))
@@ -215,6 +325,11 @@ class GroupMachine:
             out.facts += facts
             if none_left and group.state is GroupState.EMPTY:
                 self._remove(group, out)
+        for consumers in self.consumers.values():
+            facts, none_left = self.offsets.expired_since(consumers, -1, now_ms)
+            out.facts += facts
+            if none_left and consumers.is_empty:
+                out.facts += consumers.tombstones()
         self._schedule_expiry(now_ms, out)
 
     def _schedule_expiry(self, now_ms: int, out: Decision) -> None:
@@ -243,20 +358,39 @@ class GroupMachine:
         )
         out.answers.append(Answer(ticket, description))
 
+    def _describe_consumers(self, command: DescribeConsumerGroup, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        group = self.consumers.get(command.group_id)
+        if group is None:
+            raise self._no_consumer_group(command.group_id, "Group")
+        out.answers.append(Answer(ticket, self._consumer.describe(group)))
+
     def _list(self, command: ListGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        right_type = not command.types or CLASSIC_TYPE in command.types
-        listed = [
+        groups = [
             ListedGroup(group.group_id, group.protocol_type or "", group.state.value, CLASSIC_TYPE)
             for group in self.groups.values()
-            if right_type and (not command.states or group.state.value.lower() in command.states)
+        ]
+        groups += [
+            ListedGroup(consumers.group_id, CONSUMER_PROTOCOL_TYPE, consumers.state.value, CONSUMER_TYPE)
+            for consumers in self.consumers.values()
+        ]
+        listed = [
+            group
+            for group in groups
+            if (not command.types or group.group_type in command.types)
+            and (not command.states or group.state.lower() in command.states)
         ]
         out.answers.append(Answer(ticket, listed))
 
     def _delete_groups(self, command: DeleteGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
         errors = []
         for group_id in command.group_ids:
-            group = self.groups.get(group_id)
-            if group is None:
+            group, consumers = self.groups.get(group_id), self.consumers.get(group_id)
+            if consumers is not None and consumers.is_empty:
+                out.facts += [*self.offsets.delete_all(group_id), *consumers.tombstones()]
+                errors.append(Error.NONE)
+            elif consumers is not None:
+                errors.append(Error.NON_EMPTY_GROUP)
+            elif group is None:
                 errors.append(Error.GROUP_ID_NOT_FOUND)
             elif group.state is not GroupState.EMPTY:
                 errors.append(Error.NON_EMPTY_GROUP)
@@ -273,5 +407,6 @@ class GroupMachine:
     def _group(self, group_id: str) -> Group:
         group = self.groups.get(group_id)
         if group is None:
-            raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
+            what = "is not a classic group" if group_id in self.consumers else "not found"
+            raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} {what}.")
         return group

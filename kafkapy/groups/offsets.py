@@ -6,7 +6,7 @@ leave (who may commit, which topics are in use); what is stored and for how long
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kafkapy.coordination.shard import InTransaction
 from kafkapy.errors import Error, KafkaError
@@ -36,6 +36,14 @@ class KeyWas(NamedTuple):
     key: OffsetKey
     committed: CommittedOffset | None
     pending: dict[int, Pending]
+
+
+class Subscriber(Protocol):
+    """A group of whichever kind: what it reads keeps its offsets."""
+
+    group_id: str
+
+    def is_subscribed_to(self, topic: str) -> bool: ...
 
 
 class GroupOffsets:
@@ -153,7 +161,7 @@ class GroupOffsets:
             found.append(TopicOffsets(topic, answers))
         return found
 
-    def delete(self, command: DeleteOffsets, group: Group) -> tuple[list[OffsetRemoved], list[Error]]:
+    def delete(self, command: DeleteOffsets, group: Subscriber) -> tuple[list[OffsetRemoved], list[Error]]:
         """The facts of a deletion, and an error per topic: a topic in use keeps its offsets."""
         group_id = command.group_id
         facts: list[OffsetRemoved] = []
@@ -194,30 +202,30 @@ class GroupOffsets:
         Time runs from when the group became empty; for groups without members ever, and for topics that a stable
         consumer group does not read any more, from the commit. In any other state nothing expires (KIP-211).
         """
-        any_pending = bool(self.pending.of_group(group.group_id))
         if not self._by_group.get(group.group_id):
-            return [], not any_pending
+            return [], not self.pending.of_group(group.group_id)
         since_empty = group.protocol_type is not None and group.state is GroupState.EMPTY
         since_commit = group.protocol_type is None or (
             group.uses_consumer_protocol and group.state is GroupState.STABLE
         )
         if not since_empty and not since_commit:
             return [], False
+        return self.expired_since(group, group.state_timestamp_ms if since_empty else -1, now_ms)
+
+    def expired_since(self, group: Subscriber, since_ms: int, now_ms: int) -> tuple[list[OffsetRemoved], bool]:
+        """As `expired`, time running from one moment for all, or with -1 from each commit, as in consumer groups."""
         facts: list[OffsetRemoved] = []
-        all_expired = True
+        all_expired = not self.pending.of_group(group.group_id)
         for topic, partition, committed in self._of(group.group_id):
-            start_ms = committed.commit_timestamp_ms
-            if since_empty and group.state_timestamp_ms != -1:
-                start_ms = group.state_timestamp_ms
             if (
                 not group.is_subscribed_to(topic)
-                and self._is_expired(committed, start_ms, now_ms)
+                and self._is_expired(committed, committed.commit_timestamp_ms if since_ms == -1 else since_ms, now_ms)
                 and not self.pending.is_pending(OffsetKey(group.group_id, topic, partition))
             ):
                 facts.append(OffsetRemoved(group.group_id, topic, partition))
             else:
                 all_expired = False
-        return facts, all_expired and not any_pending
+        return facts, all_expired
 
     def _is_expired(self, committed: CommittedOffset, start_ms: int, now_ms: int) -> bool:
         if committed.expire_timestamp_ms != NO_EXPIRY:

@@ -39,8 +39,14 @@ from kafkapy.groups.commands import (
 )
 from kafkapy.groups.journal import GroupJournal
 from kafkapy.groups.machine import GroupMachine
+from kafkapy.groups.modern.commands import (
+    ConsumerGroupDescription,
+    ConsumerHeartbeat,
+    ConsumerHeartbeatAnswer,
+    DescribeConsumerGroup,
+)
 from kafkapy.groups.settings import GroupSettings
-from kafkapy.model import LogId, TopicPartition
+from kafkapy.model import LogId, TopicPartition, format_uuid
 from kafkapy.records.batch import Compression
 from kafkapy.storage.base import Leases, Logs
 
@@ -63,7 +69,7 @@ class GroupService:
         self._shards = Shards(
             OFFSETS_TOPIC,
             "group coordinator",
-            ShardType(functools.partial(GroupMachine, self._settings), GroupJournal()),
+            ShardType(functools.partial(GroupMachine, self._settings, self._racks_of), GroupJournal()),
             logs,
             leases,
             clock,
@@ -138,6 +144,19 @@ class GroupService:
             if refusal.error is not Error.COORDINATOR_LOAD_IN_PROGRESS:
                 raise
 
+    async def consumer_heartbeat(self, command: ConsumerHeartbeat) -> ConsumerHeartbeatAnswer:
+        """ConsumerGroupHeartbeat. Raises UNSUPPORTED_ASSIGNOR, and as the group decides."""
+        if command.assignor is not None and command.assignor not in self._settings.consumer_assignors:
+            supported = ", ".join(self._settings.consumer_assignors)
+            raise KafkaError(
+                Error.UNSUPPORTED_ASSIGNOR,
+                f"ServerAssignor {command.assignor} is not supported. Supported assignors: {supported}.",
+            )
+        if not command.member_id:
+            command = command._replace(new_member_id=format_uuid(os.urandom(16)))
+        answer: ConsumerHeartbeatAnswer = await (await self._shards.of(command.group_id)).execute(command)
+        return answer
+
     async def leave(self, command: Leave) -> list[Error]:
         """LeaveGroup: an error a leaver."""
         _require_group_id(command.group_id)
@@ -193,6 +212,13 @@ class GroupService:
         description: GroupDescription = await shard.execute(DescribeGroup(group_id))
         return description
 
+    async def describe_consumer_group(self, group_id: str) -> ConsumerGroupDescription:
+        """ConsumerGroupDescribe for one group. Raises GROUP_ID_NOT_FOUND, INVALID_GROUP_ID."""
+        _require_group_id(group_id)
+        shard = await self._shards.of(group_id)
+        description: ConsumerGroupDescription = await shard.execute(DescribeConsumerGroup(group_id))
+        return description
+
     async def list_groups(self, command: ListGroups) -> list[ListedGroup]:
         """ListGroups: every group of this broker. Raises COORDINATOR_LOAD_IN_PROGRESS while one may be missing."""
         listed: list[ListedGroup] = []
@@ -215,6 +241,10 @@ class GroupService:
             except KafkaError as refusal:
                 errors[group_id] = refusal.error
         return errors
+
+    def _racks_of(self, replicas: Sequence[int]) -> list[str]:
+        brokers = map(self._cluster.leadership.broker, replicas)
+        return sorted(broker.rack for broker in brokers if broker is not None and broker.rack is not None)
 
     async def _forget_topic(self, shard: Shard, command: ForgetTopic) -> None:
         try:

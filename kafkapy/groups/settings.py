@@ -1,7 +1,23 @@
 """The broker settings that group coordination reads, as plain numbers: a machine knows no configuration."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from enum import Flag
+from typing import Any, Final, Protocol
+
+_KAFKAS_ASSIGNORS: Final = {
+    "org.apache.kafka.coordinator.group.assignor.UniformAssignor": "uniform",
+    "org.apache.kafka.coordinator.group.assignor.RangeAssignor": "range",
+}
+"""Kafka's own by the names of their classes."""
+
+
+class MigrationPolicy(Flag):
+    """Which way groups may change between the protocols while they have members."""
+
+    DISABLED = 0
+    UPGRADE = 1
+    DOWNGRADE = 2
+    BIDIRECTIONAL = UPGRADE | DOWNGRADE
 
 
 class Settings(Protocol):
@@ -21,6 +37,10 @@ class GroupSettings:
     offset_metadata_max_bytes: int = 4_096
     offsets_retention_ms: int = 7 * 24 * 3_600_000
     offsets_retention_check_interval_ms: int = 600_000
+    consumer_assignors: tuple[str, ...] = ("uniform", "range")
+    consumer_max_size: int = 2**31 - 1
+    consumer_regex_refresh_interval_ms: int = 600_000
+    consumer_migration_policy: MigrationPolicy = MigrationPolicy.BIDIRECTIONAL
 
     @classmethod
     def of(cls, config: Settings) -> "GroupSettings":
@@ -33,4 +53,8 @@ class GroupSettings:
             offset_metadata_max_bytes=config["offset.metadata.max.bytes"],
             offsets_retention_ms=config["offsets.retention.minutes"] * 60_000,
             offsets_retention_check_interval_ms=config["offsets.retention.check.interval.ms"],
+            consumer_assignors=tuple(_KAFKAS_ASSIGNORS.get(name, name) for name in config["group.consumer.assignors"]),
+            consumer_max_size=config["group.consumer.max.size"],
+            consumer_regex_refresh_interval_ms=config["group.consumer.regex.refresh.interval.ms"],
+            consumer_migration_policy=MigrationPolicy[config["group.consumer.migration.policy"].upper()],
         )

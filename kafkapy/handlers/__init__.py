@@ -71,6 +71,7 @@ ALL: tuple[Route, ...] = (
     Route(65, "transactions.describe_transactions", 0, 0),
     Route(66, "transactions.list_transactions", 0, 2),
     Route(68, "groups.consumer_group_heartbeat", 0, 1),
+    Route(69, "groups.consumer_group_describe", 0, 1),
     Route(74, "admin.list_config_resources", 0, 1),
     Route(75, "admin.describe_topic_partitions", 0, 0),
     Route(80, "admin.add_raft_voter", 0, 1),

@@ -101,7 +101,32 @@ async def test_topics_are_made_described_and_deleted(start_broker: Any) -> None:
         assert not list(Path(broker.rooms.logs.log_dirs()[0].path).glob("made-[0-9]"))
 
 
-async def test_a_consumer_of_the_new_protocol_gives_up_at_once_and_the_log_says_why(
+async def test_consumers_of_the_new_protocol_share_a_topic_by_name_or_pattern(start_broker: Any) -> None:
+    def consume_by_the_new_protocol(servers: str) -> Any:
+        produce(servers, "t", 100)
+        settings = {"bootstrap.servers": servers, "group.protocol": "consumer", "auto.offset.reset": "earliest"}
+        found = {}
+        for group, subscription in (("named", "t"), ("matched", "^t.*")):
+            consumer = Consumer({**settings, "group.id": group})
+            consumer.subscribe([subscription])
+            messages: list[Any] = []
+            while len(messages) < 100:
+                message = consumer.poll(30)
+                assert message is not None
+                assert message.error() is None
+                messages.append(message)
+            consumer.commit(asynchronous=False)
+            consumer.close()
+            found[group] = [message.value() for message in messages]
+        return found
+
+    async with start_broker() as broker:
+        found = await in_thread(consume_by_the_new_protocol, broker.bootstrap_servers)
+    expected = [b"value %d" % i for i in range(100)]
+    assert found == {"named": expected, "matched": expected}
+
+
+async def test_a_consumer_of_the_new_protocol_gives_up_at_once_where_it_is_off_and_the_log_says_why(
     start_broker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Were the API just not there, librdkafka would look for a coordinator that has it for ever, in silence."""
@@ -114,7 +139,8 @@ async def test_a_consumer_of_the_new_protocol_gives_up_at_once_and_the_log_says_
         consumer.close()
         return answer.error()
 
-    async with start_broker(memory=True) as broker:
+    flags = {"group.coordinator.rebalance.protocols": "classic"}
+    async with start_broker(memory=True, settings=flags) as broker:
         error = await in_thread(consume_by_the_new_protocol, broker.bootstrap_servers)
     assert error.code() == KafkaError._FATAL
     assert "ConsumerGroupHeartbeat" in str(error)

@@ -19,7 +19,7 @@ from kafkapy.groups.commands import (
 from kafkapy.groups.facts import GroupRemoved, OffsetRemoved
 from kafkapy.groups.group import GroupState
 from kafkapy.groups.journal import GroupJournal
-from kafkapy.groups.settings import GroupSettings
+from kafkapy.groups.settings import GroupSettings, MigrationPolicy
 from kafkapy.model import ZERO_UUID
 
 DAY_MS = 24 * 3_600_000
@@ -375,8 +375,14 @@ def test_the_settings_of_a_broker_are_read_by_their_names():
         "offset.metadata.max.bytes": 5,
         "offsets.retention.minutes": 6,
         "offsets.retention.check.interval.ms": 7,
+        "group.consumer.assignors": ["range", "org.apache.kafka.coordinator.group.assignor.UniformAssignor"],
+        "group.consumer.max.size": 8,
+        "group.consumer.regex.refresh.interval.ms": 9,
+        "group.consumer.migration.policy": "Upgrade",
     }
-    assert GroupSettings.of(config) == GroupSettings(1, 2, 3, 4, 5, 6 * 60_000, 7)
+    assert GroupSettings.of(config) == GroupSettings(
+        1, 2, 3, 4, 5, 6 * 60_000, 7, ("range", "uniform"), 8, 9, MigrationPolicy.UPGRADE
+    )
 
 
 # Offsets

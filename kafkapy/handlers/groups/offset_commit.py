@@ -34,7 +34,7 @@ async def handle(request: OffsetCommitRequest, ctx: Context) -> OffsetCommitResp
             generation=request.generation_id_or_member_epoch,
             retention_ms=request.retention_time_ms,
             topics=commits,
-            knows_group_id_not_found=ctx.api_version >= FIRST_GROUP_NOT_FOUND_VERSION,
+            knows_member_epochs=ctx.api_version >= FIRST_GROUP_NOT_FOUND_VERSION,
         )
         try:
             preparation.fill_in(await ctx.rooms.groups.commit_offsets(command))

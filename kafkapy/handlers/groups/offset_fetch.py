@@ -4,7 +4,8 @@ Reads committed offsets: of the partitions asked for, or with null topics (versi
 offset -1 without an error, whether or not the group exists. Version 8 and later ask for many groups at once, version
 10 identifies topics instead of naming them. Errors of a group stand in the group, or in the response before version 8;
 version 1 has room for them in its partitions only. With `require_stable` (version 7 on) an offset that an open
-transaction may change is answered by UNSTABLE_OFFSET_COMMIT (KIP-447).
+transaction may change is answered by UNSTABLE_OFFSET_COMMIT (KIP-447). Members of consumer groups say who they are from
+version 9 on, and must be in the epoch that they were told last.
 """
 
 from collections.abc import Sequence
@@ -84,9 +85,9 @@ async def _fetch(group: Group, require_stable: bool, ctx: Context) -> GroupResul
     try:
         ctx.require(Operation.DESCRIBE, ResourceType.GROUP, group.group_id)
         if group.topics is None:
-            topics = await _fetch_all(group.group_id, require_stable, ctx)
+            topics = await _fetch_all(_query(group, None, require_stable), ctx)
         else:
-            topics = await _fetch_topics(group.group_id, group.topics, require_stable, ctx)
+            topics = await _fetch_topics(group, group.topics, require_stable, ctx)
     except KafkaError as refusal:
         return _refused_group(group, refusal.error, ctx)
     return GroupResult(group_id=group.group_id, topics=topics)
@@ -99,11 +100,15 @@ def _refused_group(group: Group, error: Error, ctx: Context) -> GroupResult:
     return GroupResult(group_id=group.group_id, topics=topics)
 
 
-async def _fetch_all(group_id: str, require_stable: bool, ctx: Context) -> list[TopicResult]:
+def _query(group: Group, topics: Sequence[TopicQuery] | None, require_stable: bool) -> FetchOffsets:
+    return FetchOffsets(group.group_id, topics, require_stable, group.member_id, group.member_epoch)
+
+
+async def _fetch_all(query: FetchOffsets, ctx: Context) -> list[TopicResult]:
     """All that the principal may know of; a topic that is gone has no id to be named by."""
     image = ctx.rooms.cluster.image
     results = []
-    for found in await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, None, require_stable)):
+    for found in await ctx.rooms.groups.fetch_offsets(query):
         if ctx.permits(Operation.DESCRIBE, ResourceType.TOPIC, found.topic):
             known = image.topic(found.topic)
             if known is not None or ctx.api_version < FIRST_TOPIC_ID_VERSION:
@@ -111,9 +116,7 @@ async def _fetch_all(group_id: str, require_stable: bool, ctx: Context) -> list[
     return results
 
 
-async def _fetch_topics(
-    group_id: str, topics: Sequence[Topic], require_stable: bool, ctx: Context
-) -> list[TopicResult]:
+async def _fetch_topics(group: Group, topics: Sequence[Topic], require_stable: bool, ctx: Context) -> list[TopicResult]:
     queries: list[TopicQuery] = []
     refused: list[TopicResult] = []
     for topic in topics:
@@ -129,7 +132,7 @@ async def _fetch_topics(
             queries.append(TopicQuery(name, topic.topic_id, topic.partition_indexes))
         except KafkaError as refusal:
             refused.append(_refused(topic, name, refusal.error))
-    found = await ctx.rooms.groups.fetch_offsets(FetchOffsets(group_id, queries, require_stable))
+    found = await ctx.rooms.groups.fetch_offsets(_query(group, queries, require_stable))
     return [_pack(offsets, query.topic_id) for offsets, query in zip(found, queries, strict=True)] + refused
 
 

@@ -1,8 +1,22 @@
 """What several group handlers unpack alike."""
 
-from kafkapy.handlers.context import Session
+from kafkapy.cluster.features import GROUP_VERSION, finalized
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.context import Context, Session
 
 
 def client_host(session: Session) -> str:
     """The client's address as Kafka keeps it of a member: behind a slash."""
     return f"/{session.address}"
+
+
+def require_consumer_protocol(ctx: Context) -> None:
+    """Raises UNSUPPORTED_VERSION where consumer groups are switched off."""
+    rooms = ctx.rooms
+    if "consumer" not in rooms.config["group.coordinator.rebalance.protocols"]:
+        why = "group.coordinator.rebalance.protocols"
+    elif GROUP_VERSION not in finalized(rooms.cluster.image.kinds.features):
+        why = GROUP_VERSION
+    else:
+        return
+    raise KafkaError(Error.UNSUPPORTED_VERSION, f"{why} has the consumer protocol off; set group.protocol=classic")

@@ -59,7 +59,7 @@ async def handle(request: TxnOffsetCommitRequest, ctx: Context) -> TxnOffsetComm
                 generation=request.generation_id_or_member_epoch,
                 retention_ms=-1,
                 topics=commits,
-                knows_group_id_not_found=ctx.api_version >= FIRST_GROUP_NOT_FOUND_VERSION,
+                knows_member_epochs=ctx.api_version >= FIRST_GROUP_NOT_FOUND_VERSION,
                 transaction=Transaction(
                     ProducerEpoch(request.producer_id, request.producer_epoch), await _verified(request, ctx)
                 ),

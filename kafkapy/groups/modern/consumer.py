@@ -1,0 +1,481 @@
+"""The consumer protocol (KIP-848): who is in a group, in which epoch, and what each member is told to read.
+
+Owns the consumer groups of one shard in memory; called by `groups/machine.py` only. A heartbeat is everything: it
+brings a member in, changes what it subscribes to, says what it owns, and takes it one step nearer to its target. Order
+of checks and records, errors and their words follow Kafka's group coordinator.
+
+Invariants
+ 1. A group's epoch grows with every change that calls for a new target; the target's epoch follows it, and the members'
+    epochs that; none of them ever falls.
+ 2. A partition has one owner at most, and gets another only when that one no longer claims it, or is fenced.
+ 3. All that a member was told is in facts: a restart changes nothing but that each session begins anew.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Moment, SetTimer, Ticket
+from kafkapy.errors import Error, KafkaError
+from kafkapy.groups.modern import settings
+from kafkapy.groups.modern.commands import (
+    Claimed,
+    ConsumerGroupDescription,
+    ConsumerHeartbeat,
+    ConsumerHeartbeatAnswer,
+    ConsumerMemberDescription,
+    ConsumerSessionExpired,
+    MayDescribe,
+    RebalanceExpired,
+    ResolvePatterns,
+)
+from kafkapy.groups.modern.conversion import Conversion
+from kafkapy.groups.modern.facts import (
+    AWAY_EPOCH,
+    Current,
+    CurrentStored,
+    EpochStored,
+    GroupEpoch,
+    MemberState,
+    ModernFact,
+    PatternStored,
+    Subscription,
+    SubscriptionStored,
+    TargetEpoch,
+    TargetEpochStored,
+    TargetStored,
+    TopicsStored,
+)
+from kafkapy.groups.modern.group import NOTHING, ConsumerGroup, Member, without_epochs
+from kafkapy.groups.modern.reconciling import Surroundings, Target, reconcile
+from kafkapy.groups.modern.resolving import PatternChange, Resolving
+from kafkapy.groups.modern.targeting import new_target, topic_ids_of
+from kafkapy.groups.modern.topic_hash import TopicHashes
+from kafkapy.groups.settings import GroupSettings
+
+if TYPE_CHECKING:
+    from kafkapy.cluster.image import ClusterImage
+
+log = logging.getLogger(__name__)
+
+
+class ConsumerProtocol:
+    """The rules, over `groups`, a mapping that the machine shares."""
+
+    def __init__(
+        self,
+        groups: dict[str, ConsumerGroup],
+        conversion: Conversion,
+        group_settings: GroupSettings,
+        hashes: TopicHashes,
+    ) -> None:
+        self._groups = groups
+        self._conversion = conversion
+        self._settings = group_settings
+        self._hashes = hashes
+        self._resolving = Resolving(group_settings.consumer_regex_refresh_interval_ms)
+
+    # Heartbeats
+
+    def heartbeat(
+        self, group: ConsumerGroup, command: ConsumerHeartbeat, ticket: Ticket, moment: Moment, out: Decision
+    ) -> None:
+        """Answers `ConsumerHeartbeatAnswer`. The group may be one that is only coming to be."""
+        self.require_room(group, command.member_id, command.instance_id)
+        member_id = command.member_id or command.new_member_id
+        member = self._sender(group, command, member_id, out.facts)
+        updated = member._replace(subscription=_updated(member.subscription, command))
+        names_changed = note_subscription(group, member, updated, out.facts)
+        pattern_change = self.note_pattern(group, member, updated, command.may_describe, moment, out)
+        assignor = self._preferred_assignor(group, member, updated)
+        is_bumped = (
+            names_changed
+            or pattern_change is PatternChange.RESOLVED
+            or assignor != group.preferred_assignor(self._settings.consumer_assignors[0])
+        )
+        current = self.advance(
+            group,
+            member,
+            updated,
+            moment,
+            out,
+            is_bumped=is_bumped,
+            subscription_changed=names_changed or pattern_change is not PatternChange.NONE,
+            claimed=command.owned,
+        )
+        image = moment.image
+        self.expire_session_in(
+            group.group_id, member_id, settings.session_timeout_ms(image, group.group_id), moment.now_ms, out
+        )
+        tells = command.member_epoch == 0 or command.is_full or current.assigned != member.current.assigned
+        answer = ConsumerHeartbeatAnswer(
+            member_id,
+            current.epoch,
+            settings.heartbeat_interval_ms(image, group.group_id),
+            current.assigned if tells else None,
+        )
+        out.answers.append(Answer(ticket, answer))
+
+    def leave(
+        self, group: ConsumerGroup, command: ConsumerHeartbeat, ticket: Ticket, moment: Moment, out: Decision
+    ) -> None:
+        """Answers `ConsumerHeartbeatAnswer` with the epoch of who has left."""
+        if command.instance_id is None:
+            member = group.member(command.member_id)
+        else:
+            member = known_static(group, command.member_id, command.instance_id)
+        if command.instance_id is not None and command.member_epoch == AWAY_EPOCH:
+            log.info("Static member %s of consumer group %s left for a while", member.member_id, group.group_id)
+            current = member.current
+            away = current._replace(
+                epoch=AWAY_EPOCH,
+                assigned={topic_id: dict.fromkeys(epochs, 0) for topic_id, epochs in current.assigned.items()},
+                revoking={},
+            )
+            out.facts.append(CurrentStored(group.group_id, member.member_id, away))
+        else:
+            log.info("Member %s left consumer group %s", member.member_id, group.group_id)
+            self.fence(group, [member], moment, out)
+        out.answers.append(Answer(ticket, ConsumerHeartbeatAnswer(command.member_id, command.member_epoch)))
+
+    def require_room(self, group: ConsumerGroup, member_id: str, instance_id: str | None) -> None:
+        """Raises GROUP_MAX_SIZE_REACHED for a newcomer to a full group."""
+        limit = self._settings.consumer_max_size
+        if instance_id in group.static_members or member_id in group.subscriptions:
+            return
+        if len(group.subscriptions) >= limit:
+            raise KafkaError(
+                Error.GROUP_MAX_SIZE_REACHED,
+                f"The consumer group has reached its maximum capacity of {limit} members.",
+            )
+
+    def _sender(
+        self, group: ConsumerGroup, command: ConsumerHeartbeat, member_id: str, facts: list[ModernFact]
+    ) -> Member:
+        """Whose heartbeat it is; one that joins may be new, or take the place of a static member that went away."""
+        joins, instance_id = command.member_epoch == 0, command.instance_id
+        if instance_id is None:
+            if joins and member_id not in group.subscriptions:
+                return Member(member_id)
+            member = group.member(member_id)
+        elif not joins:
+            member = known_static(group, member_id, instance_id)
+        else:
+            former = group.static_member(instance_id)
+            if former is None:
+                return group.member(member_id) if member_id in group.subscriptions else Member(member_id)
+            if not former.uses_classic and former.current.epoch != AWAY_EPOCH:
+                raise KafkaError(
+                    Error.UNRELEASED_INSTANCE_ID,
+                    f"Static member {member_id} with instance id {instance_id} cannot join the group because the "
+                    f"instance id is owned by {former.member_id} member.",
+                )
+            return replace_static(group, former, member_id, facts)
+        if not joins:
+            _require_epoch(member.current, command)
+        return member
+
+    def note_pattern(
+        self,
+        group: ConsumerGroup,
+        member: Member,
+        updated: Member,
+        may_describe: MayDescribe,
+        moment: Moment,
+        out: Decision,
+    ) -> PatternChange:
+        """The member's pattern is another: forget what nobody subscribes to, have looked up what is new."""
+        old, new = member.subscription, updated.subscription
+        change, is_wanted = self._resolving.change(group, old, new)
+        patterns = group.subscribed.patterns
+        if change is not PatternChange.NONE and old.pattern and patterns[old.pattern] == 1:
+            out.facts.append(PatternStored(group.group_id, old.pattern, None))
+        if is_wanted or patterns:
+            left = group.subscribed_with([old], new)
+            self._resolving.schedule(
+                group, frozenset(left.patterns), is_wanted, may_describe, moment.now_ms, moment.image, out
+            )
+        return change
+
+    def advance(
+        self,
+        group: ConsumerGroup,
+        member: Member,
+        updated: Member,
+        moment: Moment,
+        out: Decision,
+        *,
+        is_bumped: bool,
+        subscription_changed: bool,
+        claimed: Claimed,
+    ) -> Current:
+        """Bump the group's epoch if what it reads has changed, follow with the target, and take a step there."""
+        image, facts = moment.image, out.facts
+        epoch, is_homogeneous = self.note_topics(group, member, updated, image, facts, is_bumped)
+        target = Target(group.target_epoch, group.target(updated.member_id, updated.subscription.instance_id))
+        if group.target_epoch < epoch and self._may_compute_target(group, moment):
+            assignor = self._preferred_assignor(group, member, updated)
+            new_facts, partitions = new_target(group, updated, epoch, assignor, is_homogeneous, image, moment.now_ms)
+            facts += new_facts
+            target = Target(epoch, partitions)
+        return self.step(group, updated, target, moment, out, subscription_changed, claimed)
+
+    def note_topics(
+        self,
+        group: ConsumerGroup,
+        member: Member,
+        updated: Member,
+        image: "ClusterImage",
+        facts: list[ModernFact],
+        is_bumped: bool,
+    ) -> tuple[int, bool]:
+        """The group's epoch from now on, which grows when its topics changed, and whether all read the same."""
+        members = group.subscriptions
+        if not is_bumped and group.soft.checked_image is image:
+            return group.epoch, group.subscribed.is_homogeneous(len(members))
+        is_known = updated.member_id in members or updated.subscription.instance_id in group.static_members
+        subscribed = group.subscribed_with([member.subscription], updated.subscription)
+        metadata_hash = self._hashes.of(subscribed.topics, image)
+        epoch = group.epoch
+        if is_bumped or metadata_hash != group.metadata_hash:
+            epoch += 1
+            facts.append(EpochStored(group.group_id, GroupEpoch(epoch, metadata_hash)))
+        group.soft.checked_image = image
+        if group.has_old_topics:
+            facts.append(TopicsStored(group.group_id, False))
+        return epoch, subscribed.is_homogeneous(len(members) + (not is_known))
+
+    def _may_compute_target(self, group: ConsumerGroup, moment: Moment) -> bool:
+        """Targets are not computed more often than the assignment interval allows (KIP-1263)."""
+        computed_ms = group.target_timestamp_ms
+        interval_ms = settings.assignment_interval_ms(moment.image, group.group_id)
+        return computed_ms == 0 or moment.now_ms >= computed_ms + interval_ms
+
+    def _preferred_assignor(self, group: ConsumerGroup, member: Member, updated: Member) -> str:
+        default = self._settings.consumer_assignors[0]
+        return group.preferred_assignor_with(member.subscription, updated.subscription, default)
+
+    def step(
+        self,
+        group: ConsumerGroup,
+        member: Member,
+        target: Target,
+        moment: Moment,
+        out: Decision,
+        subscription_changed: bool,
+        claimed: Claimed,
+    ) -> Current:
+        """Where the member stands after this heartbeat, written down if that is elsewhere."""
+        current = member.current
+        if not subscription_changed and current.is_reconciled_to(target.epoch):
+            return current
+        owners = group.owners
+        around = Surroundings(
+            frozenset(topic_ids_of(group, member.subscription, moment.image)),
+            lambda topic_id, partition: (topic_id, partition) in owners,
+            claimed,
+            subscription_changed,
+        )
+        new = reconcile(current, target, around)
+        if new != current:
+            out.facts.append(CurrentStored(group.group_id, member.member_id, new))
+            if not member.uses_classic:
+                self._expire_rebalance(group, member, new, moment.now_ms, out)
+        return new
+
+    # Those who are gone
+
+    def fence(self, group: ConsumerGroup, members: Sequence[Member], moment: Moment, out: Decision) -> None:
+        """These are members no more: what they had is free, and a new target is due."""
+        if not members:
+            return
+        if self._conversion.may_downgrade(group, members):
+            self._conversion.downgrade(group, members, moment, out)
+            return
+        group_id = group.group_id
+        for member in members:
+            out.facts += _removal(group_id, member.member_id)
+        left = group.subscribed_with([member.subscription for member in members])
+        gone = {member.subscription.pattern for member in members} - set(left.patterns)
+        out.facts += [PatternStored(group_id, pattern, None) for pattern in sorted(filter(None, gone))]
+        epoch = group.epoch + 1
+        out.facts.append(EpochStored(group_id, GroupEpoch(epoch, self._hashes.of(left.topics, moment.image))))
+        if len(members) == len(group.subscriptions):
+            out.facts.append(TargetEpochStored(group_id, TargetEpoch(epoch, 0)))
+        for member in members:
+            self.cancel_timers(group, member.member_id, out)
+
+    def cancel_timers(self, group: ConsumerGroup, member_id: str, out: Decision) -> None:
+        """Nobody is to be woken for this member."""
+        kinds = ("session", "rebalance", "join", "sync")
+        out.timers += [CancelTimer((kind, group.group_id, member_id)) for kind in kinds]
+        group.soft.join_timers.discard(member_id)
+
+    # Timers
+
+    def session_expired(self, command: ConsumerSessionExpired, moment: Moment, out: Decision) -> None:
+        group = self._groups.get(command.group_id)
+        if group is not None and command.member_id in group.subscriptions:
+            log.info("Member %s of consumer group %s is fenced: it fell silent", command.member_id, command.group_id)
+            self.fence(group, [group.member(command.member_id)], moment, out)
+
+    def rebalance_expired(self, command: RebalanceExpired, moment: Moment, out: Decision) -> None:
+        group = self._groups.get(command.group_id)
+        if group is None or command.member_id not in group.subscriptions:
+            return
+        member = group.member(command.member_id)
+        if member.current.epoch == command.member_epoch:
+            log.info(
+                "Member %s of consumer group %s is fenced: it did not give up partitions in time",
+                command.member_id,
+                command.group_id,
+            )
+            self.fence(group, [member], moment, out)
+
+    def resolve_patterns(self, command: ResolvePatterns, moment: Moment, out: Decision) -> None:
+        group = self._groups.get(command.group_id)
+        if group is None:
+            return
+        resolved = self._resolving.resolve(group, command, moment.now_ms, moment.image)
+        topics = group.subscribed.topics
+        is_bumped = False
+        for pattern, found in resolved.items():
+            known = group.patterns.get(pattern)
+            is_bumped |= found.topics != (known.topics if known is not None else frozenset())
+            out.facts.append(PatternStored(group.group_id, pattern, found))
+        patterns = {**group.patterns, **resolved}
+        topics = {*group.subscribed.by_name, *(topic for found in patterns.values() for topic in found.topics)}
+        metadata_hash = self._hashes.of(topics, moment.image)
+        if is_bumped or metadata_hash != group.metadata_hash:
+            out.facts.append(EpochStored(group.group_id, GroupEpoch(group.epoch + 1, metadata_hash)))
+            group.soft.checked_image = moment.image
+
+    def restore(self, group: ConsumerGroup, moment: Moment, out: Decision) -> None:
+        """A group was loaded, or a change of it taken back: each member has one session timeout to be heard of."""
+        group.soft = type(group.soft)()
+        timeout_ms = settings.session_timeout_ms(moment.image, group.group_id) if group.subscriptions else 0
+        for member_id in group.subscriptions:
+            self.expire_session_in(group.group_id, member_id, timeout_ms, moment.now_ms, out)
+            member = group.member(member_id)
+            if member.current.state is MemberState.UNREVOKED_PARTITIONS:
+                self._expire_rebalance(group, member, member.current, moment.now_ms, out)
+
+    def expire_session_in(self, group_id: str, member_id: str, timeout_ms: int, now_ms: int, out: Decision) -> None:
+        """The member was heard of: its session begins anew."""
+        expiry = ConsumerSessionExpired(group_id, member_id)
+        out.timers.append(SetTimer(("session", group_id, member_id), now_ms + timeout_ms, expiry))
+
+    def _expire_rebalance(
+        self, group: ConsumerGroup, member: Member, current: Current, now_ms: int, out: Decision
+    ) -> None:
+        """While a member has something to give up it must come to the next state in time."""
+        key = ("rebalance", group.group_id, member.member_id)
+        if current.state is MemberState.UNREVOKED_PARTITIONS:
+            expiry = RebalanceExpired(group.group_id, member.member_id, current.epoch)
+            out.timers.append(SetTimer(key, now_ms + member.subscription.rebalance_timeout_ms, expiry))
+        else:
+            out.timers.append(CancelTimer(key))
+
+    # As administrators see it
+
+    def describe(self, group: ConsumerGroup) -> ConsumerGroupDescription:
+        members = []
+        for member_id, subscription in group.subscriptions.items():
+            current = group.current(member_id)
+            members.append(
+                ConsumerMemberDescription(
+                    member_id,
+                    subscription.instance_id,
+                    subscription.rack_id,
+                    current.epoch,
+                    subscription.client_id,
+                    subscription.client_host,
+                    sorted(subscription.topics),
+                    subscription.pattern,
+                    without_epochs(current.assigned, current.revoking),
+                    group.targets.get(member_id, NOTHING),
+                    subscription.classic is not None,
+                )
+            )
+        assignor = group.preferred_assignor(self._settings.consumer_assignors[0])
+        return ConsumerGroupDescription(
+            group.group_id, group.state.value, group.epoch, group.target_epoch, assignor, members
+        )
+
+
+def known_static(group: ConsumerGroup, member_id: str, instance_id: str) -> Member:
+    """The static member that speaks. Raises UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID."""
+    member = group.static_member(instance_id)
+    if member is None:
+        raise KafkaError(Error.UNKNOWN_MEMBER_ID, f"Instance id {instance_id} is unknown.")
+    if member.member_id != member_id:
+        raise KafkaError(
+            Error.FENCED_INSTANCE_ID,
+            f"Static member {member_id} with instance id {instance_id} was fenced by member {member.member_id}.",
+        )
+    return member
+
+
+def replace_static(group: ConsumerGroup, former: Member, member_id: str, facts: list[ModernFact]) -> Member:
+    """A static member came back under another id: it has what it had, in an epoch that is still to come."""
+    group_id = group.group_id
+    member = Member(member_id, former.subscription, former.current._replace(epoch=0, previous_epoch=0))
+    facts += _removal(group_id, former.member_id)
+    facts.append(SubscriptionStored(group_id, member_id, member.subscription))
+    facts.append(TargetStored(group_id, member_id, group.targets.get(former.member_id, NOTHING)))
+    facts.append(CurrentStored(group_id, member_id, member.current))
+    return member
+
+
+def note_subscription(group: ConsumerGroup, member: Member, updated: Member, facts: list[ModernFact]) -> bool:
+    """Write down what the member says of itself, if that is new; whether it names other topics."""
+    if updated == member:
+        return False
+    facts.append(SubscriptionStored(group.group_id, updated.member_id, updated.subscription))
+    return updated.subscription.topics != member.subscription.topics
+
+
+def _removal(group_id: str, member_id: str) -> list[ModernFact]:
+    return [
+        CurrentStored(group_id, member_id, None),
+        TargetStored(group_id, member_id, None),
+        SubscriptionStored(group_id, member_id, None),
+    ]
+
+
+def _updated(old: Subscription, command: ConsumerHeartbeat) -> Subscription:
+    return Subscription(
+        old.instance_id if command.instance_id is None else command.instance_id,
+        old.rack_id if command.rack_id is None else command.rack_id,
+        command.client_id,
+        command.client_host,
+        old.topics if command.topics is None else frozenset(command.topics),
+        old.pattern if command.pattern is None else command.pattern,
+        old.rebalance_timeout_ms if command.rebalance_timeout_ms == -1 else command.rebalance_timeout_ms,
+        old.assignor if command.assignor is None else command.assignor,
+        None,
+    )
+
+
+def _require_epoch(current: Current, command: ConsumerHeartbeat) -> None:
+    """The epoch before is good, too, when the answer that told of the new one may have been lost.
+
+    Raises FENCED_MEMBER_EPOCH.
+    """
+    epoch = command.member_epoch
+    if epoch == current.epoch:
+        return
+    if epoch < current.epoch and epoch == current.previous_epoch and command.owned is not None:
+        has_only_its_own = all(
+            partition in current.assigned.get(topic_id, ())
+            for topic_id, partitions in command.owned.items()
+            for partition in partitions
+        )
+        if has_only_its_own and all(topic_id in current.assigned for topic_id in command.owned):
+            return
+    greater = "greater" if epoch > current.epoch else "smaller"
+    raise KafkaError(
+        Error.FENCED_MEMBER_EPOCH,
+        f"The consumer group member has a {greater} member epoch ({epoch}) than the one known by the group "
+        f"coordinator ({current.epoch}). The member must abandon all its partitions and rejoin.",
+    )

@@ -1,0 +1,103 @@
+"""The patterns that members subscribe to: when they are looked up, and which topics they stand for (KIP-848).
+
+A pattern is looked up after the heartbeat that brought it, for all members at once, and again when topics have come, or
+after a time. Owned by `groups/modern/consumer.py`.
+"""
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from kafkapy.coordination.shard import Decision, SetTimer
+from kafkapy.groups.modern.commands import MayDescribe, ResolvePatterns
+from kafkapy.groups.modern.facts import Resolved, Subscription
+from kafkapy.groups.modern.group import ConsumerGroup
+from kafkapy.patterns import full_match
+
+if TYPE_CHECKING:
+    from kafkapy.cluster.image import ClusterImage
+
+_MIN_INTERVAL_MS: Final = 10_000
+"""Kafka's constant: patterns of a group are not looked up more often."""
+
+_NO_VERSION: Final = 0
+"""What is written as the metadata's version: whoever loads the group looks its patterns up once more."""
+
+
+class PatternChange(Enum):
+    """What a heartbeat does to a member's pattern. RESOLVED: the topics of the new one are known, or it has none."""
+
+    NONE = 0
+    CHANGED = 1
+    RESOLVED = 2
+
+
+class Resolving:
+    """Which topics there are for patterns to match, and which groups have not seen them."""
+
+    def __init__(self, refresh_interval_ms: int) -> None:
+        self._refresh_interval_ms = refresh_interval_ms
+        self._topic_ids: frozenset[bytes] = frozenset()
+        self._image: object = None
+        self._version = 0
+
+    def change(self, group: ConsumerGroup, old: Subscription, new: Subscription) -> tuple[PatternChange, bool]:
+        """What the change comes to, and whether it calls for a look-up. Raises INVALID_REGULAR_EXPRESSION."""
+        if old.pattern == new.pattern:
+            return PatternChange.NONE, False
+        if not new.pattern:
+            return (PatternChange.RESOLVED if old.pattern else PatternChange.CHANGED), False
+        if new.pattern not in group.subscribed.patterns:
+            full_match(new.pattern)
+            return PatternChange.CHANGED, True
+        return (PatternChange.RESOLVED if new.pattern in group.patterns else PatternChange.CHANGED), False
+
+    def schedule(
+        self,
+        group: ConsumerGroup,
+        patterns: frozenset[str],
+        is_wanted: bool,
+        may_describe: MayDescribe,
+        now_ms: int,
+        image: "ClusterImage",
+        out: Decision,
+    ) -> None:
+        """Have the patterns of the group, as they will be, looked up if it is time for it."""
+        if not (is_wanted or group.subscribed.patterns) or group.soft.is_resolving:
+            return
+        looked_up_ms = next((resolved.timestamp_ms for resolved in group.patterns.values()), None)
+        if looked_up_ms is not None and now_ms <= looked_up_ms + _MIN_INTERVAL_MS:
+            return
+        is_due = (
+            is_wanted
+            or len(patterns) != len(group.patterns)
+            or group.soft.resolved_version < self._version_of(image)
+            or looked_up_ms is None
+            or now_ms > looked_up_ms + self._refresh_interval_ms
+        )
+        if is_due and patterns:
+            group.soft.is_resolving = True
+            command = ResolvePatterns(group.group_id, patterns, may_describe)
+            out.timers.append(SetTimer(("patterns", group.group_id), now_ms, command))
+
+    def resolve(
+        self, group: ConsumerGroup, command: ResolvePatterns, now_ms: int, image: "ClusterImage"
+    ) -> dict[str, Resolved]:
+        """What the patterns stand for now, of those that are still subscribed to."""
+        group.soft.is_resolving = False
+        group.soft.resolved_version = self._version_of(image)
+        resolved = {}
+        for pattern in sorted(command.patterns):
+            if pattern in group.subscribed.patterns:
+                matches = full_match(pattern)
+                topics = frozenset(name for name in image.topics if matches(name) and command.may_describe(name))
+                resolved[pattern] = Resolved(topics, _NO_VERSION, now_ms)
+        return resolved
+
+    def _version_of(self, image: "ClusterImage") -> int:
+        """How many times topics have come since this shard was loaded; the first look counts as one."""
+        if image is not self._image:
+            topic_ids = frozenset(topic.topic_id for topic in image.topics.values())
+            if self._image is None or not topic_ids <= self._topic_ids:
+                self._version += 1
+            self._image, self._topic_ids = image, topic_ids
+        return self._version
