@@ -34,7 +34,7 @@ from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
 from kafkapy.log.housekeeping import apply_retention, clean_logs, expire_producers
 from kafkapy.model import format_uuid
-from kafkapy.network.connection import Connection, Peer
+from kafkapy.network.connection import Connection, Dispatch, Peer
 from kafkapy.network.listening import bind
 from kafkapy.network.server import Guard, Limits, Server
 from kafkapy.network.transport import PlainTransport
@@ -95,12 +95,14 @@ async def open_broker(
     advertise_host: str | None = None,
     clock: Clock | None = None,
     disk: "Disk | None" = None,
+    dispatch_of: Callable[[Registry], Dispatch] = lambda registry: registry.dispatch,
 ) -> AsyncIterator[Broker]:
     """Run a broker for the length of the block; it accepts connections when the block begins.
 
     `data_dir` None keeps everything in memory; in `other_dirs` lie logs, too. `advertise_host` is the host that clients
     are told, whatever the settings say and however they came. `disk` reaches the directories' files: tests hand one
-    that counts, or that lies.
+    that counts, or that lies. `dispatch_of` says what answers requests, given what does: what is set between can have
+    them go wrong.
     Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
     """
     clock, turns = clock or SystemClock(), Turns()
@@ -135,7 +137,7 @@ async def open_broker(
             )
             registry = Registry(rooms, _context(rooms))
             guards = {listener: _guard(door, registry, clock) for listener, door in guarded.items()}
-            server = Server(limits, _open_session, registry.dispatch, clock, guards)
+            server = Server(limits, _open_session, dispatch_of(registry), clock, guards)
 
             def on_change(change: Change) -> None:
                 for topic in change.deleted:

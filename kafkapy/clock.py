@@ -113,3 +113,75 @@ class ManualClock(_Sleeping):
         now = self.monotonic()
         for scope in [scope for scope, deadline in self._waiting.items() if deadline <= now]:
             scope.cancel()
+
+
+class TravelClock(_Sleeping):
+    """A clock that goes as the machine's does until it is told otherwise: frozen, moved forward, set to a date.
+
+    Only from within its event loop. What waits for a moment is woken when this clock reaches it, however it gets there.
+    """
+
+    __slots__ = ("_ahead", "_ahead_ms", "_frozen_at", "_waiting")
+
+    def __init__(self) -> None:
+        self._ahead = 0.0  # of the event loop's clock, in seconds
+        self._ahead_ms = 0  # of the machine's clock
+        self._frozen_at: tuple[float, int] | None = None
+        self._waiting: dict[trio.CancelScope, float] = {}
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether time moves only when told to."""
+        return self._frozen_at is not None
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self._ahead_ms if self._frozen_at is None else self._frozen_at[1]
+
+    def monotonic(self) -> float:
+        return trio.current_time() + self._ahead if self._frozen_at is None else self._frozen_at[0]
+
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[trio.CancelScope]:
+        scope = trio.CancelScope(deadline=self._alarm_of(deadline))
+        self._waiting[scope] = deadline
+        try:
+            with scope:
+                yield scope
+        finally:
+            del self._waiting[scope]
+
+    def freeze(self) -> None:
+        """Stop here."""
+        self._frozen_at = (self.monotonic(), self.now_ms())
+        self._wake()
+
+    def thaw(self) -> None:
+        """Go on from here."""
+        if self._frozen_at is not None:
+            monotonic, now_ms = self._frozen_at
+            self._frozen_at = None
+            self._ahead = monotonic - trio.current_time()
+            self._ahead_ms = now_ms - time.time_ns() // 1_000_000
+            self._wake()
+
+    def advance_ms(self, duration_ms: int) -> None:
+        """Move forward by `duration_ms`, which may not be negative."""
+        if duration_ms < 0:
+            raise ValueError("a clock does not go backwards")
+        if self._frozen_at is None:
+            self._ahead += duration_ms / 1000
+            self._ahead_ms += duration_ms
+        else:
+            monotonic, now_ms = self._frozen_at
+            self._frozen_at = (monotonic + duration_ms / 1000, now_ms + duration_ms)
+        self._wake()
+
+    def _alarm_of(self, deadline: float) -> float:
+        """When the event loop's clock has to ring for that moment of ours."""
+        if self._frozen_at is None:
+            return deadline - self._ahead
+        return inf if deadline > self._frozen_at[0] else trio.current_time()
+
+    def _wake(self) -> None:
+        for scope, deadline in self._waiting.items():
+            scope.deadline = self._alarm_of(deadline)

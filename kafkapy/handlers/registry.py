@@ -43,7 +43,7 @@ class Registry:
 
     def __init__(self, rooms: Rooms, context: type[Context] = Context) -> None:
         """`context` is what clients' requests come with; what brokers ask each other is always allowed."""
-        self._rooms = rooms
+        self.rooms = rooms
         self._context = context
         self._handlers: dict[int, _Handler] = {}
         self._unserved = Unserved()
@@ -56,7 +56,7 @@ class Registry:
         header = decode_request_header(frame)
         key, version, correlation_id, client_id, body_offset = header
         handler = self._handlers.get(key) or self._find(header, session)
-        ctx = self._context(key, version, correlation_id, client_id, session, self._rooms)
+        ctx = self._context(key, version, correlation_id, client_id, session, self.rooms)
         route = handler.route
         if not route.min_version <= version <= route.max_version:
             return _at_once(_answer_to_unserved_version(handler, header, frame, ctx))
@@ -70,7 +70,7 @@ class Registry:
         """Answer a request of a broker of this cluster, in the latest version that is served: no bytes are made."""
         key = request.API_KEY
         handler = self._handlers.get(key) or self._load(_ROUTES[key])
-        ctx = Context(key, handler.route.max_version, 0, None, _BETWEEN_BROKERS, self._rooms)
+        ctx = Context(key, handler.route.max_version, 0, None, _BETWEEN_BROKERS, self.rooms)
         try:
             return await handler.handle(request, ctx)
         except KafkaError as refusal:
@@ -81,7 +81,7 @@ class Registry:
         header = decode_request_header(frame)
         handler = self._handlers.get(header.api_key) or self._find(header, session)
         ctx = self._context(
-            header.api_key, header.api_version, header.correlation_id, header.client_id, session, self._rooms
+            header.api_key, header.api_version, header.correlation_id, header.client_id, session, self.rooms
         )
         return framed(
             handler.refuse(decoded(handler.request_class, header, frame), error, ctx), header, ctx.api_version

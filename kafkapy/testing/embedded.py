@@ -3,21 +3,27 @@
 import atexit
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import trio
 
 from kafkapy.broker import open_broker
-from kafkapy.clock import Clock
+from kafkapy.testing.faults import Faults
 from kafkapy.testing.handle import BrokerHandle
+from kafkapy.testing.interception import Interception
 from kafkapy.testing.operations import Operations
 from kafkapy.testing.settings import broker_config
+from kafkapy.testing.time_travel import TimeTravel
+
+T = TypeVar("T")
 
 START_TIMEOUT_SECONDS: Final = 30.0
 _STOP_TIMEOUT_SECONDS: Final = 15.0
+_CALL_TIMEOUT_SECONDS: Final = 30.0
 
 
 class Broker(BrokerHandle):
@@ -37,17 +43,19 @@ class Broker(BrokerHandle):
         *,
         port: int = 0,
         data_dir: str | os.PathLike[str] | None = None,
-        clock: Clock | None = None,
     ) -> None:
         super().__init__("127.0.0.1", port, owned=True)
         self._settings = dict(settings or {})
         self._data_dir = None if data_dir is None else Path(data_dir)
-        self._clock = clock
         self._thread: threading.Thread | None = None
         self._process_id = 0
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._token: trio.lowlevel.TrioToken | None = None
+        self.faults = Faults(self._call)
+        """What goes wrong with requests, until `reset`."""
+        self.clock = TimeTravel(self._call)
+        """The broker's time, which a test can stop and move."""
         self._stop: trio.Event | None = None
         self.cluster_id = ""
         """The id of the cluster that this broker is all of, once it has started."""
@@ -77,6 +85,7 @@ class Broker(BrokerHandle):
             return
         atexit.unregister(self.stop)
         super().close()
+        self.faults.clear()
         if self._token is not None and self._stop is not None:
             try:
                 self._token.run_sync_soon(self._stop.set)
@@ -99,6 +108,33 @@ class Broker(BrokerHandle):
             raise RuntimeError("the broker has stopped")
         return self._operations
 
+    def _now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    def reset(self) -> None:
+        """Forget topics, groups, producers, transactions and faults, and let time go on; clients stay connected."""
+        self.faults.clear()
+        self.clock.thaw()
+        super().reset()
+
+    def _call(self, work: Callable[[], T]) -> T:
+        """Do this in the broker's event loop, and return what it returns. At once where it does not run yet."""
+        if self._token is None or threading.current_thread() is self._thread:
+            return work()
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except Exception as problem:  # noqa: BLE001  the caller's, wherever it is
+                done.set_exception(problem)
+
+        try:
+            self._token.run_sync_soon(run)
+        except trio.RunFinishedError:
+            return work()  # there is nobody left whom it could disturb
+        return done.result(_CALL_TIMEOUT_SECONDS)
+
     def _run(self) -> None:
         try:
             trio.run(self._serve, strict_exception_groups=True)
@@ -110,8 +146,13 @@ class Broker(BrokerHandle):
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._stop = trio.Event()
-        config = broker_config(self._settings, self.port)
-        async with open_broker(config, data_dir=self._data_dir, clock=self._clock) as broker:
+        config, clock = broker_config(self._settings, self.port), self.clock.begin()
+        async with open_broker(
+            config,
+            data_dir=self._data_dir,
+            clock=clock,
+            dispatch_of=lambda registry: Interception(registry, self.faults, clock).dispatch,
+        ) as broker:
             self.cluster_id = broker.cluster_id
             host, _, port = broker.bootstrap_servers.rpartition(":")
             self._connect_to(host.strip("[]"), int(port))

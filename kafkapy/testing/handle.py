@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from kafkapy.clock import ThreadClock
 from kafkapy.model import TopicPartition
 from kafkapy.records.record import Headers
 from kafkapy.testing.asserting import Produced, compare
@@ -22,7 +23,10 @@ class BrokerHandle:
     def _connect_to(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self._operations = Operations(Client(BlockingConnection(host, port)), owned=self._owned)
+        self._operations = Operations(Client(BlockingConnection(host, port)), owned=self._owned, now_ms=self._now_ms)
+
+    def _now_ms(self) -> int:
+        return ThreadClock().now_ms()
 
     @property
     def bootstrap_servers(self) -> str:

@@ -57,14 +57,16 @@ _SOON: Final = frozenset(
 )
 """What passes by itself, where somebody waits for it."""
 
+_machine_now_ms: Final = ThreadClock().now_ms
+
 
 class Operations:
     """What can be done with the broker behind a client. Waiting is in real time, whatever clock the broker has."""
 
-    def __init__(self, client: Client, *, owned: bool) -> None:
+    def __init__(self, client: Client, *, owned: bool, now_ms: Callable[[], int] = _machine_now_ms) -> None:
         self._client = client
         self._owned = owned
-        self._clock = ThreadClock()
+        self._now_ms = now_ms  # when a record is written, in a time that the test may have moved
 
     # Topics
 
@@ -112,7 +114,7 @@ class Operations:
         count = await self._partition_count(topic)
         if partition is None:
             partition = 0 if encoded is None else partition_of(encoded, count)
-        at = self._clock.now_ms() if timestamp is None else timestamp
+        at = self._now_ms() if timestamp is None else timestamp
         data = ProduceRequest.PartitionProduceData(
             index=partition, records=build_batch([Record(0, at, encoded, _bytes(value), headers or [])])
         )

@@ -14,7 +14,9 @@ import pytest
 
 if TYPE_CHECKING:
     from kafkapy.testing.embedded import Broker
+    from kafkapy.testing.faults import Faults
     from kafkapy.testing.handle import BrokerHandle
+    from kafkapy.testing.time_travel import TimeTravel
 
 _held = pytest.StashKey["BrokerHandle"]()
 _SHOWN_RECORDS = 5
@@ -59,6 +61,20 @@ def kafka_bootstrap_servers(kafka: "BrokerHandle") -> str:
 
 
 @pytest.fixture
+def kafka_faults(kafka: "BrokerHandle") -> "Iterator[Faults]":
+    """What goes wrong with requests during this test; rules that must act and never did fail it."""
+    faults = _of_ours(kafka).faults
+    yield faults
+    faults.check()
+
+
+@pytest.fixture
+def kafka_clock(kafka: "BrokerHandle") -> "TimeTravel":
+    """The broker's time, to be stopped and moved; it goes on after the test."""
+    return _of_ours(kafka).clock
+
+
+@pytest.fixture
 def kafka_topic(request: pytest.FixtureRequest, kafka: "BrokerHandle") -> str:
     """A topic of one partition, named after the test."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in request.node.name)[:200]
@@ -96,6 +112,14 @@ def _given(bootstrap: str) -> "BrokerHandle":
     if not host or not port.isdigit():
         raise pytest.UsageError(f"--kafka-bootstrap takes HOST:PORT, not {bootstrap!r}")
     return BrokerHandle(host.strip("[]"), int(port))
+
+
+def _of_ours(broker: "BrokerHandle") -> "Broker":
+    from kafkapy.testing.embedded import Broker
+
+    if not isinstance(broker, Broker):
+        pytest.skip("a broker that is given with --kafka-bootstrap has no faults to set and no clock to move")
+    return broker
 
 
 def _worker(config: pytest.Config) -> str:

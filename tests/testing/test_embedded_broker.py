@@ -78,7 +78,11 @@ def test_records_are_waited_for(broker: kafkapy.Broker) -> None:
 def test_groups_are_waited_for(broker: kafkapy.Broker) -> None:
     broker.produce("t", "v")
     consumer = kafka.KafkaConsumer(
-        "t", bootstrap_servers=broker.bootstrap_servers, group_id="g", auto_offset_reset="earliest"
+        "t",
+        bootstrap_servers=broker.bootstrap_servers,
+        group_id="g",
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=20_000,
     )
     reading = threading.Thread(target=lambda: (next(consumer), consumer.commit()))
     reading.start()
@@ -95,7 +99,11 @@ def test_groups_are_waited_for(broker: kafkapy.Broker) -> None:
 
 def test_a_reset_forgets_everything_and_clients_stay(broker: kafkapy.Broker) -> None:
     consumer = kafka.KafkaConsumer(
-        "t", bootstrap_servers=broker.bootstrap_servers, group_id="g", auto_offset_reset="earliest"
+        "t",
+        bootstrap_servers=broker.bootstrap_servers,
+        group_id="g",
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=20_000,
     )
     with kafka.KafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
         for value in (b"before", b"after"):

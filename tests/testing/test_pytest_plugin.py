@@ -48,6 +48,22 @@ def test_it(kafka_broker_factory, kafka_broker):
 """
 
 
+FAULTS = """
+def test_met(kafka, kafka_faults, kafka_clock):
+    kafka_clock.advance(3600)
+    kafka.produce("t", "v")
+    kafka_faults.add("ListGroups", error="COORDINATOR_NOT_AVAILABLE", must=True)
+    try:
+        kafka.groups()
+    except Exception as problem:
+        assert problem.error.name == "COORDINATOR_NOT_AVAILABLE"
+
+def test_not_met(kafka_faults):
+    assert [*kafka_faults] == []
+    kafka_faults.add("ListGroups", close=True, must=True)
+"""
+
+
 def run_pytest(directory: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
     (directory / "test_user.py").write_text(tests)
     command = [sys.executable, "-m", "pytest", "-p", "kafkapy.testing.plugin", "-p", "no:cacheprovider", "-q", *options]
@@ -81,6 +97,12 @@ def test_a_failing_test_shows_what_is_in_the_broker(tmp_path: Path) -> None:
     assert "Kafka broker" in ended.stdout
     assert "topic orders: 1 partitions, 7 records" in ended.stdout
     assert re.findall(r"value=b'(\d)'", ended.stdout) == ["2", "3", "4", "5", "6"]
+
+
+def test_a_fault_that_never_fires_fails_its_test(tmp_path: Path) -> None:
+    ended = run_pytest(tmp_path, FAULTS)
+    assert re.search(r"faults that never fired:\nE +ListGroups: close, 0 of 0 requests", ended.stdout), ended.stdout
+    assert "2 passed, 1 error" in ended.stdout
 
 
 def test_data_is_kept_where_that_is_wanted(tmp_path: Path) -> None:

@@ -1,0 +1,260 @@
+"""Faults at will: rules that say which requests go wrong, how, and how often; and barriers that hold a request.
+
+A rule is looked at when a request has come in, before its handler. Of several that fit, the one set first acts, as long
+as it has hits left. An error stands where the API has it: of a rule that names a topic, or a partition of it, the rest
+of the request is served as ever.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+import trio
+
+from kafkapy.errors import Error
+from kafkapy.handlers import ALL
+from kafkapy.protocol.messages import APIS, request_class, response_class
+from kafkapy.testing.nouns import NotInTime
+
+_OBSERVES: Final = "observe"
+_ROUTES: Final = {route.key: route for route in ALL}
+_KEYS: Final = {APIS[key].name.lower(): key for key in _ROUTES}
+
+
+class When(Enum):
+    """At which point of a request a rule acts."""
+
+    BEFORE = "before"
+    """Its handler has not seen it: nothing was done."""
+    AFTER = "after"
+    """What it asks for was done, and its answer has not left."""
+
+
+@dataclass(eq=False)
+class Rule:
+    """Which requests, what happens to them, how often; and how often it did. Made by `Faults`."""
+
+    api_key: int
+    versions: range | None = None
+    client_id: str | None = None
+    topic: str | None = None
+    partition: int | None = None
+    group: str | None = None
+    error: Error | None = None
+    delay: float = 0.0
+    close: bool = False
+    drop: bool = False
+    throttle_ms: int = 0
+    hold: bool = False
+    when: When = When.BEFORE
+    skip: int = 0
+    times: int | None = 1
+    probability: float = 1.0
+    must: bool = False
+    chance: random.Random = field(default_factory=random.Random)
+    seen: int = 0
+    hits: int = 0
+    _hit: threading.Condition = field(default_factory=threading.Condition)
+    _released: trio.Event = field(default_factory=trio.Event)
+
+    def __str__(self) -> str:
+        names = ("topic", "partition", "group", "client_id")
+        who = "".join(f" {name}={getattr(self, name)}" for name in names if getattr(self, name) is not None)
+        return f"{APIS[self.api_key].name}{who}: {self._what()}, {self.hits} of {self.seen} requests"
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether it lets everything be as it is."""
+        return self._what() == _OBSERVES
+
+    def _what(self) -> str:
+        does = [self.error.name] if self.error is not None else []
+        does += [f"delay={self.delay:g} s"] if self.delay else []
+        does += [name for name in ("close", "drop", "hold") if getattr(self, name)]
+        does += [f"throttle_ms={self.throttle_ms}"] if self.throttle_ms else []
+        return " ".join(does) or _OBSERVES
+
+    def wait(self, hits: int = 1, timeout: float = 10.0) -> None:
+        """Return when so many requests have met it. Raises NotInTime."""
+        with self._hit:
+            if not self._hit.wait_for(lambda: self.hits >= hits, timeout):
+                raise NotInTime(f"after {timeout:g} s: {self}, not {hits}")
+
+    def takes(self, version: int, client_id: str | None) -> bool:
+        """Whether a request of this header is one that it is about; its topics and groups are yet to be looked at."""
+        return (
+            (self.times is None or self.hits < self.times)
+            and (self.versions is None or version in self.versions)
+            and self.client_id in (None, client_id)
+        )
+
+    def strikes(self) -> bool:
+        """A request has come that it is about: whether it acts on this one."""
+        self.seen += 1
+        if self.seen <= self.skip or self.chance.random() >= self.probability:
+            return False
+        with self._hit:
+            self.hits += 1
+            self._hit.notify_all()
+        return True
+
+    async def held(self) -> None:
+        """Wait until it is let go."""
+        await self._released.wait()
+
+    def let_go(self) -> None:
+        """Let go what is held, and hold nothing more. In the broker's event loop."""
+        self._released.set()
+
+
+class Faults:
+    """The rules of one broker. Every method may be called in any thread."""
+
+    def __init__(self, call: Callable[[Callable[[], Any]], Any]) -> None:
+        self._call = call  # runs a function in the broker's event loop
+        self._rules: list[Rule] = []
+
+    def add(
+        self,
+        api: str,
+        *,
+        error: Error | str | None = None,
+        delay: float = 0.0,
+        close: bool = False,
+        drop: bool = False,
+        throttle_ms: int = 0,
+        when: str = "before",
+        version: int | range | None = None,
+        client_id: str | None = None,
+        topic: str | None = None,
+        partition: int | None = None,
+        group: str | None = None,
+        skip: int = 0,
+        times: int | None = 1,
+        probability: float = 1.0,
+        seed: int | None = None,
+        must: bool = False,
+    ) -> Rule:
+        """Have requests of this API go wrong: `times` of them (None: all), after the first `skip`.
+
+        They are answered with `error`, after `delay` seconds, or never (`drop`), or their connection is closed; or
+        they are served and throttled. With none of that the rule only counts. `when="after"` does the work first.
+        `must` has `check` complain if it never acted. Raises ValueError for what the API cannot do.
+        """
+        rule = Rule(
+            _key_of(api),
+            versions=range(version, version + 1) if isinstance(version, int) else version,
+            client_id=client_id,
+            topic=topic,
+            partition=partition,
+            group=group,
+            error=_error(error),
+            delay=delay,
+            close=close,
+            drop=drop,
+            throttle_ms=throttle_ms,
+            when=When(when),
+            skip=skip,
+            times=times,
+            probability=probability,
+            must=must,
+            chance=random.Random(seed),
+        )
+        _refuse_what_cannot_be(rule)
+        return self._set(rule)
+
+    def observe(self, api: str, **which: Any) -> Rule:
+        """Only count requests: `add` without anything that goes wrong, and without an end."""
+        return self.add(api, **{"times": None, **which})
+
+    @contextmanager
+    def hold(self, api: str, *, when: str = "before", times: int | None = 1, **which: Any) -> Iterator[Rule]:
+        """Hold requests at that point until the block ends; `wait` on the rule returns when one is held."""
+        rule = Rule(_key_of(api), hold=True, when=When(when), times=times, **which)
+        _refuse_what_cannot_be(rule)
+        try:
+            yield self._set(rule)
+        finally:
+            self.remove(rule)
+
+    def remove(self, rule: Rule) -> None:
+        """Forget a rule; what it holds goes on."""
+
+        def remove() -> None:
+            if rule in self._rules:
+                self._rules.remove(rule)
+            rule.let_go()
+
+        self._call(remove)
+
+    def clear(self) -> None:
+        """Forget all rules; what they hold goes on."""
+        for rule in [*self._rules]:
+            self.remove(rule)
+
+    def check(self) -> None:
+        """Raises AssertionError for rules that must act, and never did."""
+        if idle := self.unmet():
+            raise AssertionError("faults that never fired:\n" + "\n".join(f"  {rule}" for rule in idle))
+
+    def unmet(self) -> list[Rule]:
+        """The rules that must act, and have not yet."""
+        return [rule for rule in self._rules if rule.must and not rule.hits]
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter([*self._rules])
+
+    def about(self, api_key: int) -> list[Rule]:
+        """The rules for an API, in the order in which they were set. In the broker's event loop."""
+        return [rule for rule in self._rules if rule.api_key == api_key] if self._rules else self._rules
+
+    def _set(self, rule: Rule) -> Rule:
+        self._call(lambda: self._rules.append(rule))
+        return rule
+
+
+def _key_of(api: str) -> int:
+    key = _KEYS.get(api.lower())
+    if key is None:
+        raise ValueError(f"no API is called {api!r}; there are {', '.join(sorted(APIS[k].name for k in _ROUTES))}")
+    return key
+
+
+def _error(error: Error | str | None) -> Error | None:
+    if isinstance(error, str):
+        try:
+            return Error[error]
+        except KeyError:
+            raise ValueError(f"Kafka has no error {error}") from None
+    return error
+
+
+def _refuse_what_cannot_be(rule: Rule) -> None:
+    route, response = _ROUTES[rule.api_key], response_class(rule.api_key)
+    name = APIS[rule.api_key].name
+    if rule.error is not None and not _mentions(response, "error_code"):
+        raise ValueError(f"an answer to {name} has no place for an error")
+    if rule.throttle_ms and not _mentions(response, "throttle_time_ms"):
+        raise ValueError(f"an answer to {name} has no place for a throttle time")
+    if rule.versions is not None and not set(rule.versions) & set(range(route.min_version, route.max_version + 1)):
+        raise ValueError(f"{name} is served in versions {route.min_version} to {route.max_version}")
+    if rule.partition is not None and rule.topic is None:
+        raise ValueError("a partition is one of a topic: name that, too")
+    if rule.topic is not None and not _mentions(request_class(rule.api_key), "name", "topic", "topic_name", "topics"):
+        raise ValueError(f"{name} names no topic")
+    if rule.group is not None and not _mentions(request_class(rule.api_key), "group_id", "groups", "key", "group_ids"):
+        raise ValueError(f"{name} names no group")
+    if sum((rule.error is not None, rule.close, rule.drop, bool(rule.throttle_ms))) > 1:
+        raise ValueError("of error, close, drop and throttle_ms one request gets one")
+
+
+def _mentions(struct: Any, *names: str) -> bool:
+    """Whether a message, or a struct within it, has one of these fields."""
+    if any(name in struct.__slots__ for name in names):
+        return True
+    inner = [value for value in vars(struct).values() if isinstance(value, type) and hasattr(value, "__slots__")]
+    return any(_mentions(one, *names) for one in inner)
