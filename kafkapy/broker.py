@@ -157,6 +157,9 @@ async def open_broker(
                         from kafkapy.security.tls import keep_fresh
 
                         housekeeping.start_soon(keep_fresh, encrypted, clock)
+                    for door in guarded.values():
+                        if door.sasl is not None and door.sasl.signed_tokens is not None:
+                            housekeeping.start_soon(door.sasl.signed_tokens.keep_fresh, clock)
                     async with trio.open_nursery() as connections:
                         await connections.start(server.serve, listeners)
                         bound = [endpoint for endpoint, _ in listeners]

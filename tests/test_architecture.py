@@ -85,6 +85,7 @@ PURE = (
     "transactions/states.py",
     "security/jaas.py",
     "security/sasl/authenticator.py",
+    "security/sasl/oauthbearer.py",
     "security/sasl/plain.py",
     "security/sasl/scram.py",
 )

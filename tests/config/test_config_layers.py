@@ -205,7 +205,7 @@ def test_settings_that_do_nothing_are_reported() -> None:
         ("super.users", "User:admin"),
         ("sasl.server.callback.handler.class", "com.example.Handler"),
         ("listener.name.client.plain.sasl.server.callback.handler.class", "com.example.Handler"),
-        ("sasl.oauthbearer.expected.issuer", "https://example.com"),
+        ("sasl.oauthbearer.jwt.validator.class", "com.example.Validator"),
         ("listener.name.client.ssl.engine.factory.class", "com.example.Engines"),
         ("ssl.engine.factory.class", "com.example.Engines"),
         ("principal.builder.class", "com.example.Builder"),
@@ -240,6 +240,11 @@ def test_all_that_would_protect_people_is_told() -> None:
         ("security.inter.broker.protocol", "PLAINTEXT"),
         ("connections.max.reauth.ms", "3600000"),
         ("sasl.enabled.mechanisms", "PLAIN"),
+        ("sasl.oauthbearer.expected.issuer", "https://example.com"),
+        (
+            "listener.name.client.oauthbearer.sasl.server.callback.handler.class",
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler",
+        ),
         ("listener.name.client.plain.sasl.jaas.config", "x"),
     ],
 )

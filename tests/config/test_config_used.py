@@ -27,6 +27,7 @@ READ_THROUGH_A_VARIABLE = {
     "listeners": "config/listeners.py",
     "log.dir": "cli/start.py",
     "log.dirs": "cli/start.py",
+    "sasl.server.callback.handler.class": "security/sasl/settings.py",
     "sasl.jaas.config": "security/sasl/settings.py",
     "ssl.keystore.location": "security/tls.py",
     "ssl.truststore.location": "security/tls.py",

@@ -5,17 +5,19 @@ Mechanisms are those that are enabled; what each knows of users comes from its l
 cluster's metadata. Called by `broker.py` when it starts, in a thread: passwords are hashed.
 """
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kafkapy.config.of_listener import ListenerConfig
 from kafkapy.config.setting import ConfigError
 from kafkapy.model import ScramCredential
 from kafkapy.security.jaas import LoginModule, parse_entry, parse_file
 from kafkapy.security.sasl.authenticator import Mechanism
+from kafkapy.security.sasl.oauthbearer import OAuthBearerServer, Validate, unsecured
 from kafkapy.security.sasl.plain import PlainServer
 from kafkapy.security.sasl.scram import (
     MIN_ITERATIONS,
@@ -26,10 +28,16 @@ from kafkapy.security.sasl.scram import (
     random_text,
 )
 
+if TYPE_CHECKING:
+    from kafkapy.security.sasl.jwks import SignedTokens
+
+_log = logging.getLogger(__name__)
+
 _MODULES: Final = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
     "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
+    "OAUTHBEARER": "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule",
 }
 """The mechanisms that there are, and the login module of each."""
 
@@ -44,6 +52,8 @@ class SaslSettings(NamedTuple):
     mechanisms: Mapping[str, Mechanism]
     max_receive_size: int
     failed_delay_ms: int
+    signed_tokens: "SignedTokens | None"
+    """Who checks tokens, and has to be kept fresh."""
 
 
 def sasl_settings(config: ListenerConfig, credentials: Credentials) -> SaslSettings:
@@ -51,14 +61,37 @@ def sasl_settings(config: ListenerConfig, credentials: Credentials) -> SaslSetti
     enabled = config["sasl.enabled.mechanisms"]
     if not enabled:
         raise ConfigError(f"listener {config.listener}: no SASL mechanisms are enabled, see sasl.enabled.mechanisms")
+    signed_tokens = _signed_tokens(config) if "OAUTHBEARER" in enabled else None
+    validate = None if signed_tokens is None else signed_tokens.validate
     return SaslSettings(
-        {mechanism: _mechanism(config, mechanism, credentials) for mechanism in enabled},
+        {mechanism: _mechanism(config, mechanism, credentials, validate) for mechanism in enabled},
         config["sasl.server.max.receive.size"],
         config["connection.failed.authentication.delay.ms"],
+        signed_tokens,
     )
 
 
-def _mechanism(config: ListenerConfig, name: str, credentials: Credentials) -> Mechanism:
+def _signed_tokens(config: ListenerConfig) -> "SignedTokens | None":
+    """What checks signatures; None where tokens have none. Raises ConfigError, OSError."""
+    if config.of_mechanism("OAUTHBEARER", "sasl.server.callback.handler.class") is not None:
+        from kafkapy.security.sasl.jwks import SignedTokens
+
+        return SignedTokens(config)
+    if config["sasl.oauthbearer.jwks.endpoint.url"] is not None:
+        prefix = f"listener.name.{config.listener.lower()}.oauthbearer"
+        raise ConfigError(
+            f"listener {config.listener}: sasl.oauthbearer.jwks.endpoint.url is of no effect, and tokens without a "
+            f"signature would be taken, unless {prefix}.sasl.server.callback.handler.class is "
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler"
+        )
+    _log.warning(
+        "listener %s takes OAuth tokens without a signature, as Kafka does by default: anybody can make one",
+        config.listener,
+    )
+    return None
+
+
+def _mechanism(config: ListenerConfig, name: str, credentials: Credentials, validate: Validate | None) -> Mechanism:
     max_reauth_ms = config.of_mechanism(name, "connections.max.reauth.ms")
     if max_reauth_ms is None:
         max_reauth_ms = config["connections.max.reauth.ms"]
@@ -69,7 +102,10 @@ def _mechanism(config: ListenerConfig, name: str, credentials: Credentials) -> M
             f"listener {config.listener}: the SASL mechanism {name} {why}; "
             f"set sasl.enabled.mechanisms to some of {known}"
         )
-    users = _users(_login_module(config, name))
+    modules = _login_module(config, name)
+    if name == "OAUTHBEARER":
+        return Mechanism(partial(OAuthBearerServer, validate or unsecured(_options(modules))), max_reauth_ms)
+    users = {key.removeprefix(_USER): value for key, value in _options(modules).items() if key.startswith(_USER)}
     if name == "PLAIN":
         if not users:
             raise ConfigError(
@@ -107,13 +143,8 @@ def _nonce() -> str:
     return random_text(secrets.randbits(_RANDOM_BITS))
 
 
-def _users(modules: Sequence[LoginModule]) -> dict[str, str]:
-    return {
-        key.removeprefix(_USER): value
-        for module in modules
-        for key, value in module.options.items()
-        if key.startswith(_USER)
-    }
+def _options(modules: Sequence[LoginModule]) -> dict[str, str]:
+    return {key: value for module in modules for key, value in module.options.items()}
 
 
 def _login_module(config: ListenerConfig, mechanism: str) -> list[LoginModule]:
