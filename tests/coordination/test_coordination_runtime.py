@@ -1,7 +1,7 @@
 """The shard runtime over the reference store: order, durability, failure, timers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -9,16 +9,16 @@ from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.coordination.replaying import DamagedLog
 from kafkapy.coordination.runtime import Shard, ShardLog
-from kafkapy.coordination.shard import ShardType
+from kafkapy.coordination.shard import Decision, Moment, ShardType
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
-from kafkapy.records.batch import read_header
+from kafkapy.records.batch import Compression, read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.storage.base import LogSettings, Origin, Write
 from kafkapy.storage.memory import open_memory
-from tests.coordination.shards import LOG, Door, Sum, SumJournal, TrioClock, gather
+from tests.coordination.shards import LOG, Door, Sum, SumJournal, Table, TableJournal, TrioClock, gather
 from tests.storage.catalogues import create
 from tests.waiting import answered
 
@@ -294,3 +294,61 @@ def await_nothing(attempt):
     with pytest.raises(StopIteration) as done:
         attempt.send(None)
     return done.value.value
+
+
+async def test_a_shard_ends_by_itself_when_its_log_is_lost(logs, make_shard, nursery):
+    deposed = Shard("numbers", ShardType(Sum, SumJournal()), ShardLog(logs, LOG), TrioClock())
+    ended = trio.Event()
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        await deposed.run(task_status)
+        ended.set()
+
+    await nursery.start(run)
+    await (await make_shard()).execute(("add", 10))
+    with pytest.raises(KafkaError):
+        await deposed.execute(("add", 100))
+    await wait_all_tasks_blocked()
+    assert ended.is_set()
+
+
+async def test_the_view_is_what_it_was_after_a_refused_write(make_shard, logs, nursery):
+    shard = await make_shard(view=lambda machine: machine.total)
+    await shard.execute(("add", 1))
+    logs.refuse_with = Error.NOT_ENOUGH_REPLICAS
+    assert await gather(nursery, shard, ("add", 10)) == [Error.COORDINATOR_NOT_AVAILABLE]
+    assert shard.view == 1
+
+
+async def test_the_machine_is_told_what_the_cluster_is_like(logs, nursery):
+    """With each command, and with what is taken back."""
+
+    class Looking(Sum):
+        seen: ClassVar[list[Any]] = []
+
+        def decide(self, command: tuple[str, Any], ticket: int, moment: Moment) -> Decision:
+            self.seen.append(moment.image)
+            return super().decide(command, ticket, moment)
+
+        def revert(self, undos: list[int], error: KafkaError, moment: Moment) -> Decision:
+            self.seen.append(moment.image)
+            return super().revert(undos, error, moment)
+
+    images = iter(["loading", "deciding", "reverting"])
+    shard = Shard("numbers", ShardType(Looking, SumJournal()), ShardLog(logs, LOG), TrioClock(), images.__next__)
+    await nursery.start(shard.run)
+    logs.refuse_with = Error.NOT_ENOUGH_REPLICAS
+    assert await gather(nursery, shard, ("add", 10)) == [Error.COORDINATOR_NOT_AVAILABLE]
+    assert Looking.seen == ["deciding", "reverting"]
+
+
+async def test_batches_bear_the_epoch_of_the_tenure_and_the_codec_of_the_topic(logs, nursery):
+    shard_log = ShardLog(logs, LOG, leader_epoch=5, compression=Compression.GZIP)
+    shard = Shard("table", ShardType(Table, TableJournal()), shard_log, TrioClock())
+    await nursery.start(shard.run)
+    await shard.execute(("put", "a", "1"))
+    await shard.execute(("put in transaction", 1, 0, "a", "2"))
+    await shard.execute(("end", 1, 0, True))
+    headers = [write.headers[0] for write in logs.writes]
+    assert [header.leader_epoch for header in headers] == [5, 5, 5]
+    assert [header.compression for header in headers] == [Compression.GZIP, Compression.GZIP, Compression.NONE]
