@@ -38,6 +38,7 @@ from kafkapy.network.connection import Connection, Dispatch, Peer
 from kafkapy.network.listening import bind
 from kafkapy.network.server import Guard, Limits, Server
 from kafkapy.network.transport import PlainTransport
+from kafkapy.quotas.service import Quotas
 from kafkapy.security.doors import Door, doors
 from kafkapy.storage.base import CleanerSettings, Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
@@ -122,6 +123,7 @@ async def open_broker(
             verifier = Verifier(cluster, logs, peers, clock)
             producer_ids = ProducerIds(cluster.allocate_producer_ids)
             transactions = TransactionService(cluster, logs, logs.leases, peers, producer_ids, clock, config)
+            quotas = Quotas(config, clock)
             rooms = Rooms(
                 clock=clock,
                 turns=turns,
@@ -132,18 +134,22 @@ async def open_broker(
                 producer_ids=producer_ids,
                 verifier=verifier,
                 fetch_sessions=_fetch_sessions(config),
+                quotas=quotas,
                 authorizer=_authorizer(config),
                 token_secret=token_secret,
             )
             registry = Registry(rooms, _context(rooms))
             guards = {listener: _guard(door, registry, clock) for listener, door in guarded.items()}
-            server = Server(limits, _open_session, dispatch_of(registry), clock, guards)
+            server = Server(limits, _open_session, dispatch_of(registry), clock, guards, quotas.hold)
 
             def on_change(change: Change) -> None:
                 for topic in change.deleted:
                     groups.on_topic_deleted(topic)
                 if change.new.config is not change.old.config:
                     server.set_limits(_limits(change.new.config))
+                if change.new.kinds.client_quotas is not change.old.kinds.client_quotas:
+                    quotas.follow(change.new.kinds.client_quotas)
+                    registry.observes = quotas.limits_clients
 
             cluster.on_change(on_change)
             async with trio.open_nursery() as coordinators:

@@ -10,6 +10,7 @@ PLACES = {"log_dir", "total_bytes", "usable_bytes"}
 TEXTS = {"error_message", "batch_index_error_message"}
 TIMES_IN_TEXT = re.compile(r"\[\d{13}, \d{13}\]")
 NULL_UUID = uuid.UUID(int=0)
+NAMES = ("name", "group_id", "topic", "entity", "entity_type", "key")
 MEMBER = re.compile(r"^(.*)-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 
 
@@ -21,7 +22,8 @@ def by_name(entry: Any) -> str:
     if not isinstance(entry, dict):
         return ""
     index = entry.get("partition_index", entry.get("index", 0))
-    return f"{entry.get('name') or entry.get('group_id') or entry.get('topic') or ''} {index:06}"
+    name = next((entry[key] for key in NAMES if entry.get(key)), "")
+    return f"{name} {index:06}"
 
 
 class Normaliser:

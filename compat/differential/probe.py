@@ -35,6 +35,7 @@ class Probe:
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
+        self.client_id = "differential"
         self.trace: list[Any] = []
         self._socket: socket.socket | None = None
         self._correlation_id = 0
@@ -100,7 +101,7 @@ class Probe:
     def _encoded(self, request: Any, version: int) -> bytes:
         out = bytearray()
         self._correlation_id += 1
-        encode_request_header(request.API_KEY, version, self._correlation_id, "differential", out)
+        encode_request_header(request.API_KEY, version, self._correlation_id, self.client_id, out)
         return b"".join(request.encode(version, out))
 
     def _exchange(self, body: bytes) -> bytes:

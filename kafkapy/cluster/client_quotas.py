@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from math import fmod, inf
+from math import fmod, inf, isfinite
 from typing import Any, ClassVar, Final, NamedTuple
 
 from kafkapy.coordination.shard import Moment
@@ -176,6 +176,8 @@ def _allowed(entity: Entity, unresolvable: frozenset[str]) -> Mapping[str, _Limi
 def _check(allowed: Mapping[str, _Limit], key: str, limit: float) -> None:
     if key not in allowed:
         raise KafkaError(Error.INVALID_REQUEST, f"Invalid configuration key {key}")
+    if not isfinite(limit):
+        raise KafkaError(Error.INVALID_REQUEST, f"Quota {key} must be a finite number")
     if limit <= 0:
         raise KafkaError(Error.INVALID_REQUEST, f"Quota {key} must be greater than 0")
     most, kind = allowed[key]

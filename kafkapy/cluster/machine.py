@@ -28,6 +28,9 @@ from kafkapy.protocol.journal.cluster_metadata import ConfigRecord, ProducerIdsR
 PRODUCER_ID_BLOCK: Final = 1000
 MAX_PARTITIONS_PER_REQUEST: Final = 10_000
 
+Spend = Callable[[int], None]
+"""Called with the number of partitions that are to come or go, before that is so; raises what prevents it."""
+
 
 class NewTopic(NamedTuple):
     """A topic to create; -1 stands for the broker's defaults, `assignments` maps partitions to brokers."""
@@ -47,6 +50,10 @@ class NewPartitions(NamedTuple):
     assignments: Sequence[Sequence[int]] | None = None
 
 
+def freely(partitions: int) -> None:
+    """What counts the partitions of a command, where nothing limits their number."""
+
+
 @dataclass(slots=True)
 class CreateTopics:
     """Answered by a list: for each topic its `TopicInfo`, or the `KafkaError` that refuses it."""
@@ -54,6 +61,7 @@ class CreateTopics:
     topics: Sequence[NewTopic]
     topic_ids: Sequence[bytes]
     validate_only: bool = False
+    spend: Spend = freely
 
 
 @dataclass(slots=True)
@@ -61,6 +69,7 @@ class DeleteTopics:
     """Answered by a list: for each id the `TopicInfo` that went, or a `KafkaError`."""
 
     topic_ids: Sequence[bytes]
+    spend: Spend = freely
 
 
 @dataclass(slots=True)
@@ -69,6 +78,7 @@ class CreatePartitions:
 
     topics: Sequence[NewPartitions]
     validate_only: bool = False
+    spend: Spend = freely
 
 
 class ResourceAlteration(NamedTuple):
@@ -150,6 +160,7 @@ class ClusterMachine:
                 self._check_name(topic.name, taken)
                 overrides = _checked_overrides(topic.overrides, self.state.config)
                 assignments = self._place(topic)
+                command.spend(len(assignments))
             except KafkaError as refusal:
                 results.append(refusal)
                 continue
@@ -193,6 +204,11 @@ class ClusterMachine:
             if topic is None:
                 results.append(KafkaError(Error.UNKNOWN_TOPIC_ID))
                 continue
+            try:
+                command.spend(len(topic.partitions))
+            except KafkaError as refusal:
+                results.append(refusal)
+                continue
             results.append(self.state.info(topic))
             facts.append(RemoveTopicRecord(topic_id=topic_id))
         return Decision(facts, [Answer(ticket, results)])
@@ -205,6 +221,7 @@ class ClusterMachine:
             try:
                 topic = self._existing(wanted.name)
                 added = self._grow(topic, wanted)
+                command.spend(len(added))
             except KafkaError as refusal:
                 results.append(refusal)
                 continue

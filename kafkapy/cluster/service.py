@@ -14,6 +14,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.cluster.acls import Acl, AclFilter, CreateAcls, DeleteAcls
+from kafkapy.cluster.client_quotas import AlterClientQuotas, Entity, QuotaAlteration
 from kafkapy.cluster.controller import Controller
 from kafkapy.cluster.delegation_tokens import (
     CreateToken,
@@ -39,6 +40,8 @@ from kafkapy.cluster.machine import (
     NewTopic,
     Reassignment,
     ResourceAlteration,
+    Spend,
+    freely,
 )
 from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.scram_credentials import AlterScramCredentials
@@ -92,20 +95,47 @@ class ClusterService:
     # when another broker is the controller, or the metadata log refused the change. Who leaves only stops waiting.
 
     async def create_topics(
-        self, topics: Sequence[NewTopic], *, validate_only: bool = False, timeout_ms: int | None = None
+        self,
+        topics: Sequence[NewTopic],
+        *,
+        validate_only: bool = False,
+        timeout_ms: int | None = None,
+        spend: Spend = freely,
     ) -> list[TopicResult]:
         """Create the topics; for each what it became, or why not."""
-        return await self._change(CreateTopics(topics, [_new_id() for _ in topics], validate_only), timeout_ms)
+        topic_ids = [_new_id() for _ in topics]
+        results: list[TopicResult] = await self._change(
+            CreateTopics(topics, topic_ids, validate_only, spend), timeout_ms
+        )
+        return results
 
     async def create_partitions(
-        self, topics: Sequence[NewPartitions], *, validate_only: bool = False, timeout_ms: int | None = None
+        self,
+        topics: Sequence[NewPartitions],
+        *,
+        validate_only: bool = False,
+        timeout_ms: int | None = None,
+        spend: Spend = freely,
     ) -> list[TopicResult]:
         """Add partitions; for each topic what it became, or why not."""
-        return await self._change(CreatePartitions(topics, validate_only), timeout_ms)
+        results: list[TopicResult] = await self._change(CreatePartitions(topics, validate_only, spend), timeout_ms)
+        return results
 
-    async def delete_topics(self, topic_ids: Sequence[bytes], *, timeout_ms: int | None = None) -> list[TopicResult]:
+    async def delete_topics(
+        self, topic_ids: Sequence[bytes], *, timeout_ms: int | None = None, spend: Spend = freely
+    ) -> list[TopicResult]:
         """Delete the topics and their logs; for each what it was, or why not."""
-        return await self._change(DeleteTopics(topic_ids), timeout_ms)
+        results: list[TopicResult] = await self._change(DeleteTopics(topic_ids, spend), timeout_ms)
+        return results
+
+    async def alter_client_quotas(
+        self, alterations: Sequence[QuotaAlteration], unresolvable: frozenset[str], *, validate_only: bool
+    ) -> dict[Entity, KafkaError | None]:
+        """Change what clients are limited to; for each entity None, or why not. See `AlterClientQuotas`."""
+        results: dict[Entity, KafkaError | None] = await self._change(
+            AlterClientQuotas(alterations, unresolvable, validate_only), None
+        )
+        return results
 
     async def alter_configs(
         self, resources: Sequence[ResourceAlteration], *, validate_only: bool = False
@@ -116,17 +146,20 @@ class ClusterService:
 
     async def create_acls(self, acls: Sequence[Acl]) -> list[KafkaError | None]:
         """Add the ACLs that are not there yet; for each None, or why not."""
-        return await self._change(CreateAcls(acls, [_new_id() for _ in acls]), None)
+        results: list[KafkaError | None] = await self._change(CreateAcls(acls, [_new_id() for _ in acls]), None)
+        return results
 
     async def delete_acls(self, filters: Sequence[AclFilter]) -> list[list[Acl] | KafkaError]:
         """Remove what the filters match; for each what went, or why nothing did."""
-        return await self._change(DeleteAcls(filters), None)
+        results: list[list[Acl] | KafkaError] = await self._change(DeleteAcls(filters), None)
+        return results
 
     async def alter_reassignments(
         self, reassignments: Sequence[Reassignment], *, timeout_ms: int
     ) -> list[KafkaError | None]:
         """Have partitions move to other brokers; for each None, or why not."""
-        return await self._change(AlterReassignments(reassignments), timeout_ms)
+        results: list[KafkaError | None] = await self._change(AlterReassignments(reassignments), timeout_ms)
+        return results
 
     async def update_features(self, updates: Sequence[FeatureUpdate], *, validate_only: bool) -> None:
         """Settle on other levels of features. Raises INVALID_UPDATE_VERSION, and then none is changed."""
@@ -231,12 +264,12 @@ class ClusterService:
         if not isinstance(bounds, Error):
             await self._follower.reach(bounds.high_watermark)
 
-    async def _change(self, command: Any, timeout_ms: int | None) -> list[Any]:
+    async def _change(self, command: Any, timeout_ms: int | None) -> Any:
         timeout_seconds = math.inf if timeout_ms is None else timeout_ms / 1000
         if timeout_seconds <= 0:  # as in Kafka, no time at all is not enough: nothing is done
             raise KafkaError(Error.REQUEST_TIMED_OUT)
         with self._clock.until(self._clock.monotonic() + timeout_seconds):
-            results: list[Any] = await self._controller.execute(command)
+            results = await self._controller.execute(command)
             await self.catch_up()
             return results
         raise KafkaError(Error.REQUEST_TIMED_OUT)

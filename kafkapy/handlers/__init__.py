@@ -61,6 +61,8 @@ ALL: tuple[Route, ...] = (
     Route(45, "admin.alter_partition_reassignments", 0, 1),
     Route(46, "admin.list_partition_reassignments", 0, 0),
     Route(47, "groups.offset_delete", 0, 0),
+    Route(48, "admin.describe_client_quotas", 0, 1),
+    Route(49, "admin.alter_client_quotas", 0, 1),
     Route(50, "access.describe_user_scram_credentials", 0, 0),
     Route(51, "access.alter_user_scram_credentials", 0, 0),
     Route(55, "admin.describe_quorum", 0, 2),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kafkapy.cluster.machine import freely
 from kafkapy.model import ANONYMOUS, Endpoint, Principal
 from kafkapy.model import CLUSTER_NAME as CLUSTER_NAME
 from kafkapy.model import Operation as Operation
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from kafkapy.cluster.service import ClusterService
     from kafkapy.config.layers import BrokerConfig
     from kafkapy.groups.service import GroupService
+    from kafkapy.handlers.observing import Observed
     from kafkapy.log.fetch_session import FetchSessionCache
+    from kafkapy.quotas.service import Quotas
     from kafkapy.security.authorizer import Authorizer
     from kafkapy.security.tokens import TokenSecret
     from kafkapy.storage.base import LiveBroker, Logs
@@ -101,6 +104,7 @@ class Rooms:
     producer_ids: "ProducerIds"
     verifier: "Verifier"
     fetch_sessions: "FetchSessionCache"
+    quotas: "Quotas"
     authorizer: "Authorizer | None" = None
     token_secret: "TokenSecret | None" = None
 
@@ -120,6 +124,12 @@ class Context:
     client_id: str | None
     session: Session = field(repr=False)
     rooms: Rooms = field(repr=False)
+    observed: "Observed | None" = field(default=None, repr=False)
+    """While there are quotas, what sees to them."""
+
+    def spending(self, strict_from: int) -> Callable[[int], None]:
+        """Counts the partitions that this request creates or deletes; from that version on it may refuse (KIP-599)."""
+        return freely if self.observed is None else self.observed.spending(strict=self.api_version >= strict_from)
 
     def endpoint_of(self, broker: "LiveBroker") -> Endpoint | None:
         """Where this client reaches a broker: by the listener that it came in on; None when the broker has no such."""

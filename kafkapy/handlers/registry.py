@@ -15,6 +15,7 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers import ALL, Route
 from kafkapy.handlers.context import Context, Rooms, Session
+from kafkapy.handlers.observing import Observed
 from kafkapy.handlers.unserved import Unserved, described
 from kafkapy.protocol.header import API_VERSIONS, RequestHeader, decode_request_header, encode_response_header
 from kafkapy.protocol.messages import APIS, request_class, response_class
@@ -47,6 +48,8 @@ class Registry:
         self._context = context
         self._handlers: dict[int, _Handler] = {}
         self._unserved = Unserved()
+        self.observes = False
+        """Whether there is something to see to with each request of a client (`observing.py`)."""
 
     def dispatch(self, frame: memoryview, session: Session) -> Coroutine[Any, Any, Answer | Delayed[Answer] | None]:
         """Answer one request: the buffers (and regions of files) to send, now or later; None when there is no answer.
@@ -64,6 +67,9 @@ class Registry:
             request, _ = handler.request_class.decode(version, frame, body_offset)
         except ProtocolError as malformed:
             raise CloseConnection(f"{described(header)} does not parse: {malformed}") from malformed
+        if self.observes:
+            ctx.observed = observed = Observed(self.rooms.quotas, ctx, len(frame))
+            return _observed(_answer(handler.handle(request, ctx), handler, header, request, ctx), observed)
         return _answer(handler.handle(request, ctx), handler, header, request, ctx)
 
     async def ask(self, request: Any) -> Any:
@@ -116,6 +122,8 @@ async def _answer(
             return None
         if isinstance(response, Delayed):
             return _Delayed(response, handler, header, request, ctx)
+        if ctx.observed is not None:
+            ctx.observed.settle(response)
         return framed(response, header, ctx.api_version)
     except KafkaError as refusal:
         problem = refusal
@@ -126,7 +134,20 @@ async def _answer(
     except Exception:  # noqa: BLE001  one request is lost, not the broker: the only catch of its kind
         _log.exception("%s of %s failed", described(header), ctx.session.peer_host)
         problem = KafkaError(Error.UNKNOWN_SERVER_ERROR)
-    return framed(handler.refuse(request, problem, ctx), header, ctx.api_version)
+    response = handler.refuse(request, problem, ctx)
+    if ctx.observed is not None:
+        ctx.observed.settle(response)
+    return framed(response, header, ctx.api_version)
+
+
+async def _observed(
+    work: Coroutine[Any, Any, Answer | Delayed[Answer] | None], observed: Observed
+) -> Answer | Delayed[Answer] | None:
+    """The same, and what the request cost its client is seen to."""
+    answer = await observed.run(work)
+    if answer is None:
+        observed.settle(None)
+    return answer
 
 
 class _Delayed(Delayed[Answer]):
@@ -148,7 +169,8 @@ class _Delayed(Delayed[Answer]):
         self._response.begin(wake)
 
     async def attempt(self) -> Any:
-        return await _answer(self._response.attempt(), self._handler, self._header, self._request, self._ctx)
+        work = _answer(self._response.attempt(), self._handler, self._header, self._request, self._ctx)
+        return await (work if self._ctx.observed is None else self._ctx.observed.run(work))
 
     def close(self) -> None:
         self._response.close()

@@ -100,6 +100,11 @@ class FetchContext:
         self._incremental = incremental
 
     @property
+    def is_incremental(self) -> bool:
+        """Whether it goes on with a session that there was before."""
+        return self._incremental
+
+    @property
     def session_id(self) -> int:
         return self._session.session_id if self._session else NO_SESSION
 
@@ -163,6 +168,13 @@ class FetchSessionCache:
         known.last_used_ms = now_ms
         self._sessions.move_to_end(session_id)
         return FetchContext([cached.wanted for cached in known.partitions.values()], known, incremental=True)
+
+    def throttled(self, context: FetchContext) -> int:
+        """The session id of an answer that tells nothing: a session that would begin with it does not."""
+        if context.is_incremental:
+            return context.session_id
+        self._sessions.pop(context.session_id, None)
+        return NO_SESSION
 
     def _create(self, wanted: Sequence[Wanted], api_version: int, now_ms: int) -> Session | None:
         if not self._make_room(len(wanted), now_ms):

@@ -24,6 +24,8 @@ from kafkapy.network.transport import PlainTransport, Transport
 _log = logging.getLogger(__name__)
 
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
+_MOST_HELD: Final = 64
+"""Connections that came too soon and are held, each with a descriptor; more are closed at once."""
 _SWEEPS_PER_TIMEOUT: Final = 4
 
 _STRANGER_SECONDS: Final = 60.0
@@ -58,8 +60,16 @@ class Guard(NamedTuple):
     meet: Callable[[Connection], None]
 
 
+def _welcome(host: str) -> float:
+    return 0
+
+
 class Server:
-    """All listeners of a broker and their connections; `guards` are those of listeners that have one, by name."""
+    """All listeners of a broker and their connections; `guards` are those of listeners that have one, by name.
+
+    `hold` is asked of each connection by its host: for how many seconds it is held without a word, and then closed
+    (KIP-612), 0 when it is welcome.
+    """
 
     def __init__(
         self,
@@ -68,8 +78,11 @@ class Server:
         dispatch: Dispatch,
         clock: Clock,
         guards: Mapping[str, Guard] | None = None,
+        hold: Callable[[str], float] = _welcome,
     ) -> None:
         self._limits = limits
+        self._hold = hold
+        self._held = 0
         self._clock = clock
         self._guards = guards or {}
         self._strangers: dict[Connection, float] = {}  # not known yet, and since when they are there: oldest first
@@ -101,7 +114,7 @@ class Server:
                     async with trio.open_nursery() as accepting:
                         listen(listeners, self._limits.socket_listen_backlog_size)
                         for endpoint, listener in listeners:
-                            accepting.start_soon(self._accept, endpoint, listener)
+                            accepting.start_soon(self._accept, endpoint, listener, accepting)
                         task_status.started()
             finally:
                 for _, listener in listeners:
@@ -115,7 +128,7 @@ class Server:
             while self._crew.connections:
                 await self._waiting_for_an_end.park()
 
-    async def _accept(self, endpoint: Endpoint, listener: socket.socket) -> None:
+    async def _accept(self, endpoint: Endpoint, listener: socket.socket, nursery: trio.Nursery) -> None:
         failing = full = False
         while True:
             await trio.lowlevel.wait_readable(listener)
@@ -142,7 +155,22 @@ class Server:
             if failing:
                 _log.info("accepting connections at port %d again", endpoint.port)
             failing = full = False
-            self._admit(endpoint, sock, _plain(address[0]), address[1])
+            host = _plain(address[0])
+            if (seconds := self._hold(host)) and self._held < _MOST_HELD:
+                nursery.start_soon(self._close_later, sock, seconds)
+            elif seconds:
+                sock.close()
+            else:
+                self._admit(endpoint, sock, host, address[1])
+
+    async def _close_later(self, sock: socket.socket, seconds: float) -> None:
+        """Close a connection that came too soon after others of its host, which are to come more slowly for it."""
+        self._held += 1
+        with sock:
+            try:
+                await self._clock.sleep(seconds)
+            finally:
+                self._held -= 1
 
     def _admit(self, endpoint: Endpoint, sock: socket.socket, host: str, port: int) -> None:
         limits = self._limits

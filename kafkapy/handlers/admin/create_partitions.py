@@ -1,7 +1,8 @@
 """CreatePartitions (key 37), versions 0 to 3.
 
 Topics only grow. Every topic that was asked for is listed in the answer; one that stands twice is refused. When the
-answer leaves, the new partitions can be written and read.
+answer leaves, the new partitions can be written and read. A client over its quota of changes is refused
+(THROTTLING_QUOTA_EXCEEDED), before version 3 only held back afterwards.
 """
 
 from collections import Counter
@@ -12,6 +13,8 @@ from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
 
 Result = CreatePartitionsResponse.CreatePartitionsTopicResult
+
+_QUOTA_IS_STRICT_FROM_VERSION = 3
 
 
 async def handle(request: CreatePartitionsRequest, ctx: Context) -> CreatePartitionsResponse:
@@ -31,7 +34,10 @@ async def handle(request: CreatePartitionsRequest, ctx: Context) -> CreatePartit
         wanted.append(NewPartitions(topic.name, topic.count, assignments))
     if wanted:
         grown = await ctx.rooms.cluster.create_partitions(
-            wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
+            wanted,
+            validate_only=request.validate_only,
+            timeout_ms=request.timeout_ms,
+            spend=ctx.spending(_QUOTA_IS_STRICT_FROM_VERSION),
         )
         for asked, outcome in zip(wanted, grown, strict=True):
             results.append(_result(asked.name, outcome if isinstance(outcome, KafkaError) else None))

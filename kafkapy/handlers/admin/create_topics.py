@@ -3,6 +3,7 @@
 Each topic is answered by itself; one that is refused does not stop the others. A name that stands twice in one request
 is refused. From version 5 on the answer carries what the topic became: partitions, replicas, every setting with its
 source. When the answer leaves, the topic can be written and read. A request that allows no time gets REQUEST_TIMED_OUT.
+A client over its quota of changes is refused (THROTTLING_QUOTA_EXCEEDED), before version 6 only held back afterwards.
 """
 
 from collections import Counter
@@ -18,6 +19,8 @@ from kafkapy.model import METADATA_TOPIC
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 
 Result = CreateTopicsResponse.CreatableTopicResult
+
+_QUOTA_IS_STRICT_FROM_VERSION = 6
 
 
 async def handle(request: CreateTopicsRequest, ctx: Context) -> CreateTopicsResponse:
@@ -41,7 +44,10 @@ async def handle(request: CreateTopicsRequest, ctx: Context) -> CreateTopicsResp
     created: list[TopicResult] = []
     if wanted:
         created = await ctx.rooms.cluster.create_topics(
-            wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
+            wanted,
+            validate_only=request.validate_only,
+            timeout_ms=request.timeout_ms,
+            spend=ctx.spending(_QUOTA_IS_STRICT_FROM_VERSION),
         )
         if not request.validate_only and ctx.session.peer_host:  # a broker that asks for a client tells of it itself
             for result in created:

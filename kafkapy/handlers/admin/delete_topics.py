@@ -2,7 +2,8 @@
 
 Topics are named, or from version 6 on identified; both at once, neither, or the same one twice is an error of that
 entry, and then nothing happens to the topic. A topic's logs are gone when the answer leaves, and its committed offsets
-with them. A request that allows no time gets REQUEST_TIMED_OUT.
+with them. A request that allows no time gets REQUEST_TIMED_OUT. A client over its quota of changes is refused
+(THROTTLING_QUOTA_EXCEEDED), before version 5 only held back afterwards.
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ from kafkapy.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteT
 Result = DeleteTopicsResponse.DeletableTopicResult
 
 _DISABLED_ERROR_FROM_VERSION = 3
+_QUOTA_IS_STRICT_FROM_VERSION = 5
 
 
 async def handle(request: DeleteTopicsRequest, ctx: Context) -> DeleteTopicsResponse:
@@ -27,7 +29,9 @@ async def handle(request: DeleteTopicsRequest, ctx: Context) -> DeleteTopicsResp
     doomed = list(selection.doomed.values())
     if doomed:
         deleted = await ctx.rooms.cluster.delete_topics(
-            [topic.topic_id for topic in doomed], timeout_ms=request.timeout_ms
+            [topic.topic_id for topic in doomed],
+            timeout_ms=request.timeout_ms,
+            spend=ctx.spending(_QUOTA_IS_STRICT_FROM_VERSION),
         )
         for topic, outcome in zip(doomed, deleted, strict=True):
             selection.answer(topic.name, topic.topic_id, outcome if isinstance(outcome, KafkaError) else None)
@@ -60,7 +64,9 @@ class _Selection:
         result = Result(name=name, topic_id=topic_id)
         if refusal is not None:
             result.error_code = refusal.error
-            result.error_message = refusal.message or refusal.error.text
+            # As in Kafka, which has a text for all but one.
+            general = None if refusal.error is Error.THROTTLING_QUOTA_EXCEEDED else refusal.error.text
+            result.error_message = refusal.message or general
         self.results.append(result)
 
     def _sort_out(self, request: DeleteTopicsRequest) -> tuple[Counter[str], Counter[bytes]]:

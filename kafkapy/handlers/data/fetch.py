@@ -5,7 +5,8 @@ whole, however large (KIP-74). Less than `min_bytes` waits up to `max_wait_ms`. 
 answers incremental from version 7 on; topics are named by id from version 13 on. Batches go out as they lie in the log.
 Where a limit falls within a batch, the beginning of that batch is mostly left out: Kafka sends it, and clients throw it
 away. It counts for `min_bytes` all the same. There is one replica of everything, so no other replica is ever preferred,
-and a request that comes as a replica's is refused for each partition (NOT_LEADER_OR_FOLLOWER).
+and a request that comes as a replica's is refused for each partition (NOT_LEADER_OR_FOLLOWER). A client over its quota
+gets nothing, whatever was found, and no session; less is looked for where more would be over it.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ _STORAGE_ERROR_FROM_VERSION = 6
 _REPLICA_STATE_FROM_VERSION = 15
 _LEADERS_FROM_VERSION = 16
 _LEADER_ERRORS = frozenset({Error.NOT_LEADER_OR_FOLLOWER, Error.FENCED_LEADER_EPOCH})
+_RESPONSE_BYTES, _PARTITION_BYTES = 20, 60  # what an answer has beside records, about
 _READ, _TOPIC = Operation.READ, ResourceType.TOPIC  # looked up here, not for every partition
 
 
@@ -62,11 +64,15 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
 
     def packed(found: Sequence[Found]) -> FetchResponse:
         following = iter(found)
+        if ctx.observed is not None and ctx.observed.hold_fetch(_size(found)):
+            return FetchResponse(session_id=ctx.rooms.fetch_sessions.throttled(context))
         return _response(context, [next(following) if answer is None else answer for answer in answers], ctx)
 
     if not to_read:
         return packed(())
     max_bytes = min(request.max_bytes, ctx.rooms.config["fetch.max.bytes"])
+    if ctx.observed is not None:
+        max_bytes = int(min(max_bytes, ctx.observed.most_bytes()))
     found = await fetch(
         ctx.rooms.logs,
         ctx.rooms.clock,
@@ -155,6 +161,12 @@ def _replica_id(request: FetchRequest, api_version: int) -> int:
     if api_version < _REPLICA_STATE_FROM_VERSION:
         return request.replica_id
     return request.replica_state.replica_id if request.replica_state is not None else -1
+
+
+def _size(found: Sequence[Found]) -> int:
+    """About how many bytes an answer with this has."""
+    pieces = [piece for piece in found if not isinstance(piece, Diverged) and piece.size_bytes]
+    return _RESPONSE_BYTES + sum(_PARTITION_BYTES + piece.size_bytes for piece in pieces)
 
 
 def _news(found: Found) -> News:

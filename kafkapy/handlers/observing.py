@@ -1,0 +1,111 @@
+"""Sees to one request from before its handler runs until its answer is bytes: clients are held to their quotas.
+
+As in Kafka (KIP-219) the answer goes out first and tells for how long, and then nothing more is read of that client
+until then. A Fetch that is over its limit is answered with nothing, whatever was found, and that does not count. The
+share of time (KIP-124) is what a request's own steps took on the event loop, without what it waited for; where Kafka
+adds what its network threads need, it is left out here. Markers of transactions are exempt, and so is the time of a
+Produce without an answer.
+
+The registry makes an `Observed` for each request of a client while there is something to see to, and none otherwise.
+"""
+
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any, Final, TypeVar
+
+from kafkapy.handlers.context import Context
+from kafkapy.quotas.mutations import Spending
+from kafkapy.quotas.service import Quotas
+
+T = TypeVar("T")
+
+_PRODUCE: Final = 0
+_EXEMPT: Final = frozenset({27})
+"""WriteTxnMarkers."""
+
+_PERCENT: Final = 100.0
+
+
+class Observed:
+    """One request. `size` is that of all its bytes."""
+
+    __slots__ = ("_began", "_clock", "_ctx", "_quotas", "_request_ms", "_size", "_spending", "_spent")
+
+    def __init__(self, quotas: Quotas, ctx: Context, size: int) -> None:
+        self._quotas = quotas
+        self._ctx = ctx
+        self._size = size
+        self._clock = ctx.rooms.clock
+        self._spent = 0.0
+        self._began = 0.0
+        self._spending: Spending | None = None
+        self._request_ms: int | None = None  # for how long it is held back, as far as that is known
+
+    @types.coroutine
+    def run(self, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        """Await it, and count the time of its steps."""
+        monotonic = self._clock.monotonic
+        self._began = monotonic()
+        try:
+            trap = work.send(None)
+            while True:
+                self._spent += monotonic() - self._began
+                try:
+                    sent = yield trap
+                except BaseException as thrown:  # noqa: BLE001  the work's own, a cancellation for one
+                    self._began = monotonic()
+                    trap = work.throw(thrown)
+                else:
+                    self._began = monotonic()
+                    trap = work.send(sent)
+        except StopIteration as done:
+            self._spent += monotonic() - self._began
+            result: T = done.value
+            return result
+
+    # -- asked by handlers
+
+    def most_bytes(self) -> float:
+        """A Fetch that finds more is over its limit, even if its client fetched nothing before."""
+        return self._quotas.fetch.most_at_once(*self._client, self._quotas.now_ms())
+
+    def hold_fetch(self, size: int) -> int:
+        """For how many milliseconds a client that fetches this is held back; if at all, it gets nothing."""
+        fetch, now_ms = self._quotas.fetch, self._quotas.now_ms()
+        request_ms = self._record_time(now_ms)
+        self._request_ms = max(fetch.record(*self._client, size, now_ms), request_ms)
+        if self._request_ms:
+            fetch.take_back(*self._client, size, now_ms)
+        return self._request_ms
+
+    def spending(self, *, strict: bool) -> Spending:
+        """Counts the partitions that are created and deleted."""
+        self._spending = self._quotas.mutation.of_request(*self._client, self._quotas.now_ms, strict=strict)
+        return self._spending
+
+    # -- asked when that is done
+
+    def settle(self, response: Any) -> None:
+        """Hold the client back if it is over a limit, and have the response say so; None: it gets no response."""
+        now_ms = self._quotas.now_ms()
+        throttle_ms = self._request_ms
+        if throttle_ms is None:
+            throttle_ms = 0 if response is None else self._record_time(now_ms)
+        if self._ctx.api_key == _PRODUCE:
+            throttle_ms = max(throttle_ms, self._quotas.produce.record(*self._client, self._size, now_ms))
+        if self._spending is not None:
+            throttle_ms = max(throttle_ms, self._spending.throttle_ms)
+        if throttle_ms:
+            if hasattr(response, "throttle_time_ms"):
+                response.throttle_time_ms = throttle_ms
+            self._ctx.session.mute(self._clock.monotonic() + throttle_ms / 1000)
+
+    @property
+    def _client(self) -> tuple[str, str | None]:
+        return self._ctx.session.principal.name, self._ctx.client_id
+
+    def _record_time(self, now_ms: int) -> int:
+        if self._ctx.api_key in _EXEMPT:
+            return 0
+        spent = self._spent + self._clock.monotonic() - self._began
+        return self._quotas.request.record(*self._client, spent * _PERCENT, now_ms)
