@@ -21,7 +21,7 @@ WORK = Path(os.environ["COMPAT_WORK"])
 CONNECTORS = "connect-file-4.3.1"
 MISSED = Path(__file__).with_name("AppInfoParser.java")
 JARS = ("org.apache.kafka:connect-file:4.3.1", "org.slf4j:slf4j-simple:1.7.36")
-SECONDS = 90  # enough for whatever a cluster is waited for, on a busy machine
+SECONDS = 300  # enough for whatever a cluster is waited for, on a busy machine
 FILE = "org.apache.kafka.connect.file.FileStream"
 MOMENTARILY = ("rebalance", "momentarily", "stale configuration")  # the caller shall ask again, says the API
 
@@ -43,7 +43,7 @@ def jars() -> Path:
             resolve(folder, JARS)
         if not (folder / "classes").exists():
             compiler = ["javac", "-cp", f"{kafka_home()}/libs/*", "-d", str(folder / "classes"), str(MISSED)]
-            subprocess.run(compiler, check=True, timeout=120)
+            subprocess.run(compiler, check=True, timeout=300)
     return folder
 
 
@@ -99,7 +99,7 @@ class Worker:
     def _end(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
-        self.process.wait(60)
+        self.process.wait(120)
 
 
 class Cluster:

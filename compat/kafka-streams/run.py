@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 RUN = Path(os.environ["COMPAT_RUN"])
 JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]
 PARTITIONS = 4
-LIMIT_S = 180
+LIMIT_S = 900  # on a busy machine
 WINDOW_MS = 10_000  # as in Application.java
 AT_LEAST_ONCE, EXACTLY_ONCE = "at_least_once", "exactly_once_v2"
 
@@ -85,7 +85,7 @@ class Instance:
     def _end(self, number: signal.Signals) -> None:
         assert self.process is not None and self.alive, self.said[-5:]
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 class Application:
@@ -120,7 +120,7 @@ class Application:
 
     def until(self, what: str, true: Callable[[], bool]) -> None:
         """Take in what the instances write until something is true."""
-        deadline = time.monotonic() + LIMIT_S / 2
+        deadline = time.monotonic() + LIMIT_S / 3
         while not true():
             assert time.monotonic() < deadline, f"not so: {what}; {self.total} records were written"
             for instance in self.instances:
@@ -148,7 +148,7 @@ class Application:
         ends = {
             at.partition: self.consumer.get_watermark_offsets(at, timeout=30)[1] for at in self._partitions("output")
         }
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while any(at.offset < ends[at.partition] for at in self.consumer.position(self._partitions("output"))):
             assert time.monotonic() < deadline, "the output cannot be read to its end"
             self._take(0.1)
@@ -247,18 +247,21 @@ def counted(application: Application, happened: Trouble) -> dict[str, int]:
     return dict(wanted)
 
 
+def sequences(counts: dict[str, int]) -> dict[str, list[str]]:
+    """What is written for each word that came so often."""
+    return {word: [str(number) for number in range(1, count + 1)] for word, count in counts.items()}
+
+
 def word_count(bootstrap: str, guarantee: str, happened: Trouble) -> str:
     application = Application(bootstrap, "counts", guarantee, ("lines",))
     wanted = counted(application, happened)
-    if guarantee == EXACTLY_ONCE or happened is one_stopped:
-        for word, count in wanted.items():
-            got = [int(value) for value in application.written[word]]
-            assert got == list(range(1, count + 1)), f"{word}, which came {count} times: {got}"
+    if guarantee == EXACTLY_ONCE:
+        compare(EXACTLY_ONCE, application.written, sequences(wanted))
     else:
         for word, count in wanted.items():
             missing = set(range(1, count + 1)) - {int(value) for value in application.written[word]}
             assert not missing, f"{word}, which came {count} times, was never counted {sorted(missing)}"
-    assert application.written.keys() == wanted.keys()
+        assert application.written.keys() == wanted.keys()
     return restored(application, happened)
 
 
@@ -381,7 +384,7 @@ def application_reset(bootstrap: str) -> str:
     command = [*JAVA, "-cp", f"{kafka_home()}/libs/*", "org.apache.kafka.tools.StreamsResetter"]
     command += ["--bootstrap-server", bootstrap, "--application-id", application.id, "--force"]
     command += ["--input-topics", f"{application.id}.lines"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"the tool ended with {done.returncode}: {(done.stdout + done.stderr)[-400:]}"
     assert re.search("Following input topics offsets will be reset to", done.stdout), done.stdout
     left = [
@@ -394,9 +397,7 @@ def application_reset(bootstrap: str) -> str:
     again = 2 * sum(wanted.values())
     application.until("all is counted again", lambda: application.total >= again)
     application.finish()
-    for word, count in wanted.items():
-        got = [int(value) for value in application.written[word]]
-        assert got == 2 * list(range(1, count + 1)), f"{word}, which came {count} times: {got}"
+    compare(EXACTLY_ONCE, application.written, {word: 2 * counts for word, counts in sequences(wanted).items()})
     return ""
 
 
@@ -416,7 +417,7 @@ STORIES: dict[str, tuple[Callable[[str, str, Trouble], str], str, Trouble]] = {
 def checks(bootstrap: str) -> Iterator[Check]:
     classes = RUN / "classes"
     compiler = ["javac", "-cp", f"{kafka_home()}/libs/*", "-d", str(classes), str(HERE / "Application.java")]
-    subprocess.run(compiler, check=True, timeout=120)
+    subprocess.run(compiler, check=True, timeout=300)
     for name, (story, guarantee, happened) in STORIES.items():
         yield Check(
             name,
