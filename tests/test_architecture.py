@@ -37,9 +37,9 @@ FLOORS = {
     "network": 8,
     "console": 8,
     "broker": 9,
-    "cli": 10,
     "testing": 10,
-    "__main__": 11,
+    "cli": 11,
+    "__main__": 12,
 }
 
 # The network carries bytes and is handed a dispatch function; it may not know the rooms.

@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from kafkapy.cli import dump
 
         return dump.run(options.files, as_json=options.json)
+    if options.command == "doctor":
+        from kafkapy.cli import doctor
+
+        return doctor.run(options.address)
     if options.command == "version":
         print(_VERSION)
         return 0
@@ -67,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     dump = commands.add_parser("dump", help="say what is in files of a data directory: batches, records, indexes, …")
     dump.add_argument("files", nargs="+", metavar="FILE", help="a segment, an index, a snapshot, a checkpoint")
     dump.add_argument("--json", action="store_true", help="print a JSON object a line")
+
+    doctor = commands.add_parser("doctor", help="connect to a broker as a client does, and say what is wrong")
+    doctor.add_argument("address", metavar="HOST:PORT", nargs="?", default="127.0.0.1:9092", help="where clients begin")
 
     commands.add_parser("version", help="print the version")
 

@@ -20,10 +20,20 @@ TIMEOUT_SECONDS: Final = 30.0
 """How long an answer may take. None of the requests sent here waits longer by itself."""
 
 _LENGTH: Final = struct.Struct(">i")
+_MOST_BYTES: Final = 256 << 20
+"""A longer answer is none: something else than a broker listens there."""
 
 
 class Disconnected(ConnectionError):
     """The broker closed the connection, or was not there."""
+
+
+class NoBroker(Disconnected):
+    """What came is no answer of a broker; `beginning` is its first four bytes."""
+
+    def __init__(self, beginning: bytes) -> None:
+        super().__init__(f"an answer that begins with {beginning!r} is none of a Kafka broker")
+        self.beginning = beginning
 
 
 class Connection(Protocol):
@@ -45,8 +55,9 @@ class Connection(Protocol):
 class BlockingConnection:
     """Blocks its thread. Several threads may use it, one after the other."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, timeout: float = TIMEOUT_SECONDS) -> None:
         self._address = (host, port)
+        self._timeout = timeout
         self._socket: socket.socket | None = None
         self._alone = threading.RLock()
         self._clock = ThreadClock()
@@ -55,11 +66,13 @@ class BlockingConnection:
         with self._alone:
             try:
                 if self._socket is None:
-                    self._socket = socket.create_connection(self._address, TIMEOUT_SECONDS)
+                    self._socket = socket.create_connection(self._address, self._timeout)
                     self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._socket.sendall(_LENGTH.pack(len(request)) + request)
-                (size,) = _LENGTH.unpack(self._receive(_LENGTH.size))
-                return self._receive(size)
+                return self._receive(_size_of(self._receive(_LENGTH.size)))
+            except NoBroker:
+                self._hang_up()
+                raise
             except OSError as problem:
                 self._hang_up()
                 raise Disconnected(f"{self._address[0]}:{self._address[1]}: {problem}") from problem
@@ -106,9 +119,10 @@ class TrioConnection:
                 if self._stream is None:
                     self._stream = await trio.open_tcp_stream(self._host, self._port)
                 await self._stream.send_all(_LENGTH.pack(len(request)) + request)
-                (size,) = _LENGTH.unpack(await self._receive(_LENGTH.size))
-                answer = await self._receive(size)
+                answer = await self._receive(_size_of(await self._receive(_LENGTH.size)))
                 is_whole = True
+            except NoBroker:
+                raise
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as problem:
                 raise Disconnected(f"{self._host}:{self._port}: {problem}") from problem
             else:
@@ -141,6 +155,14 @@ class TrioConnection:
         if self._stream is not None:
             stream, self._stream = self._stream, None
             await trio.aclose_forcefully(stream)
+
+
+def _size_of(prefix: bytes) -> int:
+    (size,) = _LENGTH.unpack(prefix)
+    if not 0 <= size <= _MOST_BYTES:
+        raise NoBroker(prefix)
+    found: int = size
+    return found
 
 
 def driven(work: Coroutine[Any, Any, T]) -> T:

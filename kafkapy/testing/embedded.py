@@ -57,6 +57,8 @@ class Broker(BrokerHandle):
         self.clock = TimeTravel(self._call)
         """The broker's time, which a test can stop and move."""
         self._stop: trio.Event | None = None
+        self.bound_port = port
+        """The port that it listens on, whatever clients are told (`advertised.listeners`)."""
         self.cluster_id = ""
         """The id of the cluster that this broker is all of, once it has started."""
 
@@ -154,6 +156,7 @@ class Broker(BrokerHandle):
             dispatch_of=lambda registry: Interception(registry, self.faults, clock).dispatch,
         ) as broker:
             self.cluster_id = broker.cluster_id
+            self.bound_port = broker.port
             host, _, port = broker.bootstrap_servers.rpartition(":")
             self._connect_to(host.strip("[]"), int(port))
             self._ready.set()
