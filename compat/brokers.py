@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "compat" / ".work"
+_CHECK_SECONDS = 900
 KAFKA_VERSION = "4.4.0"
 """The release that kafkapy follows: docs/following_kafka.md."""
 
@@ -202,9 +203,18 @@ class Kafkapy(Broker):
     def check(self) -> str:
         """What `kafkapy check` finds wrong in the data directory, while no broker uses it; empty when it is sound."""
         command = [self.python, "-m", "kafkapy", "check", str(self.directory)]
-        done = subprocess.run(
-            command, cwd=self.tree, env=self.environment(), capture_output=True, text=True, check=False, timeout=300
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.tree,
+                env=self.environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_CHECK_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return f"`kafkapy check` did not end within {_CHECK_SECONDS} s"
         return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stdout}{done.stderr}"
 
     @staticmethod
