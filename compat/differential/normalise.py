@@ -22,7 +22,9 @@ def by_name(entry: Any) -> str:
     if not isinstance(entry, dict):
         return ""
     index = entry.get("partition_index", entry.get("index", 0))
-    name = next((entry[key] for key in NAMES if entry.get(key)), "")
+    own_id = str(entry.get("member_id") or "")  # a client's own; those that a broker gave are in no order
+    member = "" if MEMBER.match(own_id) or UUID.match(own_id) else own_id
+    name = next((entry[key] for key in NAMES if entry.get(key)), member)
     return f"{name} {index:06}"
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from kafkapy.coordination.shard import Entry
+from kafkapy.groups.commands import Protocol
 from kafkapy.groups.facts import (
     CommittedOffset,
     GroupRemoved,
@@ -12,6 +13,25 @@ from kafkapy.groups.facts import (
     OffsetStored,
 )
 from kafkapy.groups.journal import GroupJournal
+from kafkapy.groups.modern.facts import (
+    ClassicMember,
+    Current,
+    CurrentStored,
+    EpochStored,
+    GroupEpoch,
+    MemberState,
+    PatternStored,
+    Resolved,
+    Subscription,
+    SubscriptionStored,
+    TargetEpoch,
+    TargetEpochStored,
+    TargetStored,
+    TopicsStored,
+)
+from kafkapy.protocol.journal.consumer_group_current_member_assignment import (
+    ConsumerGroupCurrentMemberAssignmentValue as CurrentValue,
+)
 from kafkapy.protocol.journal.group_metadata import GroupMetadataValue
 
 GROUP = GroupStored(
@@ -115,3 +135,67 @@ def test_records_of_other_coordinators_are_passed_over():
     for record_type in (9, *range(10, 16), *range(17, 40), 999):
         assert journal.decode(Entry(record_type.to_bytes(2, "big") + b"\x01\x02\x03", b"\x00\x00?")) is None
     assert journal.decode(Entry(None, b"value")) is None
+
+
+T1, T2 = b"\x01" * 16, b"\x02" * 16
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        EpochStored("g", GroupEpoch(7, -5)),
+        EpochStored("g", None),
+        SubscriptionStored("g", "m", Subscription()),
+        SubscriptionStored(
+            "g",
+            "m",
+            Subscription(
+                "i",
+                "r",
+                "c",
+                "/h",
+                frozenset({"t", "a"}),
+                None,
+                5,
+                "range",
+                ClassicMember(9, (Protocol("range", b"x"), Protocol("p", b""))),
+            ),
+        ),
+        SubscriptionStored("g", "m", None),
+        TargetEpochStored("g", TargetEpoch(7, 1_700_000_000_000)),
+        TargetEpochStored("g", None),
+        TargetStored("g", "m", {}),
+        TargetStored("g", "m", {T1: (0, 2), T2: (1,)}),
+        TargetStored("g", "m", None),
+        CurrentStored("g", "m", Current(5, 4, MemberState.UNREVOKED_PARTITIONS, {T1: {0: 5}}, {T2: {1: 3, 2: 4}})),
+        CurrentStored("g", "m", None),
+        PatternStored("g", "t.*", Resolved(frozenset({"t1", "t2"}), 3, 4)),
+        PatternStored("g", "t.*", None),
+        TopicsStored("g", False),
+    ],
+)
+def test_facts_of_consumer_groups_come_back(fact):
+    [entry] = journal.encode(fact)
+    assert journal.decode(entry) == fact
+
+
+def test_an_assignment_without_epochs_is_as_old_as_its_member():
+    """As Kafka wrote it before 4.3."""
+    value = CurrentValue(
+        member_epoch=5,
+        previous_member_epoch=4,
+        state=0,
+        assigned_partitions=[CurrentValue.TopicPartitions(topic_id=T1, partitions=[0, 1])],
+    )
+    out = bytearray(2)
+    value.encode(0, out)
+    [entry] = journal.encode(CurrentStored("g", "m", None))
+    fact = journal.decode(entry._replace(value=bytes(out)))
+    assert fact == CurrentStored("g", "m", Current(5, 4, MemberState.STABLE, {T1: {0: 5, 1: 5}}))
+
+
+def test_a_state_of_a_later_kafka_is_unknown():
+    out = bytearray(2)
+    CurrentValue(member_epoch=5, previous_member_epoch=4, state=9).encode(0, out)
+    [entry] = journal.encode(CurrentStored("g", "m", None))
+    assert journal.decode(entry._replace(value=bytes(out))).current.state is MemberState.UNKNOWN

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from kafkapy.coordination.shard import Decision, SetTimer
+from kafkapy.errors import KafkaError
 from kafkapy.groups.modern.commands import MayDescribe, ResolvePatterns
 from kafkapy.groups.modern.facts import Resolved, Subscription
 from kafkapy.groups.modern.group import ConsumerGroup
@@ -47,7 +48,7 @@ class Resolving:
         if not new.pattern:
             return (PatternChange.RESOLVED if old.pattern else PatternChange.CHANGED), False
         if new.pattern not in group.subscribed.patterns:
-            full_match(new.pattern)
+            _require_pattern(new.pattern)
             return PatternChange.CHANGED, True
         return (PatternChange.RESOLVED if new.pattern in group.patterns else PatternChange.CHANGED), False
 
@@ -101,3 +102,11 @@ class Resolving:
                 self._version += 1
             self._image, self._topic_ids = image, topic_ids
         return self._version
+
+
+def _require_pattern(pattern: str) -> None:
+    try:
+        full_match(pattern)
+    except KafkaError as refusal:
+        why = f"SubscribedTopicRegex `{pattern}` is not a valid regular expression: {refusal.message}."
+        raise KafkaError(refusal.error, why) from refusal
