@@ -23,7 +23,7 @@ def by_name(entry: Any) -> str:
         return ""
     index = entry.get("partition_index", entry.get("index", 0))
     own_id = str(entry.get("member_id") or "")  # a client's own; those that a broker gave are in no order
-    member = "" if MEMBER.match(own_id) or UUID.match(own_id) else own_id
+    member = "" if "member_epoch" not in entry or MEMBER.match(own_id) or UUID.match(own_id) else own_id
     name = next((entry[key] for key in NAMES if entry.get(key)), member)
     return f"{name} {index:06}"
 

@@ -320,6 +320,21 @@ def test_a_pattern_goes_with_its_last_member(consumers):
     assert second.owned == {T: (0, 1, 2)}
 
 
+def test_a_pattern_that_is_still_to_be_looked_up_takes_nothing_from_others(consumers):
+    leaver, reader = Member(consumers, "m-first", pattern="t"), Member(consumers, "m-0", "t")
+    leaver.join()
+    reader.join()
+    consumers.advance(1_000)
+    settle(leaver, reader)
+    leaver.leave()
+    consumers.advance(1_000)
+    newcomers = [Member(consumers, f"m-{number}", pattern="nothing") for number in range(1, 9)]
+    for newcomer in newcomers:
+        newcomer.join()
+    settle(reader, *newcomers)
+    assert reader.owned == {T: (0, 1, 2)}
+
+
 # As others see it
 
 

@@ -250,5 +250,5 @@ class ConsumerHistory(RuleBasedStateMachine):
 
 def test_any_history_keeps_the_invariants():
     run_state_machine_as_test(
-        ConsumerHistory, settings=settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
+        ConsumerHistory, settings=settings(max_examples=30, stateful_step_count=30, deadline=None, derandomize=True)
     )

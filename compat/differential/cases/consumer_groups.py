@@ -318,7 +318,8 @@ def _(s):
     s.probe.trace.append(alive(s, group, member, epoch))
     again = joined(s, group, member=member, note=False, **mine)
     s.probe.trace.append({**again, "member_id": ""})
-    sync(s, group, member, again["generation_id"], version=3)
+    answer = sync(s, group, member, again["generation_id"], version=3, note=False)
+    s.probe.trace.append({**answer, "assignment": bool(answer["assignment"])})  # it has the topic's name in it
     sync(s, group, member, again["generation_id"] + 1, version=3)
     sync(s, group, "new", again["generation_id"], version=3)
     joined(s, group, note=True, kind="other", **mine)

@@ -231,10 +231,14 @@ class ConsumerProtocol:
     ) -> tuple[int, bool]:
         """The group's epoch from now on, which grows when its topics changed, and whether all read the same."""
         members = group.subscriptions
-        if not is_bumped and group.soft.checked_image is image:
+        is_checked = not is_bumped and group.soft.checked_image is image
+        if is_checked and updated.subscription is member.subscription:
             return group.epoch, group.subscribed.is_homogeneous(len(members))
         is_known = updated.member_id in members or updated.subscription.instance_id in group.static_members
         subscribed = group.subscribed_with([member.subscription], updated.subscription)
+        is_homogeneous = subscribed.is_homogeneous(len(members) + (not is_known))
+        if is_checked:
+            return group.epoch, is_homogeneous
         metadata_hash = self._hashes.of(subscribed.topics, image)
         epoch = group.epoch
         if is_bumped or metadata_hash != group.metadata_hash:
@@ -243,7 +247,7 @@ class ConsumerProtocol:
         group.soft.checked_image = image
         if group.has_old_topics:
             facts.append(TopicsStored(group.group_id, False))
-        return epoch, subscribed.is_homogeneous(len(members) + (not is_known))
+        return epoch, is_homogeneous
 
     def _may_compute_target(self, group: ConsumerGroup, moment: Moment) -> bool:
         """Targets are not computed more often than the assignment interval allows (KIP-1263)."""
@@ -444,7 +448,7 @@ def _removal(group_id: str, member_id: str) -> list[ModernFact]:
 
 
 def _updated(old: Subscription, command: ConsumerHeartbeat) -> Subscription:
-    return Subscription(
+    new = Subscription(
         old.instance_id if command.instance_id is None else command.instance_id,
         old.rack_id if command.rack_id is None else command.rack_id,
         command.client_id,
@@ -455,6 +459,7 @@ def _updated(old: Subscription, command: ConsumerHeartbeat) -> Subscription:
         old.assignor if command.assignor is None else command.assignor,
         None,
     )
+    return old if new == old else new
 
 
 def _require_epoch(current: Current, command: ConsumerHeartbeat) -> None:
