@@ -33,9 +33,10 @@ class Closed(Exception):
 class Probe:
     """A client that sends one request at a time and writes down the answers."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, source: str = "") -> None:
         self.host, self.port = host, port
         self.client_id = "differential"
+        self._source = (source, 0) if source else None
         self.trace: list[Any] = []
         self._socket: socket.socket | None = None
         self._correlation_id = 0
@@ -118,7 +119,9 @@ class Probe:
 
     def _send_all(self, bodies: Sequence[bytes]) -> None:
         if self._socket is None:
-            self._socket = socket.create_connection((self.host, self.port), timeout=TIMEOUT_SECONDS)
+            self._socket = socket.create_connection(
+                (self.host, self.port), timeout=TIMEOUT_SECONDS, source_address=self._source
+            )
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(b"".join(struct.pack(">i", len(body)) + body for body in bodies))
 

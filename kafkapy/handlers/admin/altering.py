@@ -22,6 +22,8 @@ _GUARDED: Final = {
     ConfigResource.TOPIC: (ResourceType.TOPIC, Error.TOPIC_AUTHORIZATION_FAILED),
     ConfigResource.GROUP: (ResourceType.GROUP, Error.GROUP_AUTHORIZATION_FAILED),
 }
+_WITHOUT_TEXT: Final = {ConfigResource.BROKER, ConfigResource.BROKER_LOGGER}
+"""Where Kafka refuses without a word."""
 _KEPT: Final = {ConfigResource.TOPIC, ConfigResource.BROKER, ConfigResource.GROUP, ConfigResource.CLIENT_METRICS}
 
 
@@ -53,6 +55,8 @@ class Told(NamedTuple):
     def of(kind: int, name: str, refusal: KafkaError | None) -> "Told":
         if refusal is None:
             return Told(kind, name, Error.NONE, None)
+        if refusal.error is Error.CLUSTER_AUTHORIZATION_FAILED and kind in _WITHOUT_TEXT:
+            return Told(kind, name, refusal.error, None)
         return Told(kind, name, refusal.error, refusal.error.text if refusal.message is None else refusal.message)
 
 

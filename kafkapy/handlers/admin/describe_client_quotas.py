@@ -13,7 +13,8 @@ _EXACT, _DEFAULT, _SPECIFIED = 0, 1, 2
 
 
 async def handle(request: DescribeClientQuotasRequest, ctx: Context) -> DescribeClientQuotasResponse:
-    ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.CLUSTER, CLUSTER_NAME)
+    if not ctx.permits(Operation.DESCRIBE_CONFIGS, ResourceType.CLUSTER, CLUSTER_NAME):
+        raise KafkaError(Error.CLUSTER_AUTHORIZATION_FAILED)
     names, types = _filter(request)
     return DescribeClientQuotasResponse(
         entries=[
@@ -76,6 +77,4 @@ def _matches(entity: Entity, names: dict[str, str | None], types: set[str], *, s
 
 def refuse(request: DescribeClientQuotasRequest, refusal: KafkaError, ctx: Context) -> DescribeClientQuotasResponse:
     """The error response: no list of entities at all."""
-    return DescribeClientQuotasResponse(
-        error_code=refusal.error, error_message=refusal.message or refusal.error.text, entries=None
-    )
+    return DescribeClientQuotasResponse(error_code=refusal.error, error_message=refusal.message, entries=None)

@@ -87,7 +87,8 @@ def _settings(resource_type: int, name: str, ctx: Context) -> Sequence[Described
         if not name:
             raise KafkaError(Error.INVALID_REQUEST, "Group name must not be empty")
         return describe_group(image.overrides_of(ConfigResource.GROUP, name), config)
-    ctx.require(Operation.DESCRIBE_CONFIGS, ResourceType.CLUSTER, CLUSTER_NAME)
+    if not ctx.permits(Operation.DESCRIBE_CONFIGS, ResourceType.CLUSTER, CLUSTER_NAME):
+        raise KafkaError(Error.CLUSTER_AUTHORIZATION_FAILED)
     if resource_type == ConfigResource.CLIENT_METRICS:
         if not name:
             raise KafkaError(Error.INVALID_REQUEST, "Client metrics subscription name must not be empty")

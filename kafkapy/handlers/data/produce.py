@@ -195,7 +195,7 @@ def refuse(request: ProduceRequest, refusal: KafkaError, ctx: Context) -> Produc
                         index=partition.index,
                         error_code=refusal.error,
                         base_offset=-1,
-                        error_message=None if unknown else refusal.message or refusal.error.text,
+                        error_message=None if unknown else refusal.message,
                     )
                     for partition in topic.partition_data
                 ],
