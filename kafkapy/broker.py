@@ -33,6 +33,7 @@ from kafkapy.handlers.peers import SolePeers
 from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
 from kafkapy.log.housekeeping import apply_retention, clean_logs, expire_producers
+from kafkapy.metrics import RequestMetrics
 from kafkapy.model import format_uuid
 from kafkapy.network.connection import Connection, Dispatch, Peer
 from kafkapy.network.listening import bind
@@ -71,7 +72,7 @@ class Broker:
     """A running broker: where to reach it, and what it is.
 
     `listeners` says by name what clients of each are told, host:port; the first is for clients on this machine, and
-    `port` is the one that it is bound to.
+    `port` is the one that it is bound to. At `metrics_port` metrics are told.
     """
 
     listeners: dict[str, str]
@@ -79,6 +80,7 @@ class Broker:
     cluster_id: str
     node_id: int
     rooms: Rooms
+    metrics_port: int | None = None
 
     @property
     def bootstrap_servers(self) -> str:
@@ -135,10 +137,12 @@ async def open_broker(
                 verifier=verifier,
                 fetch_sessions=_fetch_sessions(config),
                 quotas=quotas,
+                metrics=RequestMetrics() if config["kafkapy.metrics.port"] >= 0 else None,
                 authorizer=_authorizer(config),
                 token_secret=token_secret,
             )
             registry = Registry(rooms, _context(rooms))
+            registry.observes = rooms.metrics is not None
             guards = {listener: _guard(door, registry, clock) for listener, door in guarded.items()}
             server = Server(limits, _open_session, dispatch_of(registry), clock, guards, quotas.hold)
 
@@ -149,7 +153,7 @@ async def open_broker(
                     server.set_limits(_limits(change.new.config))
                 if change.new.kinds.client_quotas is not change.old.kinds.client_quotas:
                     quotas.follow(change.new.kinds.client_quotas)
-                    registry.observes = quotas.limits_clients
+                    registry.observes = quotas.limits_clients or rooms.metrics is not None
 
             cluster.on_change(on_change)
             async with trio.open_nursery() as coordinators:
@@ -168,10 +172,11 @@ async def open_broker(
                             housekeeping.start_soon(door.sasl.signed_tokens.keep_fresh, clock)
                     async with trio.open_nursery() as connections:
                         await connections.start(server.serve, listeners)
+                        metrics_port = await _tell_metrics(rooms, server, clock, connections)
                         bound = [endpoint for endpoint, _ in listeners]
                         told = told_addresses(bound, announced)
                         ports = {endpoint.listener: endpoint.port for endpoint in bound}
-                        yield Broker(told, ports[next(iter(told))], cluster_id, node_id, rooms)
+                        yield Broker(told, ports[next(iter(told))], cluster_id, node_id, rooms, metrics_port)
                         await server.drain(GRACE_SECONDS)
                         connections.cancel_scope.cancel()
                     housekeeping.cancel_scope.cancel()
@@ -179,6 +184,20 @@ async def open_broker(
     finally:
         for _, listener in listeners:
             listener.close()
+
+
+async def _tell_metrics(rooms: Rooms, server: Server, clock: Clock, nursery: trio.Nursery) -> int | None:
+    if rooms.metrics is None:
+        return None
+    try:
+        from kafkapy.console.metrics import MetricsEndpoint  # a broker that tells none does without
+    except ModuleNotFoundError as missing:
+        raise ConfigError(f'metrics need the extra "metrics" of kafkapy-broker: {missing}') from missing
+
+    endpoint = MetricsEndpoint(rooms, rooms.metrics, lambda: server.connection_count, clock)
+    host, port = rooms.config["kafkapy.metrics.host"], rooms.config["kafkapy.metrics.port"]
+    bound: int = await nursery.start(endpoint.serve, host, port)
+    return bound
 
 
 def _open_store(

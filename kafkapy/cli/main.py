@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--data-dir", metavar="DIR", help="keep the data here")
     where.add_argument("--memory", action="store_true", help="keep the data in memory, and lose it at the end")
     start.add_argument("--advertise", metavar="HOST", help="tell clients to connect to this host")
+    start.add_argument("--metrics-port", type=int, help="tell metrics over HTTP at this port of 127.0.0.1")
     start.add_argument("--json-ready", action="store_true", help="print one line of JSON on stdout when ready")
     start.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="how the log on stderr is written (text)"

@@ -159,6 +159,8 @@ def _flags(options: argparse.Namespace) -> dict[str, str]:
         if "listeners" in flags:
             raise StartError("--port and -c listeners=… exclude each other")
         flags["listeners"] = f"PLAINTEXT://127.0.0.1:{options.port}"
+    if options.metrics_port is not None:
+        flags["kafkapy.metrics.port"] = str(options.metrics_port)
     if options.advertise is not None and not is_host(options.advertise):
         raise StartError(f"--advertise takes a host's name or address, not {options.advertise!r}")
     return flags

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kafkapy.groups.service import GroupService
     from kafkapy.handlers.observing import Observed
     from kafkapy.log.fetch_session import FetchSessionCache
+    from kafkapy.metrics import RequestMetrics
     from kafkapy.quotas.service import Quotas
     from kafkapy.security.authorizer import Authorizer
     from kafkapy.security.tokens import TokenSecret
@@ -105,6 +106,7 @@ class Rooms:
     verifier: "Verifier"
     fetch_sessions: "FetchSessionCache"
     quotas: "Quotas"
+    metrics: "RequestMetrics | None" = None
     authorizer: "Authorizer | None" = None
     token_secret: "TokenSecret | None" = None
 
@@ -125,7 +127,7 @@ class Context:
     session: Session = field(repr=False)
     rooms: Rooms = field(repr=False)
     observed: "Observed | None" = field(default=None, repr=False)
-    """While there are quotas, what sees to them."""
+    """While there are quotas, or metrics are told, what sees to them."""
 
     def spending(self, strict_from: int) -> Callable[[int], None]:
         """Counts the partitions that this request creates or deletes; from that version on it may refuse (KIP-599)."""

@@ -1,4 +1,4 @@
-"""Sees to one request from before its handler runs until its answer is bytes: clients are held to their quotas.
+"""Sees to one request from before its handler runs until its answer is bytes: quotas, and what is counted.
 
 As in Kafka (KIP-219) the answer goes out first and tells for how long, and then nothing more is read of that client
 until then. A Fetch that is over its limit is answered with nothing, whatever was found, and that does not count. The
@@ -6,20 +6,26 @@ share of time (KIP-124) is what a request's own steps took on the event loop, wi
 adds what its network threads need, it is left out here. Markers of transactions are exempt, and so is the time of a
 Produce without an answer.
 
-The registry makes an `Observed` for each request of a client while there is something to see to, and none otherwise.
+The registry makes an `Observed` for each request of a client while there are limits, or metrics are told, and none
+otherwise.
 """
 
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import Any, Final, TypeVar
 
+from kafkapy.errors import Error
 from kafkapy.handlers.context import Context
+from kafkapy.metrics import RequestMetrics
+from kafkapy.protocol.messages import APIS
+from kafkapy.protocol.primitives import Struct
 from kafkapy.quotas.mutations import Spending
 from kafkapy.quotas.service import Quotas
 
 T = TypeVar("T")
 
 _PRODUCE: Final = 0
+_FETCH: Final = 1
 _EXEMPT: Final = frozenset({27})
 """WriteTxnMarkers."""
 
@@ -29,15 +35,29 @@ _PERCENT: Final = 100.0
 class Observed:
     """One request. `size` is that of all its bytes."""
 
-    __slots__ = ("_began", "_clock", "_ctx", "_quotas", "_request_ms", "_size", "_spending", "_spent")
+    __slots__ = (
+        "_began",
+        "_came",
+        "_clock",
+        "_ctx",
+        "_metrics",
+        "_quotas",
+        "_request",
+        "_request_ms",
+        "_size",
+        "_spending",
+        "_spent",
+    )
 
-    def __init__(self, quotas: Quotas, ctx: Context, size: int) -> None:
+    def __init__(self, quotas: Quotas, metrics: RequestMetrics | None, ctx: Context, request: Any, size: int) -> None:
         self._quotas = quotas
+        self._metrics = metrics
+        self._request = request
         self._ctx = ctx
         self._size = size
         self._clock = ctx.rooms.clock
         self._spent = 0.0
-        self._began = 0.0
+        self._began = self._came = self._clock.monotonic()
         self._spending: Spending | None = None
         self._request_ms: int | None = None  # for how long it is held back, as far as that is known
 
@@ -87,6 +107,8 @@ class Observed:
 
     def settle(self, response: Any) -> None:
         """Hold the client back if it is over a limit, and have the response say so; None: it gets no response."""
+        if not self._quotas.limits_clients:
+            return
         now_ms = self._quotas.now_ms()
         throttle_ms = self._request_ms
         if throttle_ms is None:
@@ -99,6 +121,38 @@ class Observed:
             if hasattr(response, "throttle_time_ms"):
                 response.throttle_time_ms = throttle_ms
             self._ctx.session.mute(self._clock.monotonic() + throttle_ms / 1000)
+            if self._metrics is not None:
+                self._metrics.throttle_time.add((APIS[self._ctx.api_key].name,), throttle_ms)
+
+    def count(self, response: Any, size: int) -> None:
+        """Count it in, if somebody wants to know; `size` is that of its answer, 0 when it gets none."""
+        metrics = self._metrics
+        if metrics is None:
+            return
+        key, version = self._ctx.api_key, self._ctx.api_version
+        api = (APIS[key].name,)
+        metrics.requests.add((*api, str(version)))
+        metrics.request_bytes.add(api, self._size)
+        metrics.response_bytes.add(api, size)
+        metrics.total_time.observe(api, (self._clock.monotonic() - self._came) * 1000)
+        for code in _error_codes(response) if response is not None else (0,):
+            metrics.errors.add((*api, Error.of(code).name))
+        if key == _PRODUCE:
+            for topic in self._request.topic_data:
+                metrics.bytes_in.add(
+                    (self._name(topic.name, topic.topic_id),),
+                    sum(len(partition.records or b"") for partition in topic.partition_data),
+                )
+        elif key == _FETCH:
+            for topic in response.responses:
+                metrics.bytes_out.add(
+                    (self._name(topic.topic, topic.topic_id),),
+                    sum(len(partition.records or b"") for partition in topic.partitions),
+                )
+
+    def _name(self, name: str, topic_id: bytes) -> str:
+        known = None if name else self._ctx.rooms.cluster.image.topic_by_id(topic_id)
+        return name if known is None else known.name
 
     @property
     def _client(self) -> tuple[str, str | None]:
@@ -109,3 +163,14 @@ class Observed:
             return 0
         spent = self._spent + self._clock.monotonic() - self._began
         return self._quotas.request.record(*self._client, spent * _PERCENT, now_ms)
+
+
+def _error_codes(message: Struct) -> Iterator[int]:
+    """Each error code in a response, as Kafka counts them."""
+    for name in message.__slots__:
+        value = getattr(message, name)
+        if name == "error_code":
+            yield value
+        elif value and isinstance(value, list) and isinstance(value[0], Struct):
+            for item in value:
+                yield from _error_codes(item)

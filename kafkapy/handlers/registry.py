@@ -68,7 +68,7 @@ class Registry:
         except ProtocolError as malformed:
             raise CloseConnection(f"{described(header)} does not parse: {malformed}") from malformed
         if self.observes:
-            ctx.observed = observed = Observed(self.rooms.quotas, ctx, len(frame))
+            ctx.observed = observed = Observed(self.rooms.quotas, self.rooms.metrics, ctx, request, len(frame))
             return _observed(_answer(handler.handle(request, ctx), handler, header, request, ctx), observed)
         return _answer(handler.handle(request, ctx), handler, header, request, ctx)
 
@@ -123,7 +123,7 @@ async def _answer(
         if isinstance(response, Delayed):
             return _Delayed(response, handler, header, request, ctx)
         if ctx.observed is not None:
-            ctx.observed.settle(response)
+            return _seen_to(response, header, ctx.api_version, ctx.observed)
         return framed(response, header, ctx.api_version)
     except KafkaError as refusal:
         problem = refusal
@@ -136,8 +136,15 @@ async def _answer(
         problem = KafkaError(Error.UNKNOWN_SERVER_ERROR)
     response = handler.refuse(request, problem, ctx)
     if ctx.observed is not None:
-        ctx.observed.settle(response)
+        return _seen_to(response, header, ctx.api_version, ctx.observed)
     return framed(response, header, ctx.api_version)
+
+
+def _seen_to(response: Any, header: RequestHeader, version: int, observed: Observed) -> Answer:
+    observed.settle(response)
+    answer = framed(response, header, version)
+    observed.count(response, sum(map(len, answer)))
+    return answer
 
 
 async def _observed(
@@ -147,6 +154,7 @@ async def _observed(
     answer = await observed.run(work)
     if answer is None:
         observed.settle(None)
+        observed.count(None, 0)
     return answer
 
 

@@ -98,6 +98,11 @@ class Server:
         self._limits = limits
         self._waiting_for_an_end.unpark_all()
 
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._crew.connections)
+
     async def serve(
         self,
         listeners: Sequence[tuple[Endpoint, socket.socket]],

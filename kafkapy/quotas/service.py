@@ -51,19 +51,18 @@ class Quotas:
             CONTROLLER_MUTATION_RATE: self.mutation.limits,
         }
 
+        self.limits_clients = False
+        """Whether any request may have to be held back."""
+
     def now_ms(self) -> int:
         """The time by which all is counted."""
         return round(self._clock.monotonic() * _MS_PER_SECOND)
-
-    @property
-    def limits_clients(self) -> bool:
-        """Whether any request may have to be held back."""
-        return any(limits.is_set for limits in self._of_clients.values())
 
     def follow(self, table: QuotaTable) -> None:
         """Hold everybody to these limits from now on."""
         for key, limits in self._of_clients.items():
             limits.follow(table, key)
+        self.limits_clients = any(limits.is_set for limits in self._of_clients.values())
         by_address: dict[str | None, float] = {}
         for entity, values in table.items():
             names = dict(entity)

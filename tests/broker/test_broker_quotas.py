@@ -261,9 +261,9 @@ async def test_nothing_is_seen_to_while_there_are_no_limits(wire: Wire, monkeypa
     observed: list[int] = []
 
     class Counted(registry_module.Observed):
-        def __init__(self, quotas: Any, ctx: Any, size: int) -> None:
+        def __init__(self, quotas: Any, metrics: Any, ctx: Any, request: Any, size: int) -> None:
             observed.append(ctx.api_key)
-            super().__init__(quotas, ctx, size)
+            super().__init__(quotas, metrics, ctx, request, size)
 
     monkeypatch.setattr(registry_module, "Observed", Counted)
     await wire.ask(creating("t"), 7)
