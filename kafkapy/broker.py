@@ -44,6 +44,7 @@ from kafkapy.security.doors import Door, doors
 from kafkapy.storage.base import CleanerSettings, Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
 from kafkapy.storage.sole import SoleBroker
+from kafkapy.telemetry.service import Telemetry
 from kafkapy.transactions.producer_ids import ProducerIds
 from kafkapy.transactions.service import TransactionService
 from kafkapy.transactions.verifying import Verifier
@@ -126,6 +127,7 @@ async def open_broker(
             producer_ids = ProducerIds(cluster.allocate_producer_ids)
             transactions = TransactionService(cluster, logs, logs.leases, peers, producer_ids, clock, config)
             quotas = Quotas(config, clock)
+            tells_metrics = config["kafkapy.metrics.port"] >= 0
             rooms = Rooms(
                 clock=clock,
                 turns=turns,
@@ -137,7 +139,8 @@ async def open_broker(
                 verifier=verifier,
                 fetch_sessions=_fetch_sessions(config),
                 quotas=quotas,
-                metrics=RequestMetrics() if config["kafkapy.metrics.port"] >= 0 else None,
+                telemetry=Telemetry(listens=tells_metrics),
+                metrics=RequestMetrics() if tells_metrics else None,
                 authorizer=_authorizer(config),
                 token_secret=token_secret,
             )
@@ -190,6 +193,7 @@ async def _tell_metrics(rooms: Rooms, server: Server, clock: Clock, nursery: tri
     if rooms.metrics is None:
         return None
     try:
+        import kafkapy.telemetry.otlp  # noqa: F401  which is needed with the first push
         from kafkapy.console.metrics import MetricsEndpoint  # a broker that tells none does without
     except ModuleNotFoundError as missing:
         raise ConfigError(f'metrics need the extra "metrics" of kafkapy-broker: {missing}') from missing

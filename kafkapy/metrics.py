@@ -41,6 +41,7 @@ LOG_SIZE: Final = Family("kafka_log_log_size", "gauge", ("topic",), "Bytes of a 
 GROUPS: Final = Family("kafka_server_group_coordinator_metrics_group_count", "gauge", ("protocol", "state"), "Groups.", "kafka.server:type=group-coordinator-metrics,name=group-count,protocol=*")
 TRANSACTIONS: Final = Family("kafkapy_transactional_ids", "gauge", ("state",), "Transactional ids, by the state of their transaction.", "none")
 SESSIONS: Final = Family("kafka_server_fetchsessioncache_numincrementalfetchsessions", "gauge", (), "Incremental fetch sessions.", "kafka.server:type=FetchSessionCache,name=NumIncrementalFetchSessions")
+CLIENT_METRICS: Final = Family("kafkapy_client_metrics", "gauge", ("client_instance_id", "client_id", "metric", "attributes"), "What clients push of their own metrics (KIP-714), the last of each.", "none")
 # fmt: on
 
 FAMILIES: Final = (
@@ -59,6 +60,7 @@ FAMILIES: Final = (
     GROUPS,
     TRANSACTIONS,
     SESSIONS,
+    CLIENT_METRICS,
 )
 
 

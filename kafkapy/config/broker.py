@@ -370,7 +370,7 @@ _ROWS = (
     Setting("ssl.truststore.location", Type.STRING, None, "File that holds trusted certificates.", dynamic=True, used=True),
     Setting("ssl.truststore.password", Type.PASSWORD, None, "Password of that file.", dynamic=True, used=True),
     Setting("ssl.truststore.type", Type.STRING, "JKS", "Format of that file.", dynamic=True, used=True),
-    Setting("telemetry.max.bytes", Type.INT, "1048576", "Largest telemetry push of a client, in bytes.", valid="[1,...]"),
+    Setting("telemetry.max.bytes", Type.INT, "1048576", "Largest telemetry push of a client, in bytes.", valid="[1,...]", used=True),
     Setting("transaction.abort.timed.out.transaction.cleanup.interval.ms", Type.INT, "10000", "How often overdue transactions are looked for, in milliseconds.", valid="[1,...]", used=True),
     Setting("transaction.max.timeout.ms", Type.INT, "900000", "Longest timeout a transaction may ask for, in milliseconds.", valid="[1,...]", used=True),
     Setting("transaction.partition.verification.enable", Type.BOOLEAN, "true", "Whether partitions verify that a transaction is open before they take its records.", dynamic=True, used=True),

@@ -5,9 +5,9 @@ from kafkapy.config.setting import Setting, Type
 # One row a line, however long: this is a table.
 # fmt: off
 _ROWS = (
-    Setting("interval.ms", Type.INT, "300000", "How often clients push their metrics, in milliseconds.", dynamic=True),
-    Setting("match", Type.LIST, "", "Which clients a subscription is for, as name=pattern pairs.", dynamic=True),
-    Setting("metrics", Type.LIST, "", "Prefixes of the metrics that clients push.", dynamic=True),
+    Setting("interval.ms", Type.INT, "300000", "How often clients push their metrics, in milliseconds.", dynamic=True, used=True),
+    Setting("match", Type.LIST, "", "Which clients a subscription is for, as name=pattern pairs.", dynamic=True, used=True),
+    Setting("metrics", Type.LIST, "", "Prefixes of the metrics that clients push.", dynamic=True, used=True),
 )
 # fmt: on
 

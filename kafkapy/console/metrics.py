@@ -100,6 +100,7 @@ class MetricsEndpoint:
             Gauge(PARTITIONS, {(): sum(len(topic.partitions) for topic in topics.values())}),
             Gauge(SESSIONS, {(): len(rooms.fetch_sessions)}),
             Gauge(LOG_SIZE, self._sizes()),
+            rooms.telemetry.gauge(),
         ]
         try:
             groups = await rooms.groups.list_groups(ListGroups(frozenset(), frozenset()))

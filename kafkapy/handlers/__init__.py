@@ -74,6 +74,8 @@ ALL: tuple[Route, ...] = (
     Route(66, "transactions.list_transactions", 0, 2),
     Route(68, "groups.consumer_group_heartbeat", 0, 1),
     Route(69, "groups.consumer_group_describe", 0, 1),
+    Route(71, "admin.get_telemetry_subscriptions", 0, 0),
+    Route(72, "admin.push_telemetry", 0, 0),
     Route(74, "admin.list_config_resources", 0, 1),
     Route(75, "admin.describe_topic_partitions", 0, 0),
     Route(80, "admin.add_raft_voter", 0, 1),

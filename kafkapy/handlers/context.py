@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kafkapy.security.authorizer import Authorizer
     from kafkapy.security.tokens import TokenSecret
     from kafkapy.storage.base import LiveBroker, Logs
+    from kafkapy.telemetry.service import Telemetry
     from kafkapy.transactions.producer_ids import ProducerIds
     from kafkapy.transactions.service import TransactionService
     from kafkapy.transactions.verifying import Verifier
@@ -106,6 +107,7 @@ class Rooms:
     verifier: "Verifier"
     fetch_sessions: "FetchSessionCache"
     quotas: "Quotas"
+    telemetry: "Telemetry"
     metrics: "RequestMetrics | None" = None
     authorizer: "Authorizer | None" = None
     token_secret: "TokenSecret | None" = None

@@ -20,6 +20,7 @@ from kafkapy.protocol.messages import APIS
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 
 _KEY: Final = 18
+_TELEMETRY: Final = (71, 72)
 _SOFTWARE_FROM_VERSION: Final = 3
 _ZERO_MINIMUM_FROM_VERSION: Final = 4
 _DESTINATION_FROM_VERSION: Final = 5
@@ -40,7 +41,11 @@ async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsRespon
     if request.cluster_id is not None and (request.cluster_id, request.node_id) != here:
         raise KafkaError(Error.REBOOTSTRAP_REQUIRED)
     return ApiVersionsResponse(
-        api_keys=[_range(route.key, route.min_version, route.max_version) for route in ALL],
+        api_keys=[
+            _range(route.key, route.min_version, route.max_version)
+            for route in ALL
+            if route.key not in _TELEMETRY or ctx.rooms.telemetry.listens
+        ],
         supported_features=[
             ApiVersionsResponse.SupportedFeatureKey(name=name, min_version=low, max_version=high)
             for name, (low, high, _) in SUPPORTED.items()
