@@ -178,6 +178,57 @@ def produce(job: Job) -> Result:
     return meter.result(records=count, bytes=count * job["size"])
 
 
+def transactions(job: Job) -> Result:
+    """Transactions of `count` records of `size` bytes for `seconds`, one after the other; how long their commits take.
+
+    That is from when all records are acknowledged. With `source`, the records are those of that topic, and how far it
+    was read is committed with them.
+    """
+    from confluent_kafka import Consumer, Producer, TopicPartition
+
+    common = {"bootstrap.servers": job["bootstrap"]}
+    producer = Producer({**common, "transactional.id": job["topic"], "linger.ms": 5})
+    producer.init_transactions(60)
+    topic, size = job["topic"], job["size"]
+    messages = [{"value": value} for value in payloads(size, job["count"])]
+    consumer = None
+    if source := job.get("source"):
+        consumer = Consumer(
+            {
+                **common,
+                "group.id": topic,
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "fetch.queue.backoff.ms": 5,
+            }
+        )
+        partitions = sorted(consumer.list_topics(source, timeout=30).topics[source].partitions)
+        assignment = [TopicPartition(source, partition, 0) for partition in partitions]
+        consumer.assign(assignment)
+        consumer.poll(30)
+    commits: list[int] = []
+    sent = 0
+    meter = Meter()
+    while meter.seconds < job["seconds"]:
+        producer.begin_transaction()
+        if consumer is not None:
+            messages = [{"value": message.value()} for message in consumer.consume(job["count"], 1)]
+            if len(messages) < job["count"]:
+                consumer.assign(assignment)  # once more
+        sent += sum(len(message["value"]) for message in messages)
+        if producer.produce_batch(topic, messages) != len(messages):
+            raise ClientFailed("the queue is too small for a transaction")
+        if consumer is not None:
+            positions = consumer.position(consumer.assignment())
+            known = [place for place in positions if place.offset >= 0]
+            producer.send_offsets_to_transaction(known, consumer.consumer_group_metadata(), 60)
+        producer.flush(60)
+        begin_ns = time.monotonic_ns()
+        producer.commit_transaction(60)
+        commits.append(time.monotonic_ns() - begin_ns)
+    return meter.result(bytes=sent, **quantiles(commits))
+
+
 def consume(job: Job) -> Result:
     """Read `records` records of a topic; with `tail`, its fetches already wait for them when it is told to go.
 
@@ -315,9 +366,13 @@ def latency(job: Job) -> Result:
         if message.error():
             raise ClientFailed(str(message.error()))
         waits.append(time.monotonic_ns() - unpack(message.value() or b"")[0])
-    waits = sorted(waits[job["skip"] :])  # the first records meet cold connections
-    at = {f"p{p}": waits[min(len(waits) - 1, int(len(waits) * p / 100))] / 1e6 for p in (50, 99, 99.9)}
-    return meter.result(**at)
+    return meter.result(**quantiles(waits[job["skip"] :]))  # the first records meet cold connections
+
+
+def quantiles(waits_ns: Sequence[int]) -> dict[str, float]:
+    """Half of them, 99 and 99.9 % take no longer than so many milliseconds."""
+    waits = sorted(waits_ns)
+    return {f"p{p}": waits[min(len(waits) - 1, int(len(waits) * p / 100))] / 1e6 for p in (50, 99, 99.9)}
 
 
 def requests(job: Job) -> Result:
@@ -500,6 +555,7 @@ JOBS: dict[str, Callable[[Job], Result]] = {
     job.__name__: job
     for job in (
         produce,
+        transactions,
         consume,
         kafka_python_produce,
         kafka_python_consume,

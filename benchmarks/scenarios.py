@@ -105,6 +105,19 @@ def produce(target: Target, effort: Effort, *, size: int = 1000, partitions: int
         target.drop(topic)
 
 
+def transactions(target: Target, effort: Effort, *, count: int, transforms: bool = False) -> Sample:
+    """Transactions of so many records of 1 KB by a librdkafka producer; with `transforms`, they are another topic's."""
+    source = {"source": _filled(target, effort.megabytes, 16)[0]} if transforms else {}
+    topic = target.topic(16)
+    try:
+        job = {"job": "transactions", "topic": topic, "size": 1000, "count": count, "seconds": effort.seconds, **source}
+        cost, (result,) = _run(target, [job])
+        sample = _bytes_sample(cost, [result])
+        return Sample(sample.figures | {f"commit {name}": result[name] for name in ("p50", "p99")}, sample.notes)
+    finally:
+        target.drop(topic)
+
+
 # ------------------------------------------------------------------------------------------------------- consume
 
 
@@ -396,6 +409,7 @@ def _table() -> list[Scenario]:
     bulk, single = (THROUGHPUT, CPU_PER_GB), (REQUEST_RATE, CPU_PER_MILLION)
     seconds = (Figure("time", "s", LOWER),)
     quantiles = _milliseconds("p50", "p99", "p99.9")
+    commits = (*bulk, *_milliseconds("commit p50", "commit p99"))
 
     def produces(name: str, title: str, quick: bool = False, **options: Any) -> Scenario:
         return Scenario(f"produce-{name}", f"produce, {title}", bulk, partial(produce, **options), quick)
@@ -409,6 +423,16 @@ def _table() -> list[Scenario]:
         produces("acks1", "acks=1", acks="1"),
         *(produces(name, name, compression=name) for name in ("gzip", "snappy", "lz4", "zstd")),
         produces("idempotent", "idempotent", idempotent=True),
+        Scenario(
+            "transactions-100", "transactions of 100 records", commits, partial(transactions, count=100), quick=True
+        ),
+        Scenario("transactions-1000", "transactions of 1,000 records", commits, partial(transactions, count=1000)),
+        Scenario(
+            "transform-100",
+            "read, and written in transactions of 100",
+            commits,
+            partial(transactions, count=100, transforms=True),
+        ),
         Scenario("consume-1", "catch-up, 1 consumer", bulk, partial(catch_up, consumers=1), quick=True),
         Scenario("consume-10", "catch-up, 10 consumers", bulk, partial(catch_up, consumers=10)),
         Scenario("tail-1", "tail, 1 consumer", bulk, partial(tail, consumers=1)),
