@@ -1,4 +1,4 @@
-"""What carries a connection's bytes: plain TCP here. Nothing above it knows of sockets.
+"""What carries a connection's bytes: plain TCP here, TLS in `tls.py`. Nothing above it knows of sockets.
 
 A transport never waits: it does what the system lets it do at once, and says what to wait for. One that encrypts fits
 the same four questions: it may hold bytes that nobody asked for yet (`has_more`) or that the socket did not take yet

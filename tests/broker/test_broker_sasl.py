@@ -1,5 +1,6 @@
 """Listeners with SASL, by raw requests: what comes in which order, who is refused how, and sessions that end."""
 
+import logging
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -115,6 +116,25 @@ async def test_who_is_refused_is_told_so_and_dropped(
         assert await wire.is_closed()
 
 
+@pytest.mark.parametrize("over_sasl", [True, False])
+async def test_the_log_has_neither_passwords_nor_lines_of_a_stranger(
+    start_broker: Any, caplog: pytest.LogCaptureFixture, over_sasl: bool
+) -> None:
+    caplog.set_level(logging.DEBUG, "kafkapy")
+    async with connected(start_broker) as wire:
+        if over_sasl:
+            await shake_hands(wire)
+            await wire.send(SaslAuthenticateRequest(auth_bytes=b"\0alice\0hunter2"), 2)
+        else:
+            await wire.send(SaslHandshakeRequest(mechanism="X\nINFO all is well"), 1)
+        await wire.receive()
+        assert await wire.is_closed()
+        await wait_all_tasks_blocked(0.02)
+    assert "failed authentication" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert not any("\n" in record.getMessage() for record in caplog.records)
+
+
 async def test_an_unknown_mechanism_is_refused_with_those_there_are(start_broker: Any) -> None:
     async with connected(start_broker) as wire:
         answer = await shake_hands(wire, "GSSAPI")
@@ -213,6 +233,14 @@ async def test_a_session_is_renewed_by_the_same_mechanism_alone(start_broker: An
         await authenticate(wire)
         assert (await shake_hands(wire, "SCRAM-SHA-512")).error_code == 0
         await wire.send(SaslAuthenticateRequest(auth_bytes=ScramClient("sha512", "alice", "secret").first()), 2)
+        assert await wire.is_closed()
+
+
+async def test_an_unknown_mechanism_does_not_renew_a_session(start_broker: Any) -> None:
+    async with connected(start_broker, connections_max_reauth_ms="3600000") as wire:
+        await shake_hands(wire)
+        await authenticate(wire)
+        await wire.send(SaslHandshakeRequest(mechanism="GSSAPI"), 1)
         assert await wire.is_closed()
 
 

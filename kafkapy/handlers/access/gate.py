@@ -149,6 +149,7 @@ class SaslGate:
         return _at_once([_LENGTH.pack(len(progress.answer)), progress.answer])
 
     def _refuse(self, why: str, answer: Sequence[Any] | None) -> NoReturn:
+        why = repr(why)[1:-1]  # a stranger's words make no lines of their own in the log
         moment = self._clock.monotonic() + self._settings.failed_delay_ms / 1000
         raise RefuseConnection(f"failed {self._authenticator.during}: {why}", answer, moment)
 

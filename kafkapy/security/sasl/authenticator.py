@@ -71,10 +71,15 @@ class Authenticator:
         self.state = State.HANDSHAKE_REQUEST
 
     def handshake(self, mechanism: str, version: int) -> bool:
-        """SaslHandshake has come; whether its mechanism is enabled. If not it is over."""
+        """SaslHandshake has come; whether its mechanism is enabled. If not it is over.
+
+        Raises CloseConnection for one that is not where a client authenticates again: Kafka gives no answer there.
+        """
         self.raw = version == 0
         self.state = State.FAILED
         if mechanism not in self._mechanisms:
+            if self._previous is not None:
+                raise CloseConnection(f"Unsupported SASL mechanism {mechanism!r:.80}")
             return False
         self._mechanism = mechanism
         self._server = self._mechanisms[mechanism].new_server()
