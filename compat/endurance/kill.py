@@ -8,11 +8,13 @@ segments. Beside the kills run, for as long as the rounds last:
 
 - one idempotent producer that lives through all of them, and a new one each round, with another codec each time
   (librdkafka, acks=all, endless retries);
-- one committer, which moves a group's offset forward one at a time.
+- one committer, which moves a group's offset forward one at a time;
+- one idempotent producer of keys, and now and then of a key's tombstone, to a topic that is compacted all the time.
 
 Checked every 25 rounds and at the end, by reading everything with kafka-python: every acknowledged record is there
 once, at the offset that was acknowledged; no record is there twice; each producer's records lie in the order of
-sending; the committed offset is never behind what was acknowledged. After each start: the broker's log shows no error.
+sending; the committed offset is never behind what was acknowledged; of each key of the compacted topic the last
+value that is there is not older than what was acknowledged. After each start: the broker's log shows no error.
 At the end: the broker stops cleanly and `kafkapy check` finds nothing. Exit code 0 only if all of that holds.
 """
 
@@ -36,6 +38,8 @@ from kafka import KafkaConsumer
 from kafka import TopicPartition as Where
 
 TOPIC = "kill"
+COMPACTED = "compacted"
+KEY_COUNT = 300
 GROUP = "kill"
 PARTITION_COUNT = 4
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -43,6 +47,7 @@ SETTINGS = {
     "log.flush.interval.messages": "1",
     "log.segment.bytes": str(1 << 20),
     "offsets.topic.num.partitions": "4",
+    "log.cleaner.backoff.ms": "100",
 }
 CHECK_EVERY = 25
 
@@ -92,6 +97,50 @@ class Writer:
         left = self._producer.flush(60)
         if left or self.failures:
             raise Failed(f"{left} records of producer {self.number} unacknowledged; {self.failures[:3]}")
+
+
+class KeyedWriter(threading.Thread):
+    """Writes keys to the compacted topic; of each, the values in the order of sending, None for a tombstone, and which
+    of them were acknowledged.
+    """
+
+    def __init__(self, bootstrap: str, rng: random.Random) -> None:
+        super().__init__(daemon=True)
+        self.sent: dict[bytes, list[bytes | None]] = defaultdict(list)
+        self.acknowledged: dict[bytes, int] = defaultdict(int)  # so many of each key, the first ones
+        self.failures: list[str] = []
+        self.stopping = threading.Event()
+        self._rng = random.Random(rng.random())
+        settings = {"enable.idempotence": True, "linger.ms": 2, "message.timeout.ms": 0, "log_level": 2}
+        backoff = {"reconnect.backoff.max.ms": 100, "retry.backoff.ms": 20}
+        self._producer = Producer({"bootstrap.servers": bootstrap, **settings, **backoff})
+
+    @property
+    def sent_count(self) -> int:
+        return sum(map(len, list(self.sent.values())))
+
+    def run(self) -> None:
+        while not self.stopping.wait(0.01):
+            if self.sent_count - sum(list(self.acknowledged.values())) < 2000:
+                for _ in range(self._rng.randrange(1, 12)):
+                    self._send(b"key %d" % self._rng.randrange(KEY_COUNT))
+            self._producer.poll(0)
+        left = self._producer.flush(60)
+        if left:
+            self.failures.append(f"{left} records unacknowledged")
+
+    def _send(self, key: bytes) -> None:
+        number = len(self.sent[key])
+        value = None if self._rng.random() < 0.1 else b"%d " % number + self._rng.randbytes(200)
+        self.sent[key].append(value)
+
+        def delivered(error: object, message: Message) -> None:
+            if error is None:
+                self.acknowledged[key] = number + 1
+            else:
+                self.failures.append(f"record {number} of {key!r}: {error}")
+
+        self._producer.produce(COMPACTED, value, key=key, partition=0, on_delivery=delivered)
 
 
 class Load(threading.Thread):
@@ -184,6 +233,8 @@ def rounds(broker: Broker, count: int, rng: random.Random) -> None:
     broker.start()
     make_topic(broker.bootstrap)
     load, committer = Load(broker.bootstrap, rng), Committer(broker.bootstrap)
+    keyed = KeyedWriter(broker.bootstrap, rng)
+    keyed.start()
     load.start()
     committer.start()
     starts: list[float] = []
@@ -208,6 +259,9 @@ def rounds(broker: Broker, count: int, rng: random.Random) -> None:
         )
         if number % CHECK_EVERY == 0 and number < count:
             verify(broker.bootstrap, load, committer)
+            verify_compacted(broker.bootstrap, keyed)
+    keyed.stopping.set()
+    keyed.join()
     load.stopping.set()
     load.join()
     committer.stopping.set()
@@ -216,6 +270,7 @@ def rounds(broker: Broker, count: int, rng: random.Random) -> None:
         writer.finish()
     print(f"\nstarts: median {sorted(starts)[len(starts) // 2]:.2f} s, longest {max(starts):.2f} s", flush=True)
     verify(broker.bootstrap, load, committer)
+    verify_compacted(broker.bootstrap, keyed)
     code = broker.stop()
     if isinstance(broker, Kafkapy):
         if code != 0:
@@ -228,7 +283,10 @@ def rounds(broker: Broker, count: int, rng: random.Random) -> None:
 
 def make_topic(bootstrap: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(TOPIC, PARTITION_COUNT, 1)])[TOPIC].result(30)
+    compacts = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "300"}
+    compacted = NewTopic(COMPACTED, 1, 1, config={**compacts, "delete.retention.ms": "1000"})
+    for made in admin.create_topics([NewTopic(TOPIC, PARTITION_COUNT, 1), compacted]).values():
+        made.result(30)
 
 
 def wait_for(condition: Callable[[], bool], what: str, patience_s: float = 30) -> None:
@@ -274,6 +332,46 @@ def verify(bootstrap: str, load: Load, committer: Committer) -> None:
         f"commit {committed} ≥ {committed_at_least}",
         flush=True,
     )
+
+
+def verify_compacted(bootstrap: str, keyed: KeyedWriter) -> None:
+    """Of each key the last value that is there was acknowledged last, or sent later."""
+    promised = dict(keyed.acknowledged)
+    found, count = read_compacted(bootstrap)
+    if keyed.failures:
+        raise Failed(f"the compacted topic: {keyed.failures[:3]}")
+    for key, acknowledged in promised.items():
+        may_be = keyed.sent[key][acknowledged - 1 :]
+        if found.get(key) not in may_be:
+            raise Failed(f"{key!r} was acknowledged up to {acknowledged - 1}, found is {found.get(key)!r:.40}")
+    if unknown := set(found) - set(keyed.sent):
+        raise Failed(f"keys that nobody wrote: {unknown}")
+    print(
+        f"verified: {len(promised)} keys; of {keyed.sent_count} records that were sent, {count} are there", flush=True
+    )
+
+
+def read_compacted(bootstrap: str) -> tuple[dict[bytes, bytes | None], int]:
+    """The last value of each key, and how many records there are."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="none")
+    try:
+        where = Where(COMPACTED, 0)
+        consumer.assign([where])
+        end = consumer.end_offsets([where])[where]
+        consumer.seek_to_beginning()
+        found: dict[bytes, bytes | None] = {}
+        count, last, deadline = 0, -1, time.monotonic() + 300
+        while consumer.position(where) < end:
+            if time.monotonic() > deadline:
+                raise Failed(f"could not read {where} up to {end} within 300 s; got to {consumer.position(where)}")
+            for record in consumer.poll(timeout_ms=1000, max_records=5000).get(where, ()):
+                if record.offset <= last:
+                    raise Failed(f"{where}: offset {record.offset} follows {last}")
+                last, count = record.offset, count + 1
+                found[record.key] = record.value
+        return found, count
+    finally:
+        consumer.close()
 
 
 def read_all(bootstrap: str) -> dict[int, list[tuple[int, int]]]:

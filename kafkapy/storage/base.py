@@ -400,6 +400,13 @@ class Logs(Protocol):
     async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget idempotent producers that have been silent for `expiration_ms` (producer.id.expiration.ms)."""
 
+    def alter_log_dir(self, log: LogId, path: str) -> Error:
+        """Have the log moved into this directory, in the background; what stands against it.
+
+        LOG_DIR_NOT_FOUND for one that is none, KAFKA_STORAGE_ERROR where one of both is offline,
+        INVALID_TOPIC_EXCEPTION for a topic whose name is too long for that; others as of `bounds`.
+        """
+
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         """Keep this beside the log, instead of what was kept before. Raises KafkaError KAFKA_STORAGE_ERROR.
 

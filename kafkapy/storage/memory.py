@@ -397,6 +397,11 @@ class MemoryLogs:
     def log_dirs(self) -> list[LogDir]:
         return [LogDir("memory", replicas=[Replica(log, self.size_bytes(log)) for log in self._logs])]
 
+    def alter_log_dir(self, log: LogId, path: str) -> Error:
+        if path != "memory":
+            return Error.LOG_DIR_NOT_FOUND
+        return Error.NONE if log in self._logs else Error.UNKNOWN_TOPIC_OR_PARTITION
+
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         if log in self._logs:
             self._checkpoints[log] = checkpoint

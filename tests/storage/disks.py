@@ -141,6 +141,10 @@ class LyingDisk(Disk):
         self.renames.setdefault(os.path.dirname(source), []).append(Rename(*names, *there))
         self.synced[target] = self.synced.get(source, b"")
 
+    @_changes
+    def remove_set_aside(self, path: Path) -> None:
+        super().remove_set_aside(path)
+
     def rename(self, source: Path, target: Path) -> None:
         if self.renames_fail:
             raise PermissionError(errno.EACCES, "Permission denied")

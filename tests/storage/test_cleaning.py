@@ -1,7 +1,6 @@
 """Compaction on the embedded store's disk: whatever happens meanwhile, of each key the last record is there."""
 
 import os
-import random
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,10 @@ import trio.testing
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import LOG, OTHER, append, end
+from batches import LOG, OTHER, append
 from catalogues import create, delete
 from disks import FOLDER, LyingDisk, everything, opened
-from test_compaction import CLEANER, COMPACTED, batches, clean, committed, keyed, present, put, roll, rows
+from test_compaction import CLEANER, COMPACTED, batches, clean, keyed, put, roll, rows
 from test_retention import check_all, files
 
 from kafkapy.clock import ManualClock
@@ -218,102 +217,3 @@ async def test_the_cleaner_takes_no_more_of_the_disk_than_it_may(tmp_path: Path)
         size, begun = logs.size_bytes(LOG), clock.monotonic()
         assert await logs.clean(slow)
         assert 2.5 * size / 100 < clock.latest - begun < 3.5 * size / 100  # read twice, written once
-
-
-# -- power cuts
-
-
-class Workload:
-    """A compacted log with a history, and what must be left of it."""
-
-    def __init__(self, logs: EmbeddedLogs, clock: ManualClock, chance: random.Random) -> None:
-        self.logs = logs
-        self.clock = clock
-        self.chance = chance
-        self.records: dict[int, tuple[bytes, bytes | None]] = {}
-        self.last: dict[bytes | None, bytes | None] = {}
-
-    async def write(self, count: int) -> None:
-        for _ in range(count):
-            pairs = []
-            for _ in range(self.chance.choice((1, 1, 3))):
-                value = None if self.chance.random() < 0.2 else os.urandom(self.chance.randrange(60))
-                pairs.append((b"k%d" % self.chance.randrange(8), value))
-            if self.chance.random() < 0.2:
-                await self.transaction(pairs)
-                continue
-            base = await put(self.logs, *pairs)
-            self.took(base, pairs)
-
-    def took(self, base: int, pairs: list[tuple[bytes, bytes | None]]) -> None:
-        self.records |= {base + index: pair for index, pair in enumerate(pairs)}
-        self.last |= dict(pairs)
-
-    async def transaction(self, pairs: list[tuple[bytes, bytes | None]]) -> None:
-        producer, commits = self.chance.randrange(3), self.chance.random() < 0.5
-        producers = {one.producer_id: one for one in self.logs.producers(LOG)}  # type: ignore[union-attr]
-        known = producers.get(producer)
-        data = keyed(
-            *pairs,
-            producer_id=producer,
-            producer_epoch=0,
-            base_sequence=known.last_sequence + 1 if known else 0,
-            transactional=True,
-        )
-        outcome = await append(self.logs, LOG, data)
-        assert outcome.error is Error.NONE
-        assert (await end(self.logs, LOG, producer, committed=commits)).error is Error.NONE
-        if commits:
-            self.took(outcome.base_offset, pairs)
-
-    async def verify(self, logs: EmbeddedLogs) -> None:
-        """Readers of committed records find of each key the last value, and nothing that was never written."""
-        found = [record for record in await committed(logs) if record.key != b"filler"]
-        assert all(self.records[record.offset] == (record.key, record.value) for record in found)
-        assert present({record.key: record.value for record in found}) == present(self.last)
-
-
-@pytest.mark.parametrize("seed", range(ROUNDS))
-async def test_a_power_cut_leaves_the_last_value_of_each_key(tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
-    clock, disk = ManualClock(), LyingDisk()
-    directory, copy = tmp_path / "data", tmp_path / "after"
-    left: list[LyingDisk] = []
-    settings = replace(COMPACTED, delete_retention_ms=1000, segment_bytes=chance.choice((300, 1000, 3000)))
-    async with opened(directory, disk, clock=clock) as logs:
-        await create(logs, LOG, settings)
-        work = Workload(logs, clock, chance)
-        await work.write(chance.randrange(5, 40))
-        for _ in range(chance.randrange(3)):
-            await clean(logs)
-            clock.advance_ms(chance.choice((10, 2000)))
-            await work.write(chance.randrange(1, 20))
-        await work.verify(logs)
-        changes_left = chance.randrange(40)
-
-        def before_change() -> None:
-            nonlocal changes_left
-            changes_left -= 1
-            if changes_left < 0 and not left:
-                left.append(disk.after_crash(directory, copy, chance.random))
-
-        disk.before_change = before_change
-        await clean(logs)
-        if not left:
-            before_change()
-            while not left:
-                before_change()
-        await work.verify(logs)
-        end_offset = logs.bounds(LOG).end_offset  # type: ignore[union-attr]
-    for again in (False, True):
-        async with opened(copy, left[0] if not again else None, clock=clock) as logs:
-            await create(logs, LOG, settings)
-            assert logs.bounds(LOG) == Bounds(0, end_offset, end_offset, end_offset)
-            await work.verify(logs)
-            assert not [name for name in files(copy) if name.endswith((".cleaned", ".swap"))]
-            if again:
-                await clean(logs)
-                work.logs = logs
-                await work.write(3)
-                await work.verify(logs)
-        assert list(check(copy)) == []

@@ -299,6 +299,24 @@ async def test_dropped_segments_that_are_back_do_not_count(tmp_path: Path, back:
         assert {name for name in files(copy) if name.endswith(".log")} == {f"{base:020}.log" for base in (5, 6, 7)}
 
 
+async def test_segments_go_also_after_a_log_was_cleaned(tmp_path: Path) -> None:
+    """The cleaner writes the checkpoints, too: who waits for something to be due is not forgotten over that."""
+    clock = ManualClock(NOW_MS)
+    async with opened(tmp_path, clock=clock) as logs:
+        await create(logs, LOG, EACH_ITS_OWN)
+        await fill(logs, *[NOW_MS] * 8)
+        [directory] = logs.directories.values()
+        await directory.kept.write_aside()
+        await logs.trim(LOG, 2)
+        await until_checkpointed(clock, tmp_path, 2)
+        await directory.kept.write_aside()
+        await logs.trim(LOG, 5)
+        await until_checkpointed(clock, tmp_path, 5)
+        with trio.fail_after(10):
+            while f"{4:020}.log" in files(tmp_path):
+                await trio.sleep(0.001)
+
+
 async def kept(logs: EmbeddedLogs) -> list[int]:
     start, end = start_and_end(logs)
     [piece] = await logs.read([Read(LOG, start, 1 << 20)], 1 << 20)

@@ -1,8 +1,8 @@
 """AlterReplicaLogDirs (key 34), versions 1 to 2.
 
 In which of a broker's directories a log is to lie. One that does not exist is LOG_DIR_NOT_FOUND, one that is offline
-KAFKA_STORAGE_ERROR. A log that lies in another one is not moved yet: INVALID_REQUEST. Of a partition that stands twice
-the last directory counts. The directory is named as DescribeLogDirs names it.
+KAFKA_STORAGE_ERROR. A log that lies in another one is moved in the background, which DescribeLogDirs shows. Of a
+partition that stands twice the last directory counts. The directory is named as DescribeLogDirs names it.
 """
 
 from kafkapy.errors import Error, KafkaError
@@ -16,24 +16,22 @@ PartitionResult = AlterReplicaLogDirsResponse.AlterReplicaLogDirPartitionResult
 
 async def handle(request: AlterReplicaLogDirsRequest, ctx: Context) -> AlterReplicaLogDirsResponse:
     ctx.require(Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME)
-    log_dirs = {log_dir.path: log_dir for log_dir in ctx.rooms.logs.log_dirs()}
-    image = ctx.rooms.cluster.image
-    results: dict[str, dict[int, Error]] = {}
+    logs, image = ctx.rooms.logs, ctx.rooms.cluster.image
+    wanted: dict[tuple[str, int], str] = {}
     for directory in request.dirs:
         for topic in directory.topics:
-            for index in topic.partitions:
-                log_dir, partition = log_dirs.get(directory.path), image.partition(topic.name, index)
-                if log_dir is None:
-                    error = Error.LOG_DIR_NOT_FOUND
-                elif log_dir.error:
-                    error = log_dir.error
-                elif partition is None:
-                    error = Error.UNKNOWN_TOPIC_OR_PARTITION
-                elif any(replica.log == partition.log for replica in log_dir.replicas):
-                    error = Error.NONE
-                else:
-                    error = Error.INVALID_REQUEST
-                results.setdefault(topic.name, {})[index] = error
+            wanted.update({(topic.name, index): directory.path for index in topic.partitions})
+    paths = {log_dir.path for log_dir in logs.log_dirs()}
+    results: dict[str, dict[int, Error]] = {}
+    for (name, index), path in wanted.items():
+        partition = image.partition(name, index)
+        if path not in paths:
+            error = Error.LOG_DIR_NOT_FOUND
+        elif partition is None:
+            error = Error.UNKNOWN_TOPIC_OR_PARTITION
+        else:
+            error = logs.alter_log_dir(partition.log, path)
+        results.setdefault(name, {})[index] = error
     return _told(results)
 
 

@@ -17,7 +17,14 @@ from kafkapy.storage.embedded import checkpoints
 from kafkapy.storage.embedded.directory import read_locked
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.index import OffsetIndex, TimeIndex
-from kafkapy.storage.embedded.names import DELETED_SUFFIX, STRAY_SUFFIX, holds_log, is_set_aside, parse_folder_name
+from kafkapy.storage.embedded.names import (
+    DELETED_SUFFIX,
+    FUTURE_SUFFIX,
+    STRAY_SUFFIX,
+    holds_log,
+    is_set_aside,
+    parse_folder_name,
+)
 from kafkapy.storage.producer_snapshot import decode_snapshot
 
 
@@ -49,7 +56,7 @@ def check(directory: Path) -> Iterator[Finding]:
 def _check_directory(disk: Disk, directory: Path) -> Iterator[Finding]:
     for name in sorted(disk.names(directory)):
         folder = directory / name
-        if folder.is_dir() and not is_set_aside(name, DELETED_SUFFIX, STRAY_SUFFIX):
+        if folder.is_dir() and not is_set_aside(name, DELETED_SUFFIX, STRAY_SUFFIX, FUTURE_SUFFIX):
             if parse_folder_name(name) is None:
                 yield Finding(str(folder), "the name is not of the form <topic>-<partition>")
             elif not holds_log(disk.names(folder)):

@@ -20,6 +20,9 @@ PARTITION_METADATA: Final = "partition.metadata"
 LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
 CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
 COORDINATOR: Final = "coordinator-checkpoint"
+MOVED: Final = ".kafkapy-moved"
+"""In a log's folder: it has just been moved here, and is whole; where it lay before may not be gone yet."""
+
 LOCK: Final = ".lock"
 
 _COORDINATOR_HEAD: Final = struct.Struct(">hIq")

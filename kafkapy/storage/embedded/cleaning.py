@@ -17,6 +17,8 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from kafkapy.clock import Clock
 from kafkapy.records.batch import HEADER_SIZE, BatchHeader, Buffer, CorruptBatch, read_header, walk
 from kafkapy.records.filtering import Remade
@@ -58,6 +60,8 @@ class Cleaner:
         self.turns = turns
         self.removal = removal
         self.is_there = is_there
+        self.at_work = trio.Lock()
+        """Held as long as a log is being cleaned."""
         self._left_until: dict[Partition, float] = {}
 
     def forget(self, partition: Partition) -> None:
@@ -66,6 +70,10 @@ class Cleaner:
 
     async def clean_dirtiest(self, partitions: Iterable[Partition], settings: CleanerSettings) -> bool:
         """Clean the dirtiest log that is dirty enough; false when there was none, or it could not be cleaned."""
+        async with self.at_work:
+            return await self._clean_dirtiest(partitions, settings)
+
+    async def _clean_dirtiest(self, partitions: Iterable[Partition], settings: CleanerSettings) -> bool:
         found = await self.turns.finish(self._find_dirtiest(list(partitions)))
         if found is None:
             return False
@@ -93,7 +101,7 @@ class Cleaner:
         for number, partition in enumerate(partitions, 1):
             if number % _LOGS_A_STEP == 0:
                 yield
-            if not partition.settings.compacts or partition.failed or len(partition.segments) < 2:
+            if not partition.settings.compacts or partition.is_moving or len(partition.segments) < 2:
                 continue
             if self._left_until.get(partition, 0.0) > now or not self.is_there(partition):
                 continue

@@ -86,6 +86,7 @@ async def open_embedded(
                 directory.lose(str(unusable))
             else:
                 _load(logs, disk, directory)
+        logs.loaded()
         stopped = False
         try:
             async with trio.open_nursery() as nursery:

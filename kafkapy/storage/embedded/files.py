@@ -166,6 +166,16 @@ class Disk:
         for begin in range(position, position + size, _LOAD_STEP_BYTES):
             self.read_waiting(path, begin, min(_LOAD_STEP_BYTES, position + size - begin))
 
+    def copy(self, source: str, target: str, position: int, size: int) -> None:
+        """Have the same bytes at the same position of another file; for worker threads. Raises OSError."""
+        with (
+            self._spares.open(source, os.O_RDONLY) as reading,
+            self._spares.open(target, os.O_RDWR | os.O_CREAT) as writing,
+        ):
+            data = os.pread(reading, size, position)
+            if len(data) != size or os.pwrite(writing, data, position) != size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+
     def write_again(self, path: str, data: Buffer, position: int) -> None:
         """Have the same bytes written to the medium that were read here; for worker threads. Raises OSError."""
         with self._spares.open(path, os.O_RDWR) as descriptor:

@@ -66,6 +66,7 @@ class OffsetCheckpoints:
         while True:
             await self._due.wait()
             await self._clock.sleep(_AFTER_SECONDS)
+            self._due = trio.Event()
             dropped = [
                 (partition, list(partition.dropped)) for partition in self._partitions.values() if partition.dropped
             ]
@@ -100,7 +101,6 @@ class OffsetCheckpoints:
 
     def _offsets_to_keep(self) -> tuple[int, Offsets, Offsets, Offsets]:
         """Recovery points, starts and what is clean as they are now, after how many others."""
-        self._due = trio.Event()
         self._count += 1
         points = {key_of(p): p.recovery_point for p in self._partitions.values() if p.recovery_point > 0}
         starts = {key_of(p): p.start_offset for p in self._partitions.values() if p.start_offset > 0}

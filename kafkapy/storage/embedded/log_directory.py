@@ -67,6 +67,8 @@ class LogDirectory:
         self.only_metadata = only_metadata
         self.partitions: dict[LogId, Partition] = {}
         self.nameless: dict[TopicPartition, Partition] = {}
+        self.futures: dict[LogId, tuple[int, int]] = {}
+        """Logs that are being copied here: so many bytes are, and so many offsets are not yet."""
         self.offline: str | None = None
         """Why it takes no writes; None when it does."""
         self.is_lost = False
@@ -121,6 +123,7 @@ class LogDirectory:
             self.complain(failure, "the room in %s could not be told: %s", path, failure)
             return LogDir(path, error=Error.KAFKA_STORAGE_ERROR)
         replicas = [Replica(log, partition.size_bytes) for log, partition in self.partitions.items()]
+        replicas += [Replica(log, size, lag, is_future=True) for log, (size, lag) in self.futures.items()]
         return LogDir(path, total, usable, replicas)
 
     def is_there(self) -> bool:

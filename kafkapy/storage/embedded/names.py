@@ -16,10 +16,13 @@ DELETED_SUFFIX: Final = "-delete"
 STRAY_SUFFIX: Final = "-stray"
 """Of a log that no topic is known for: kept, for somebody to look at. Kafka gives it the same name."""
 
+FUTURE_SUFFIX: Final = "-future"
+"""Of a log that is being moved here, as in Kafka."""
+
 _MAX_FILE_NAME: Final = 255
 
 _FOLDER: Final = re.compile(r"(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<partition>0|[1-9][0-9]{0,9})")
-_SET_ASIDE: Final = re.compile(r".+-(0|[1-9][0-9]{0,9})\.[0-9a-f]{32}-(?P<why>delete|stray)")
+_SET_ASIDE: Final = re.compile(r".+-(0|[1-9][0-9]{0,9})\.[0-9a-f]{32}-(?P<why>delete|stray|future)")
 _DELETED: Final = re.compile(rf"(?P<name>.+?)(\.[0-9]+)?{re.escape(DELETED_FILE_SUFFIX)}")
 _OF_SEGMENT: Final = re.compile(r"(?P<offset>[0-9]{20})\.(?P<kind>log|index|timeindex|txnindex|snapshot)")
 
@@ -35,6 +38,11 @@ def set_aside_name(name: str, suffix: str) -> str:
     topic, _, partition = name.rpartition("-")
     ending = f"-{partition}.{uuid.uuid4().hex}{suffix}"
     return topic[: _MAX_FILE_NAME - len(ending)] + ending
+
+
+def future_name(name: str) -> str:
+    """A log's folder's name while it is copied into another directory."""
+    return f"{name}.{uuid.uuid4().hex}{FUTURE_SUFFIX}"
 
 
 def is_set_aside(name: str, *suffixes: str) -> bool:

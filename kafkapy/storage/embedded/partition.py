@@ -93,6 +93,7 @@ class Partition:
         self.sync_is_due = False
         self.sealed_was_synced = False
         self.is_offline = False
+        self.is_moving = False
         self.failed = False
         self.is_torn = False
         self._bases: list[int] = []
@@ -108,6 +109,13 @@ class Partition:
     def add_segment(self, segment: Segment) -> None:
         self.segments.append(segment)
         self._bases.append(segment.base_offset)
+
+    def relocate(self, folder: Path) -> None:
+        """All files lie in this folder now."""
+        self.folder = folder
+        for segment in self.segments:
+            segment.relocate(folder)
+        self.dropped = []  # they were not taken along
 
     def bounds(self) -> Bounds:
         stable = min(self.head.last_stable_offset, self.high_watermark)

@@ -122,6 +122,12 @@ class Segment:
                 self._disk.put(path, b"", 0)  # the next batch writes the rows: now there may be no room for them
         self._disk.truncate(self.path, size)
 
+    def relocate(self, folder: Path) -> None:
+        """The files lie in this folder now, under the same names."""
+        self.folder = folder
+        self._stem = str(folder / offset_name(self.base_offset))
+        self.path = f"{self._stem}.log"
+
     def scan(
         self, position: int = 0, end: int | None = None, chunk_size: int = SCAN_SIZE_BYTES
     ) -> Iterator[tuple[int, BatchHeader]]:

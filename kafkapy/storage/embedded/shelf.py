@@ -22,6 +22,7 @@ from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.log_directory import LogDirectory
 from kafkapy.storage.embedded.names import (
     DELETED_SUFFIX,
+    FUTURE_SUFFIX,
     STRAY_SUFFIX,
     holds_log,
     is_deleted_file,
@@ -61,6 +62,8 @@ class Shelf:
         self._disk = disk
         self._removal = removal
         self._forgotten = forgotten
+        self.interrupted: list[tuple[LogId, LogDirectory]] = []
+        """Logs whose move a stop interrupted, and where to."""
         self._out_of_reach: set[LogId] = set()
 
     def home(self, partition: Partition) -> LogDirectory:
@@ -76,6 +79,9 @@ class Shelf:
                 continue
             if is_set_aside(name, DELETED_SUFFIX):
                 self._removal.add(folder, 0)
+                continue
+            if is_set_aside(name, FUTURE_SUFFIX):
+                self._note_interrupted(home, folder)
                 continue
             key = parse_folder_name(name)
             if key is None:
@@ -101,10 +107,32 @@ class Shelf:
             partition.cleaned_to = cleaned.get(key, 0)
             if topic_id is None:
                 home.nameless[key] = partition
-            elif (other := self.partitions.get(log)) is not None:
-                raise FoundTwice(f"{log} lies in {folder} and in {other.folder}; remove the one that is not wanted")
-            else:
+            elif (other := self.partitions.get(log)) is None:
                 self._add(home, partition)
+            elif self._has_mark(folder):
+                self._forget(other)
+                self._set_folder_aside(self.home(other), other.folder, DELETED_SUFFIX)
+                self._add(home, partition)
+            elif self._has_mark(other.folder):
+                self._set_folder_aside(home, folder, DELETED_SUFFIX)
+            else:
+                raise FoundTwice(f"{log} lies in {folder} and in {other.folder}; remove the one that is not wanted")
+
+    def _note_interrupted(self, home: LogDirectory, folder: Path) -> None:
+        """It is moved again, from the start."""
+        key, topic_id = parse_folder_name(folder.name.rpartition(".")[0]), checkpoints.read_topic_id(self._disk, folder)
+        if key is not None and topic_id is not None:
+            self.interrupted.append((LogId(key.topic, key.partition, topic_id), home))
+        self._removal.add(folder, 0)
+
+    def _has_mark(self, folder: Path) -> bool:
+        return self._disk.read_file(folder / checkpoints.MOVED) is not None
+
+    def loaded(self) -> None:
+        """All directories have been looked through."""
+        for partition in self.partitions.values():
+            if self._has_mark(partition.folder):
+                self._disk.remove(str(partition.folder / checkpoints.MOVED))
 
     def note_out_of_reach(self, logs: Iterable[LogId]) -> None:
         """Of these logs, those that are not here lie in a directory that could not be opened, if there is one."""
@@ -181,6 +209,15 @@ class Shelf:
         home = self.home(partition)
         self._forgotten(partition)
         self._add(home, by)
+
+    def settle_in(self, partition: Partition, target: LogDirectory, folder: Path) -> None:
+        """The log lies in this folder of the target now; where it was goes."""
+        home, old = self.home(partition), partition.folder
+        partition.relocate(folder)
+        del home.partitions[partition.log]
+        target.add(partition)
+        home.kept.set_due()
+        self._try_to_set_aside(home, old, DELETED_SUFFIX, partition.settings.file_delete_delay_ms)
 
     def _clear(self, home: LogDirectory, folder: Path, log: LogId) -> None:
         """Have a namesake's folder out of the way: of a topic that is gone, or that nobody knows. Raises OSError."""

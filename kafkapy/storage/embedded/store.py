@@ -38,6 +38,7 @@ from kafkapy.storage.embedded.cleaning import Cleaner
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.log_directory import LogDirectory
 from kafkapy.storage.embedded.mending import mend
+from kafkapy.storage.embedded.moving import Mover
 from kafkapy.storage.embedded.names import STRAY_SUFFIX
 from kafkapy.storage.embedded.partition import Partition
 from kafkapy.storage.embedded.removal import Removal
@@ -90,6 +91,7 @@ class EmbeddedLogs:
             for path in paths
         }
         self._shelf = Shelf(self.directories, disk, self._partitions, self._removal, self._forgotten)
+        self._mover = Mover(disk, self._shelf, self._cleaner.at_work)
         self._find, self._home = self._shelf.find, self._shelf.home
 
     async def run(self) -> None:
@@ -97,6 +99,7 @@ class EmbeddedLogs:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._syncer.run)
             nursery.start_soon(self._removal.run)
+            nursery.start_soon(self._mover.run)
             for directory in self.directories.values():
                 nursery.start_soon(directory.run)
 
@@ -142,6 +145,9 @@ class EmbeddedLogs:
         await self._in_steps(there, self._follow)
         if logs is None:
             strays += shelf.set_nameless_aside()
+            for log, target in shelf.interrupted:
+                self._mover.move(log, target)
+            shelf.interrupted.clear()
         if strays:
             count = Counter(log.topic for log in strays)
             whose = ", ".join(f"{topic} ({partitions})" for topic, partitions in sorted(count.items()))
@@ -376,6 +382,12 @@ class EmbeddedLogs:
     def log_dirs(self) -> list[LogDir]:
         return [directory.described() for directory in self.directories.values() if not directory.only_metadata]
 
+    def alter_log_dir(self, log: LogId, path: str) -> Error:
+        for directory in self.directories.values():
+            if str(directory.path.absolute()) == path and not directory.only_metadata:
+                return self._mover.move(log, directory)
+        return Error.LOG_DIR_NOT_FOUND
+
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         partition = self._there(log)
         if partition.is_offline:
@@ -421,6 +433,10 @@ class EmbeddedLogs:
     def load(self, directory: LogDirectory, *, clean: bool) -> None:
         """Find every partition in the directory. Raises FoundTwice, OSError."""
         self._shelf.load(directory, clean=clean)
+
+    def loaded(self) -> None:
+        """All directories have been loaded."""
+        self._shelf.loaded()
 
     def leave_clean(self, directory: LogDirectory) -> None:
         """Leave there everything that a quick start needs, and say so."""
