@@ -32,11 +32,12 @@ def acls_kept(t: Any) -> None:
     pattern = rf"ResourcePattern\(resourceType=TOPIC, name={topic}, patternType=LITERAL\)"
     allow = ("--allow-principal", "User:bob", "--allow-host", "10.0.0.1")
     shown = t("AclCommand", "--add", *allow, "--operation", "Read", "--operation", "Describe", "--topic", topic)
-    has(shown, f"Adding ACLs for resource `{pattern}`", f"Current ACLs for resource `{pattern}`")
+    has(shown, f"Adding ACLs for resource `{pattern}`")
     t("AclCommand", "--add", "--deny-principal", "User:eve", "--operation", "All", "--topic", topic)
     shown = t("AclCommand", "--list", "--topic", topic)
     has(
         shown,
+        f"Current ACLs for resource `{pattern}`",
         r"\(principal=User:bob, host=10.0.0.1, operation=READ, permissionType=ALLOW\)",
         r"\(principal=User:bob, host=10.0.0.1, operation=DESCRIBE, permissionType=ALLOW\)",
         r"\(principal=User:eve, host=\*, operation=ALL, permissionType=DENY\)",
@@ -53,6 +54,8 @@ def acls_kept(t: Any) -> None:
 
 def acls_for_roles(t: Any) -> None:
     name = fresh("guarded")
+    # The first ACL on the cluster keeps everybody else from it.
+    t("AclCommand", "--add", "--allow-principal", "User:ANONYMOUS", "--operation", "All", "--cluster")
     producer = ("--producer", "--idempotent", "--transactional-id", name)
     shown = t("AclCommand", "--add", "--allow-principal", "User:p", *producer, "--topic", name)
     has(
