@@ -53,6 +53,8 @@ class Normaliser:
             return "<time>"
         if name in ADDRESSES:
             return "<port>"
+        if name == "subscription_id" and value:
+            return self._symbol("subscription", value)
         if name in PLACES:
             return f"<{name}>"
         if name == "cluster_id" and value:

@@ -33,17 +33,16 @@ class Telemetry:
         self._kept: dict[bytes, tuple[str, _Values]] = {}
 
     def receive(self, instance: bytes, client_id: str, codec: int, data: bytes) -> None:
-        """Keep what a client pushed. Raises INVALID_RECORD for what cannot be read."""
-        if not self.listens:
+        """Keep what a client pushed, if somebody listens. Raises INVALID_RECORD for what cannot be read."""
+        try:
+            raw = decompress(Compression(codec), data, _MOST_BYTES)
+        except CorruptBatch as damage:
+            raise KafkaError(Error.INVALID_RECORD, str(damage)) from damage
+        if not self.listens or (instance not in self._kept and len(self._kept) >= _MOST_CLIENTS):
             return
         from kafkapy.telemetry.otlp import points  # rarely needed, and not free
 
-        if instance not in self._kept and len(self._kept) >= _MOST_CLIENTS:
-            return
-        try:
-            read = list(points(decompress(Compression(codec), data, _MOST_BYTES)))
-        except CorruptBatch as damage:
-            raise KafkaError(Error.INVALID_RECORD, str(damage)) from damage
+        read = list(points(raw))
         if instance not in self._kept:
             self._kept[instance] = (client_id, {})
             _log.info("client %s (%s) pushes metrics, %d values at first", client_id, format_uuid(instance), len(read))

@@ -2,7 +2,7 @@
 
 A client's metrics, as it was asked for them (KIP-714): under the subscription that it was told, not more often than
 that says, in a compression that there is, and within `telemetry.max.bytes`. After a push that says it is the last,
-nothing more is taken. Where metrics are not told, what comes is looked at so far and dropped.
+nothing more is taken. Where metrics are not told, what comes is unpacked and dropped.
 """
 
 from kafkapy.cluster.image import METADATA_TOPIC_ID
