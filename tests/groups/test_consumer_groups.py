@@ -4,7 +4,8 @@ import pytest
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import DescribeGroup, ListGroups
-from kafkapy.groups.modern.facts import MemberState
+from kafkapy.groups.modern.facts import Current, CurrentStored, MemberState
+from kafkapy.groups.modern.group import ConsumerGroup
 from tests.groups.consumers import Consumers, Member, image_of, settle, topic_id_of
 
 T = topic_id_of("t")
@@ -364,3 +365,11 @@ def test_a_restart_changes_nothing_but_the_sessions(consumers):
         assert other.describe() == consumers.describe()
         other.advance(45_000)
         assert other.describe().members == []
+
+
+def test_a_partition_that_went_to_another_is_not_taken_along_by_its_former_owner():
+    """A compacted log may have the new owner's record before the last one of the old."""
+    group = ConsumerGroup("g")
+    for member_id, assigned in (("a", {T: {0: 2}}), ("b", {T: {0: 3}}), ("a", {})):
+        group.apply(CurrentStored("g", member_id, Current(3, 2, assigned=assigned)))
+    assert group.owners == {(T, 0): "b"}

@@ -87,11 +87,10 @@ class ConsumerProtocol:
         updated = member._replace(subscription=_updated(member.subscription, command))
         names_changed = note_subscription(group, member, updated, out.facts)
         pattern_change = self.note_pattern(group, member, updated, command.may_describe, moment, out)
-        assignor = self._preferred_assignor(group, member, updated)
         is_bumped = (
             names_changed
             or pattern_change is PatternChange.RESOLVED
-            or assignor != group.preferred_assignor(self._settings.consumer_assignors[0])
+            or self._prefers_another_assignor(group, member, updated)
         )
         current = self.advance(
             group,
@@ -254,6 +253,13 @@ class ConsumerProtocol:
         computed_ms = group.target_timestamp_ms
         interval_ms = settings.assignment_interval_ms(moment.image, group.group_id)
         return computed_ms == 0 or moment.now_ms >= computed_ms + interval_ms
+
+    def _prefers_another_assignor(self, group: ConsumerGroup, member: Member, updated: Member) -> bool:
+        """Whether the group does, now that this member asks for what it asks for."""
+        if updated.subscription.assignor == member.subscription.assignor:
+            return False
+        default = self._settings.consumer_assignors[0]
+        return self._preferred_assignor(group, member, updated) != group.preferred_assignor(default)
 
     def _preferred_assignor(self, group: ConsumerGroup, member: Member, updated: Member) -> str:
         default = self._settings.consumer_assignors[0]
