@@ -322,9 +322,9 @@ def internal_topics(bootstrap: str) -> str:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for what, partition_count in (("config", 1), ("offset", 25), ("status", 5)):
         topic = f"{cluster.id}-{what}"
-        assert len(admin.list_topics(topic, timeout=30).topics[topic].partitions) == partition_count
+        assert len(admin.list_topics(topic, timeout=120).topics[topic].partitions) == partition_count
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-        found = admin.describe_configs([resource])[resource].result(30)
+        found = admin.describe_configs([resource])[resource].result(120)
         own = {name: entry.value for name, entry in found.items() if entry.source == 1}  # the topic's own
         assert own["cleanup.policy"] == "compact", own
     cluster.stop()
@@ -346,7 +346,7 @@ def internal_topics_refused(bootstrap: str) -> str:
             "required to have a single partition",
         ),
     ):
-        admin.create_topics([topic])[topic.topic].result(30)
+        admin.create_topics([topic])[topic.topic].result(120)
         cluster = Cluster(bootstrap, 1, **{setting: topic.topic})
         (worker,) = cluster.workers
         worker.launch()

@@ -97,8 +97,8 @@ class Application:
         self.guarantee = guarantee
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
         topics = [NewTopic(f"{self.id}.{name}", PARTITIONS, 1) for name in (*inputs, "output")]
-        for created in self.admin.create_topics(topics).values():
-            created.result(30)
+        for created in self.admin.create_topics(topics, request_timeout=120).values():
+            created.result(120)
         classes = f"{kafka_home()}/libs/*:{RUN / 'classes'}"
         command = [*JAVA, "-cp", classes, "Application", bootstrap, self.id, topology, guarantee]
         self.instances = [Instance(command, RUN / "applications" / f"{self.id}-{number}") for number in (1, 2)]
@@ -135,8 +135,8 @@ class Application:
         """Whether everything in this topic is processed, and that committed."""
         consumer = self.reader(self.id)
         try:
-            committed = consumer.committed(self._partitions(name), timeout=30)
-            ends = [consumer.get_watermark_offsets(partition, timeout=30)[1] for partition in committed]
+            committed = consumer.committed(self._partitions(name), timeout=120)
+            ends = [consumer.get_watermark_offsets(partition, timeout=120)[1] for partition in committed]
         finally:
             consumer.close()
         return all(at.offset == end or end == 0 for at, end in zip(committed, ends, strict=True))
@@ -146,7 +146,7 @@ class Application:
         for instance in self.instances:
             instance.stop()
         ends = {
-            at.partition: self.consumer.get_watermark_offsets(at, timeout=30)[1] for at in self._partitions("output")
+            at.partition: self.consumer.get_watermark_offsets(at, timeout=120)[1] for at in self._partitions("output")
         }
         deadline = time.monotonic() + 120
         while any(at.offset < ends[at.partition] for at in self.consumer.position(self._partitions("output"))):
@@ -361,14 +361,14 @@ def internal_topics(bootstrap: str) -> str:
     }
     for topic, settings in wanted.items():
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-        found = application.admin.describe_configs([resource])[resource].result(30)
+        found = application.admin.describe_configs([resource])[resource].result(120)
         own = {name: entry.value for name, entry in found.items() if entry.source == 1}  # the topic's own
         assert own == settings, f"{topic}: {own}"
     consumer = application.reader()
 
     def purged() -> bool:
         parts = [TopicPartition(f"{application.id}-words-repartition", number) for number in range(PARTITIONS)]
-        marks = [consumer.get_watermark_offsets(part, timeout=30) for part in parts]
+        marks = [consumer.get_watermark_offsets(part, timeout=120) for part in parts]
         return all(low == high for low, high in marks) and sum(high for _, high in marks) == 1600
 
     application.until("what was repartitioned is deleted", purged)
@@ -388,7 +388,7 @@ def application_reset(bootstrap: str) -> str:
     assert done.returncode == 0, f"the tool ended with {done.returncode}: {(done.stdout + done.stderr)[-400:]}"
     assert re.search("Following input topics offsets will be reset to", done.stdout), done.stdout
     left = [
-        topic for topic in application.admin.list_topics(timeout=30).topics if topic.startswith(f"{application.id}-")
+        topic for topic in application.admin.list_topics(timeout=120).topics if topic.startswith(f"{application.id}-")
     ]
     assert not left, left
     for instance in application.instances:
