@@ -200,6 +200,33 @@ async def test_the_last_record_of_each_key_outlives_a_power_cut(tmp_path: Path, 
     await survive(tmp_path, seed)
 
 
+async def test_what_was_replaced_does_not_come_back_beside_what_replaced_it(tmp_path: Path) -> None:
+    """The last name of a cleaned log may reach the medium before any other that was changed since the last sync."""
+    clock, disk, history, chance = ManualClock(), LyingDisk(), History(), random.Random(1)
+    directory, copies = tmp_path / "data", list[tuple[Path, LyingDisk]]()
+    whole = replace(COMPACTED, segment_bytes=100_000)
+    async with opened(directory, disk, clock=clock) as logs:
+        await create(logs, LOG, COMPACTED)
+        await history.write(logs, chance, 40)
+        await create(logs, LOG, whole)  # so that many segments become one
+
+        def before_change() -> None:
+            if any(rename.source.endswith(".log.swap") for rename in disk.renames.get(str(directory / "t-0"), ())):
+                for number in range(12):
+                    copy = tmp_path / f"after-{len(copies)}"
+                    copies.append((copy, disk.after_crash(directory, copy, random.Random(number).random)))
+
+        disk.before_change = before_change
+        await clean(logs)
+        disk.before_change = lambda: None
+    assert len(copies) >= 12
+    for copy, left in copies:
+        async with opened(copy, left, clock=clock) as logs:
+            await create(logs, LOG, whole)
+            await history.verify(logs)
+        assert list(check(copy)) == []
+
+
 def main(first: int, count: int) -> None:
     for seed in range(first, first + count):
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as root:
