@@ -15,6 +15,7 @@ from kafkapy.clock import ManualClock
 from kafkapy.config.setting import ConfigError
 from kafkapy.errors import Error
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest
+from kafkapy.protocol.messages.describe_acls import DescribeAclsRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from kafkapy.protocol.messages.sasl_handshake import SaslHandshakeRequest
@@ -67,6 +68,20 @@ async def test_who_knows_the_password_is_let_in(start_broker: Any, asks_for_vers
         assert (answer.error_code, answer.error_message, answer.auth_bytes) == (0, "", b"")
         assert answer.session_lifetime_ms == 0
         assert await works(wire)
+
+
+@pytest.mark.parametrize(("user", "error"), [("alice", Error.NONE), ("bob", Error.CLUSTER_AUTHORIZATION_FAILED)])
+async def test_the_authorizer_hears_who_it_is(start_broker: Any, user: str, error: Error) -> None:
+    authorizer = {
+        "authorizer_class_name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super_users": "User:alice",
+    }
+    async with connected(start_broker, **authorizer) as wire:
+        await shake_hands(wire)
+        await authenticate(wire, f"\0{user}\0{'secret' if user == 'alice' else 'bobs'}".encode())
+        assert (
+            await wire.ask(DescribeAclsRequest(resource_type_filter=1, operation=1, permission_type=1), 3)
+        ).error_code == error
 
 
 async def test_scram_in_two_rounds(start_broker: Any) -> None:

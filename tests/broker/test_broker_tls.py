@@ -23,7 +23,9 @@ from trio.testing import wait_all_tasks_blocked
 from kafkapy.broker import Broker
 from kafkapy.clock import ManualClock
 from kafkapy.config.setting import ConfigError
+from kafkapy.errors import Error
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
+from kafkapy.protocol.messages.describe_acls import DescribeAclsRequest
 from kafkapy.protocol.messages.fetch import FetchRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.produce import ProduceRequest
@@ -175,6 +177,23 @@ async def test_who_must_show_a_certificate(start: Any, auth: str, nobody: bool, 
 async def test_a_certificate_that_no_rule_maps_is_not_let_in(start: Any, rules: str, known: bool) -> None:
     async with start(**{"ssl.client.auth": "required", "ssl.principal.mapping.rules": rules}) as broker:
         assert await let_in(broker.port, client_context(ALICE)) is known
+
+
+@pytest.mark.parametrize(
+    ("user", "error"),
+    [("User:ALICE", Error.NONE), ("User:alice", Error.CLUSTER_AUTHORIZATION_FAILED)],
+)
+async def test_the_authorizer_hears_whom_a_certificate_names(start: Any, user: str, error: Error) -> None:
+    settings = {
+        "ssl.client.auth": "required",
+        "ssl.principal.mapping.rules": "RULE:^CN=(.*?),.*$/$1/U",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": user,
+    }
+    async with start(**settings) as broker, encrypted(broker.port, client_context(ALICE)) as wire:
+        assert (
+            await wire.ask(DescribeAclsRequest(resource_type_filter=1, operation=1, permission_type=1), 3)
+        ).error_code == error
 
 
 async def test_sasl_within_tls(start: Any) -> None:
