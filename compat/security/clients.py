@@ -156,12 +156,12 @@ def tools(address: str, protocol: str, mechanism: str | None, password: str, wor
     def run(tool: str, *arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
         java = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-cp", f"{kafka_home()}/libs/*"]
         command = [*java, f"org.apache.kafka.tools.{tool}", "--bootstrap-server", address, *arguments]
-        return subprocess.run(command, input=said, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, input=said, capture_output=True, text=True, timeout=240, check=False)
 
     if password == "wrong":
         shown_text = run("TopicCommand", "--list", "--command-config", str(settings)).stdout
         return f"refused: {shown_text.strip().splitlines()[0] if shown_text.strip() else 'nothing said'}"
     run("ConsoleProducer", "--topic", topic, "--command-config", str(settings), said="hello\n")
-    limits = ("--from-beginning", "--max-messages", "1", "--timeout-ms", "20000", "--group", topic)
+    limits = ("--from-beginning", "--max-messages", "1", "--timeout-ms", "90000", "--group", topic)
     consumed = run("consumer.ConsoleConsumer", "--topic", topic, "--command-config", str(settings), *limits)
     return DONE if "hello" in consumed.stdout.split() else f"consumed {consumed.stdout[-200:]!r}"
