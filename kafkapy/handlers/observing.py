@@ -11,7 +11,7 @@ otherwise.
 """
 
 import types
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Generator
 from typing import Any, Final, TypeVar
 
 from kafkapy.errors import Error
@@ -63,7 +63,10 @@ class Observed:
 
     @types.coroutine
     def run(self, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-        """Await it, and count the time of its steps."""
+        """Await it, and count the time of its steps, where a share of time may be limited."""
+        if not self._quotas.limits_clients:
+            untimed: T = yield from work
+            return untimed
         monotonic = self._clock.monotonic
         self._began = monotonic()
         try:
@@ -135,7 +138,12 @@ class Observed:
         metrics.request_bytes.add(api, self._size)
         metrics.response_bytes.add(api, size)
         metrics.total_time.observe(api, (self._clock.monotonic() - self._came) * 1000)
-        for code in _error_codes(response) if response is not None else (0,):
+        codes: list[int] = []
+        if response is None:
+            codes.append(0)
+        else:
+            _find_error_codes(response, codes)
+        for code in codes:
             metrics.errors.add((*api, Error.of(code).name))
         if key == _PRODUCE:
             for topic in self._request.topic_data:
@@ -165,12 +173,12 @@ class Observed:
         return self._quotas.request.record(*self._client, spent * _PERCENT, now_ms)
 
 
-def _error_codes(message: Struct) -> Iterator[int]:
-    """Each error code in a response, as Kafka counts them."""
+def _find_error_codes(message: Struct, codes: list[int]) -> None:
+    """Add each error code in a response, as Kafka counts them."""
     for name in message.__slots__:
         value = getattr(message, name)
         if name == "error_code":
-            yield value
-        elif value and isinstance(value, list) and isinstance(value[0], Struct):
+            codes.append(value)
+        elif type(value) is list and value and isinstance(value[0], Struct):
             for item in value:
-                yield from _error_codes(item)
+                _find_error_codes(item, codes)
