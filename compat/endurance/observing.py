@@ -2,15 +2,18 @@
 
 import random
 import threading
-import time
 from collections import defaultdict
+from collections.abc import Callable
 
+from brokers import Trouble
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from exactly_once import Place
 
 KEY_COUNT = 24
-RECORDS_A_SECOND = 100
+RECORDS_A_SECOND = 150
+MOST_BEHIND = 3000
+"""So many records may wait for their copies."""
 PATIENCE_S = 120
 _LASTING = {"log_level": 0, "reconnect.backoff.max.ms": 200}
 
@@ -27,10 +30,14 @@ class Watch(threading.Thread):
 
 
 class Feeder(Watch):
-    """Writes "key number" to a key's partition, the numbers of each key 0, 1, 2 …, idempotently."""
+    """Writes "key number" to a key's partition, the numbers of each key 0, 1, 2 …, idempotently.
 
-    def __init__(self, bootstrap: str, topic: str, partition_count: int, seed: int) -> None:
+    It rests while `copied` says that the copies are far behind.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, partition_count: int, seed: int, copied: Callable[[], int]) -> None:
         super().__init__()
+        self.copied = copied
         self.topic = topic
         self.partition_count = partition_count
         self.rng = random.Random(seed)
@@ -47,12 +54,14 @@ class Feeder(Watch):
     def run(self) -> None:
         numbers: dict[int, int] = defaultdict(int)
         while not self.stopping.wait(0.1):
+            self._producer.poll(0)
+            if sum(numbers.values()) - self.copied() > MOST_BEHIND:
+                continue
             for _ in range(self.rng.randrange(RECORDS_A_SECOND // 5)):
                 key = self.rng.randrange(KEY_COUNT)
                 value = b"%d %d" % (key, numbers[key])
                 numbers[key] += 1
                 self._producer.produce(self.topic, value, partition=key % self.partition_count, on_delivery=self._told)
-            self._producer.poll(0)
         if left := self._producer.flush(PATIENCE_S):
             self.complaints.append(f"source: {left} records were not acknowledged")
 
@@ -110,20 +119,20 @@ class Stability(Watch):
                         continue  # nor is that an answer
                     self.count += 1
                     if offset < last.get((what, place), 0):
-                        self.complaints.append(f"the {what} of {place} goes back from {last[what, place]} to {offset}")
+                        before = last[what, place]
+                        self.complaints.append(f"stability: the {what} of {place} goes back from {before} to {offset}")
                     last[what, place] = offset
 
 
 def read_all(bootstrap: str, places: list[Place], isolation: str) -> Seen:
-    """What there is now."""
+    """What there is now. Raises Trouble when it does not come."""
     consumer = _reader(bootstrap, places, isolation)
     seen: Seen = {place: [] for place in places}
     ended: set[Place] = set()
-    deadline = time.monotonic() + PATIENCE_S
-    while len(ended) < len(places) and time.monotonic() < deadline:
-        message = consumer.poll(1)
+    while len(ended) < len(places):
+        message = consumer.poll(PATIENCE_S)
         if message is None:
-            continue
+            raise Trouble(f"nothing of {set(places) - ended} came for {PATIENCE_S} s")
         place = message.topic(), message.partition()
         if message.error() is None:
             seen[place].append((message.offset(), message.value()))

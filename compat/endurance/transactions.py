@@ -199,8 +199,10 @@ def compiled(folder: Path) -> list[str]:
 def run(broker: Broker, crew: Crew, rng: random.Random, seconds: float) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     make_topics(admin)
-    feeder = Feeder(broker.bootstrap, SOURCE, PARTITION_COUNT, rng.randrange(1 << 31))
     observers = {level: Observer(broker.bootstrap, places(), level) for level in ("read_committed", "read_uncommitted")}
+    reader = observers["read_committed"]
+    seed = rng.randrange(1 << 31)
+    feeder = Feeder(broker.bootstrap, SOURCE, PARTITION_COUNT, seed, lambda: reader.count // len(COPIES))
     stability = Stability(broker.bootstrap, [*places(), *((SOURCE, number) for number in range(PARTITION_COUNT))])
     threads = [feeder, stability, *observers.values()]
     for thread in threads:
@@ -230,7 +232,7 @@ def run(broker: Broker, crew: Crew, rng: random.Random, seconds: float) -> None:
     for level, observer in observers.items():
         found += observer.complaints
         if decoded(observer.seen) != views[level]:
-            found.append(f"the observer of {level} saw something else than who reads now")
+            found.append(f"observer: that of {level} saw something else than who reads now")
     history = History(
         source, views["read_committed"], views["read_uncommitted"], noted(crew), group_offsets(admin), COPIES
     )
