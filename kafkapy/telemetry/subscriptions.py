@@ -10,10 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-import crc32c
-
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import format_uuid
+from kafkapy.records.batch import checksum
 
 _DEFAULT_INTERVAL_MS: Final = 300_000
 _DEFAULTS: Final = {"interval.ms": str(_DEFAULT_INTERVAL_MS), "match": "", "metrics": ""}
@@ -144,7 +143,7 @@ def _subscription(instance: bytes, attributes: Mapping[str, str | None], setting
             metrics.update(dict.fromkeys(filter(None, (name.strip() for name in values["metrics"].split(",")))))
             interval_ms = min(interval_ms, int(values["interval.ms"]))
     names = (ALL_METRICS,) if ALL_METRICS in metrics else tuple(sorted(metrics))
-    digest = crc32c.crc32c(f"{names}{interval_ms}".encode() + instance)
+    digest = checksum(f"{names}{interval_ms}".encode() + instance)
     return Subscription(digest - (1 << 32) if digest >= 1 << 31 else digest, names, interval_ms)
 
 
