@@ -17,6 +17,7 @@ import harness
 from brokers import KAFKA_VERSION, kafka_home
 from harness import Check, NotRun
 from scenarios import fresh
+from transactions import CHECKS as TRANSACTIONS
 
 TOOLS = "org.apache.kafka.tools"
 # A tool is mostly start-up: the second compiler would only slow it down.
@@ -781,6 +782,7 @@ def checks(bootstrap: str) -> Iterator[Check]:
         (QUICK, True, False),
         (OTHERS, False, False),
         (FURTHER, False, False),
+        (TRANSACTIONS, False, False),
         (RESTARTING, False, True),
     ):
         for name, check in table.items():
