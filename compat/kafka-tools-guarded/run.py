@@ -83,20 +83,20 @@ def acls_acting(t: Any) -> None:
     has(t.topic("--describe", "--topic", topic, code=1), f"Topic '{topic}' does not exist as expected")
     assert topic not in t.topic("--list")
     t("AclCommand", "--remove", "--force", *deny, "--operation", "Describe")
-    t("AclCommand", "--add", "--allow-principal", "User:*", "--operation", "Describe", "--topic", topic)
+    looking = ("--operation", "Describe", "--operation", "DescribeConfigs")
+    t("AclCommand", "--add", "--allow-principal", "User:*", *looking, "--topic", topic)
     has(t.topic("--describe", "--topic", topic), f"Topic: {topic}")
-    shown = t("ConsoleProducer", "--topic", topic, said="refused\n", code=None)
-    has(shown, "TopicAuthorizationException|Not authorized to access topics")
+    t("ConsoleProducer", "--topic", topic, said="refused\n", code=None)
     t("AclCommand", "--remove", "--force", "--topic", topic)
     t.produce(topic, ["let in"])
-    assert t.consume(topic, 1) == ["let in"]
+    has(t("GetOffsetShell", "--topic", topic), f"^{topic}:0:1$")  # and nothing of what was refused
 
 
 def users_kept(t: Any) -> None:
     user = fresh("guarded")
     entity = ("--entity-type", "users", "--entity-name", user)
-    scram = "SCRAM-SHA-256=[iterations=8192,password=secret],SCRAM-SHA-512=[password=secret]"
-    has(t("ConfigCommand", "--alter", "--add-config", scram, *entity), f"Completed updating config for user {user}")
+    for scram in ("SCRAM-SHA-256=[iterations=8192,password=secret]", "SCRAM-SHA-512=[password=secret]"):
+        has(t("ConfigCommand", "--alter", "--add-config", scram, *entity), f"Completed updating config for user {user}")
     shown = t("ConfigCommand", "--describe", *entity)
     has(
         shown,
