@@ -23,7 +23,7 @@ class Door(NamedTuple):
     tls: "TlsContexts | None"
     sasl: "SaslSettings | None"
     user_of: Callable[[bytes], str]
-    """Whom a certificate in DER form names. Raises CloseConnection where no rule applies."""
+    """Whom a certificate in DER form names. Raises CloseConnection where that cannot be read, or no rule applies."""
 
 
 def doors(config: BrokerConfig, endpoints: Sequence[Endpoint], credentials: "Credentials") -> dict[str, Door]:
@@ -57,7 +57,10 @@ def _user_of(config: ListenerConfig) -> Callable[[bytes], str]:
     def user_of(certificate: bytes) -> str:
         from kafkapy.security.certificates import distinguished_name
 
-        name = distinguished_name(certificate)
+        try:
+            name = distinguished_name(certificate)
+        except (ValueError, TypeError) as problem:  # TLS is content with more than `cryptography` reads
+            raise CloseConnection(f"its certificate names nobody: {problem}") from problem
         user = map_name(name)
         if user is None:
             raise CloseConnection(f"no rule of ssl.principal.mapping.rules applies to {name}")

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -124,6 +125,29 @@ async def test_nobody_is_let_in_while_there_are_no_keys(start_broker: Any) -> No
             assert await offer(broker.port, clock, FIRST) is None
             issuer.broken = False
             await comes_true(clock, 1000, lambda: offer(broker.port, clock, FIRST))
+
+
+async def test_odd_claims_end_one_connection_and_not_the_broker(start_broker: Any) -> None:
+    odd: list[dict[str, Any]] = [
+        {name: value}
+        for name in ("sub", "scope", "exp", "iat")
+        for value in (5, None, [], {}, [[]], "\ud83d", True, -1e99)
+    ]
+    async with start_broker(
+        memory=True, settings={**UNSIGNED, "connection.failed.authentication.delay.ms": "0"}
+    ) as broker:
+        for claims in odd:
+            header, body = (
+                urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+                for part in ({"alg": "none"}, {"sub": "u", "exp": 9e9, **claims})
+            )
+            async with await Wire.connect(broker.port) as wire:
+                await wire.ask(SaslHandshakeRequest(mechanism="OAUTHBEARER"), 1)
+                message = b"n,a=x,\x01auth=Bearer " + header + b"." + body + b".\x01\x01"
+                answer = await wire.ask(SaslAuthenticateRequest(auth_bytes=message), 2)
+                assert answer.error_code == Error.SASL_AUTHENTICATION_FAILED or "invalid_token" in str(
+                    answer.auth_bytes
+                )
 
 
 async def test_keys_without_what_checks_signatures_are_refused_at_start(start_broker: Any) -> None:

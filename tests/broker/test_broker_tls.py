@@ -1,6 +1,7 @@
 """Listeners with TLS: real sockets, real certificates, and clients that misbehave at every step."""
 
 import contextlib
+import datetime
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,14 +11,18 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
     pkcs12,
 )
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import CertificateBuilder, Name, NameAttribute, load_pem_x509_certificate
+from cryptography.x509.oid import NameOID
 from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.broker import Broker
@@ -177,6 +182,24 @@ async def test_who_must_show_a_certificate(start: Any, auth: str, nobody: bool, 
 async def test_a_certificate_that_no_rule_maps_is_not_let_in(start: Any, rules: str, known: bool) -> None:
     async with start(**{"ssl.client.auth": "required", "ssl.principal.mapping.rules": rules}) as broker:
         assert await let_in(broker.port, client_context(ALICE)) is known
+
+
+async def test_a_certificate_whose_name_cannot_be_read_is_not_let_in(start: Any, tmp_path: Path) -> None:
+    """OpenSSL takes bits for a name, and who is trusted may have signed them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = Name([NameAttribute(NameOID.COMMON_NAME, "\0bits")])
+    begin, end = datetime.datetime(2020, 1, 1), datetime.datetime(2050, 1, 1)
+    made = CertificateBuilder(name, name, key.public_key(), 1, begin, end).sign(key, SHA256())
+    odd = ssl.DER_cert_to_PEM_cert(made.public_bytes(Encoding.DER).replace(b"\x0c\x05\0bits", b"\x03\x05\0bits"))
+    shown = tmp_path / "odd.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    shown.write_text(private + odd)
+    context = client_context()
+    context.load_cert_chain(shown)
+    trusted = SETTINGS["ssl.truststore.certificates"] + odd
+    async with start(**{"ssl.client.auth": "required", "ssl.truststore.certificates": trusted}) as broker:
+        assert not await let_in(broker.port, context)
+        assert await let_in(broker.port, client_context(ALICE))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from joserfc.jwk import KeySet
 from kafkapy.clock import Clock
 from kafkapy.config.of_listener import ListenerConfig
 from kafkapy.config.setting import ConfigError
-from kafkapy.security.sasl.oauthbearer import InvalidToken, Token
+from kafkapy.security.sasl.oauthbearer import InvalidToken, Token, name_in
 
 _log = logging.getLogger(__name__)
 
@@ -103,10 +103,7 @@ class SignedTokens:
         scopes = scope if isinstance(scope, list) else [scope]
         if not all(isinstance(each, str) and each.strip() for each in scopes):
             raise InvalidToken(f"its claim {self._scope_claim} holds no scopes")
-        user = claims.get(self._user_claim)
-        if not isinstance(user, str) or not user.strip():
-            raise InvalidToken(f"its claim {self._user_claim} names nobody")
-        return Token(user.strip(), expires_at_ms)
+        return Token(name_in(claims, self._user_claim).strip(), expires_at_ms)
 
     async def keep_fresh(self, clock: Clock) -> None:
         """Fetch the keys for ever: at once, every so often, and soon where one was missed."""

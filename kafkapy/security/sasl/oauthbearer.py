@@ -20,6 +20,7 @@ _CLIENT_FIRST: Final = re.compile(rf"n,(?:a=(?P<authzid>{_NAME}))?,\x01(?P<pairs
 _AUTH: Final = re.compile(r"(?P<scheme>\w+) +(?P<token>[-_~+/.a-zA-Z0-9]+=*)", re.ASCII)
 _ACKNOWLEDGED: Final = b"\x01"
 _BASE64: Final = re.compile(r"[A-Za-z0-9_-]*={0,2}")
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
 _OPTION: Final = "unsecuredValidator"
 
 
@@ -85,6 +86,14 @@ def _read(text: str) -> tuple[str, str]:
     return first["authzid"] or "", auth["token"]
 
 
+def name_in(claims: Mapping[str, Any], claim: str) -> str:
+    """Whom a claim names. Raises InvalidToken, also for what no answer or record could hold: half a character."""
+    name = claims.get(claim)
+    if not isinstance(name, str) or not name.strip() or _HALF.search(name):
+        raise InvalidToken(f"No principal name in JWT claim: {claim}")
+    return name
+
+
 # -- tokens without a signature
 
 
@@ -99,9 +108,7 @@ def unsecured(options: Mapping[str, str]) -> Validate:
 
     def validate(text: str, now_ms: int) -> Token:
         claims = _unsigned_claims(text)
-        user = claims.get(user_claim)
-        if not isinstance(user, str) or not user.strip():
-            raise InvalidToken(f"No principal name in JWT claim: {user_claim}")
+        user = name_in(claims, user_claim)
         begins, ends = _seconds(claims, "iat"), _seconds(claims, "exp")
         if ends is None:
             raise InvalidToken("No expiration time in JWT")
@@ -112,6 +119,8 @@ def unsecured(options: Mapping[str, str]) -> Validate:
         if begins is not None and ends <= begins:
             raise InvalidToken("it expires before it was issued")
         scope = claims.get(scope_claim, [])
+        if not isinstance(scope, str | list):
+            raise InvalidToken(f"The '{scope_claim}' claim was neither a String nor a List")
         found = {entry.strip() for entry in ([scope] if isinstance(scope, str) else scope)}
         if not found.issuperset(required):
             raise InvalidToken("it lacks a required scope", f"[{', '.join(required)}]")
