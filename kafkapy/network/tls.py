@@ -16,7 +16,7 @@ Called by the connection; contexts come from outside.
 import contextlib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
 from kafkapy.errors import CloseConnection
@@ -146,23 +146,24 @@ class TlsTransport:
             self._flush()
 
 
-def _steps(buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-    """The same bytes in parts that are encrypted at a time: small buffers together, large ones cut."""
-    parts: list[Buffer] = []
+def _steps(buffers: Iterable[Buffer]) -> Iterator[Buffer]:
+    """The same bytes in parts that are encrypted at a time: small buffers together, large ones cut.
+
+    Each part is made when it is asked for: what the socket does not take now is not copied now.
+    """
     small: list[Buffer] = []
     size = 0
     for buffer in buffers:
         if size + len(buffer) > _STEP_BYTES:
             if small:
-                parts.append(b"".join(small))
+                yield b"".join(small)
                 small, size = [], 0
             view = memoryview(buffer)
             while len(view) > _STEP_BYTES:
-                parts.append(view[:_STEP_BYTES])
+                yield view[:_STEP_BYTES]
                 view = view[_STEP_BYTES:]
             buffer = view
         small.append(buffer)
         size += len(buffer)
     if small:
-        parts.append(small[0] if len(small) == 1 else b"".join(small))
-    return parts
+        yield small[0] if len(small) == 1 else b"".join(small)
