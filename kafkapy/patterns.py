@@ -5,6 +5,11 @@ from typing import Final
 
 from kafkapy.errors import Error, KafkaError
 
+_MAX_BYTES: Final = 256 * 1024
+"""So large may a compiled pattern be: some hundred topics' names. Time to compile grows with the square of repetitions,
+and RE2's own limit of 8 MiB lets a few hundred characters stop the whole broker for minutes.
+"""
+
 _IN_KAFKAS_WORDS: Final = {
     "missing )": "missing closing )",
     "missing ]": "missing closing ]",
@@ -22,12 +27,13 @@ _IN_KAFKAS_WORDS: Final = {
 def full_match(pattern: str) -> Callable[[str], bool]:
     """Whether a text matches as a whole.
 
-    Raises INVALID_REGULAR_EXPRESSION for a pattern that is none; the message says what is wrong with it.
+    Raises INVALID_REGULAR_EXPRESSION for a pattern that is none, or a huge one; the message says what is wrong with it.
     """
     import re2  # some milliseconds, which few brokers need
 
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = _MAX_BYTES
     try:
         compiled = re2.compile(pattern, options)
     except re2.error as problem:

@@ -1,11 +1,16 @@
 """Consumer groups (KIP-848): joining, epochs, reconciliation, leaving, timeouts, fencing."""
 
+import sys
+import tracemalloc
+from collections import Counter
+
 import pytest
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import DescribeGroup, ListGroups
 from kafkapy.groups.modern.facts import Current, CurrentStored, MemberState
 from kafkapy.groups.modern.group import ConsumerGroup
+from kafkapy.groups.modern.topic_hash import TopicHashes
 from tests.groups.consumers import Consumers, Member, image_of, settle, topic_id_of
 
 T = topic_id_of("t")
@@ -373,3 +378,50 @@ def test_a_partition_that_went_to_another_is_not_taken_along_by_its_former_owner
     for member_id, assigned in (("a", {T: {0: 2}}), ("b", {T: {0: 3}}), ("a", {})):
         group.apply(CurrentStored("g", member_id, Current(3, 2, assigned=assigned)))
     assert group.owners == {(T, 0): "b"}
+
+
+def work_of_a_heartbeat(topic_count: int, *, by_pattern: bool) -> tuple[int, int]:
+    """Calls that a heartbeat without news makes, and the bytes that it holds at most."""
+    consumers = Consumers()
+    names = [f"topic-{number}" for number in range(topic_count)]
+    consumers.set_topics(**dict.fromkeys(names, 1))
+    members = [
+        Member(consumers, member_id, *names, pattern="topic-.*" if by_pattern else None) for member_id in ("a", "b")
+    ]
+    for member in members:
+        member.join()
+        consumers.advance(1_000)
+    settle(*members)
+    calls: Counter[str] = Counter()
+    sys.setprofile(lambda frame, event, arg: calls.update([event]))
+    members[0].beat(owned=None)
+    sys.setprofile(None)
+    tracemalloc.start()
+    members[0].beat(owned=None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return calls.total(), peak
+
+
+@pytest.mark.parametrize("by_pattern", [False, True])
+def test_a_heartbeat_without_news_costs_the_same_however_many_topics_are_read(by_pattern):
+    calls, peak = work_of_a_heartbeat(10, by_pattern=by_pattern)
+    more_calls, higher_peak = work_of_a_heartbeat(1_000, by_pattern=by_pattern)
+    assert more_calls < calls + 20
+    assert higher_peak < peak + 4_000
+
+
+def test_topics_that_come_and_go_leave_nothing_behind(consumers):
+    hashes = TopicHashes(lambda replicas: [])
+    for number in range(100):
+        consumers.set_topics(**{f"t{number}": 1, "t": 1})
+        hashes.of([f"t{number}", "t"], consumers.image)
+    assert len(hashes._known) <= 4
+
+
+def test_a_pattern_that_would_take_long_to_compile_is_refused(consumers):
+    pattern = "(a|b)*a" + "[ab]{0,900}" * 30  # RE2 itself takes it, and seconds for that
+    refusal = consumers.beat(member_id="a", rebalance_ms=1_000, pattern=pattern, owned={})
+    assert refusal is Error.INVALID_REGULAR_EXPRESSION
+    many_names = "|".join(f"team-{number:03}.orders-of-customers" for number in range(200))
+    assert Member(consumers, "a", pattern=many_names).join().member_epoch == 1

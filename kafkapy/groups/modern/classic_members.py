@@ -70,7 +70,7 @@ class ClassicMembers:
         }
         if is_downgraded:
             assert former is not None
-            epoch, _ = self._consumer.note_topics(group, member, updated, moment.image, out.facts, is_bumped)
+            epoch = self._consumer.note_topics(group, member, updated, moment.image, out.facts, is_bumped)
             current = updated.current
             if group.target_epoch >= epoch:
                 target = Target(group.target_epoch, group.target(member_id, instance_id))

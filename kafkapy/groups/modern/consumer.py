@@ -190,10 +190,8 @@ class ConsumerProtocol:
         if change is not PatternChange.NONE and old.pattern and patterns[old.pattern] == 1:
             out.facts.append(PatternStored(group.group_id, old.pattern, None))
         if is_wanted or patterns:
-            left = group.subscribed_with([old], new)
-            self._resolving.schedule(
-                group, frozenset(left.patterns), is_wanted, may_describe, moment.now_ms, moment.image, out
-            )
+            left = group.patterns_with(old, new)
+            self._resolving.schedule(group, left, is_wanted, may_describe, moment.now_ms, moment.image, out)
         return change
 
     def advance(
@@ -210,10 +208,11 @@ class ConsumerProtocol:
     ) -> Current:
         """Bump the group's epoch if what it reads has changed, follow with the target, and take a step there."""
         image, facts = moment.image, out.facts
-        epoch, is_homogeneous = self.note_topics(group, member, updated, image, facts, is_bumped)
+        epoch = self.note_topics(group, member, updated, image, facts, is_bumped)
         target = Target(group.target_epoch, group.target(updated.member_id, updated.subscription.instance_id))
         if group.target_epoch < epoch and self._may_compute_target(group, moment):
             assignor = self._preferred_assignor(group, member, updated)
+            is_homogeneous = group.is_homogeneous_with(member.subscription, updated)
             new_facts, partitions = new_target(group, updated, epoch, assignor, is_homogeneous, image, moment.now_ms)
             facts += new_facts
             target = Target(epoch, partitions)
@@ -227,17 +226,11 @@ class ConsumerProtocol:
         image: "ClusterImage",
         facts: list[ModernFact],
         is_bumped: bool,
-    ) -> tuple[int, bool]:
-        """The group's epoch from now on, which grows when its topics changed, and whether all read the same."""
-        members = group.subscriptions
-        is_checked = not is_bumped and group.soft.checked_image is image
-        if is_checked and updated.subscription is member.subscription:
-            return group.epoch, group.subscribed.is_homogeneous(len(members))
-        is_known = updated.member_id in members or updated.subscription.instance_id in group.static_members
+    ) -> int:
+        """The group's epoch from now on, which grows when its topics changed."""
+        if not is_bumped and group.soft.checked_image is image:
+            return group.epoch
         subscribed = group.subscribed_with([member.subscription], updated.subscription)
-        is_homogeneous = subscribed.is_homogeneous(len(members) + (not is_known))
-        if is_checked:
-            return group.epoch, is_homogeneous
         metadata_hash = self._hashes.of(subscribed.topics, image)
         epoch = group.epoch
         if is_bumped or metadata_hash != group.metadata_hash:
@@ -246,7 +239,7 @@ class ConsumerProtocol:
         group.soft.checked_image = image
         if group.has_old_topics:
             facts.append(TopicsStored(group.group_id, False))
-        return epoch, is_homogeneous
+        return epoch
 
     def _may_compute_target(self, group: ConsumerGroup, moment: Moment) -> bool:
         """Targets are not computed more often than the assignment interval allows (KIP-1263)."""

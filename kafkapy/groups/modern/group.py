@@ -219,6 +219,24 @@ class ConsumerGroup:
                 _take(by_pattern, *self.patterns[pattern].topics)
         return Subscribed(by_name, by_pattern, patterns)
 
+    def patterns_with(self, old: Subscription, new: Subscription) -> Counter[str]:
+        """The patterns, and how many members have each, if a member's subscription were another."""
+        patterns = self.subscribed.patterns
+        if old.pattern == new.pattern:
+            return patterns
+        patterns = patterns.copy()
+        if old.pattern:
+            _take(patterns, old.pattern)
+        if new.pattern:
+            patterns[new.pattern] += 1
+        return patterns
+
+    def is_homogeneous_with(self, old: Subscription, updated: Member) -> bool:
+        """Whether all members read the same if this one, whose subscription was the old one, were as given."""
+        is_known = updated.member_id in self.subscriptions or updated.subscription.instance_id in self.static_members
+        subscribed = self.subscribed_with([old], updated.subscription)
+        return subscribed.is_homogeneous(len(self.subscriptions) + (not is_known))
+
     def preferred_assignor(self, default: str) -> str:
         """The one that most members ask for, the first of them as Kafka's table has it."""
         return _most_wanted(self.assignors, default)

@@ -4,6 +4,7 @@ A pattern is looked up after the heartbeat that brought it, for all members at o
 after a time. Owned by `groups/modern/consumer.py`.
 """
 
+from collections.abc import Collection
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -55,7 +56,7 @@ class Resolving:
     def schedule(
         self,
         group: ConsumerGroup,
-        patterns: frozenset[str],
+        patterns: Collection[str],
         is_wanted: bool,
         may_describe: MayDescribe,
         now_ms: int,
@@ -77,7 +78,7 @@ class Resolving:
         )
         if is_due and patterns:
             group.soft.is_resolving = True
-            command = ResolvePatterns(group.group_id, patterns, may_describe)
+            command = ResolvePatterns(group.group_id, frozenset(patterns), may_describe)
             out.timers.append(SetTimer(("patterns", group.group_id), now_ms, command))
 
     def resolve(

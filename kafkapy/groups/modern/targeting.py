@@ -25,7 +25,8 @@ def topic_ids_of(group: ConsumerGroup, subscription: Subscription, image: "Clust
     """The topics that the subscription names or matches, and that exist, in the order of their names' table."""
     names = in_copied_order(sorted(subscription.topics), hash_of_text)
     if subscription.pattern and (resolved := group.patterns.get(subscription.pattern)) is not None:
-        names += [name for name in in_copied_order(sorted(resolved.topics), hash_of_text) if name not in names]
+        matching = resolved.topics - subscription.topics
+        names += [name for name in in_copied_order(sorted(resolved.topics), hash_of_text) if name in matching]
     return {topic.topic_id: None for name in names if (topic := image.topic(name)) is not None}
 
 

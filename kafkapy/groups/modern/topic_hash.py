@@ -18,7 +18,7 @@ _MAGIC: Final = b"\0"
 
 
 class TopicHashes:
-    """Hashes topics, each once for as long as it is the same."""
+    """Hashes topics, each once for as long as it is the same. Those that are gone do not add up."""
 
     def __init__(self, racks_of: RacksOf) -> None:
         self._racks_of = racks_of
@@ -26,6 +26,8 @@ class TopicHashes:
 
     def of(self, names: Iterable[str], image: "ClusterImage") -> int:
         """The hash of these topics, of those that exist; 0 when there are none."""
+        if len(self._known) > len(image.topics):
+            self._known = {name: known for name, known in self._known.items() if image.topic(name) is known[0]}
         hashes = [self._of_topic(topic) for name in sorted(names) if (topic := image.topic(name)) is not None]
         return _hash(struct.pack(f"<{len(hashes)}q", *hashes)) if hashes else 0
 
