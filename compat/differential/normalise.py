@@ -10,7 +10,7 @@ PLACES = {"log_dir", "total_bytes", "usable_bytes"}
 TEXTS = {"error_message", "batch_index_error_message"}
 TIMES_IN_TEXT = re.compile(r"\[\d{13}, \d{13}\]")
 NULL_UUID = uuid.UUID(int=0)
-NAMES = ("name", "group_id", "topic", "entity", "entity_type", "key")
+NAMES = ("name", "group_id", "topic", "entity", "entity_type")
 MEMBER = re.compile(r"^(.*)-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 
 
@@ -24,7 +24,8 @@ def by_name(entry: Any) -> str:
     index = entry.get("partition_index", entry.get("index", 0))
     own_id = str(entry.get("member_id") or "")  # a client's own; those that a broker gave are in no order
     member = "" if "member_epoch" not in entry or MEMBER.match(own_id) or UUID.match(own_id) else own_id
-    name = next((entry[key] for key in NAMES if entry.get(key)), member)
+    quota = str(entry.get("key") or "") if "value" in entry else ""  # other keys stand in the order of the question
+    name = next((entry[key] for key in NAMES if entry.get(key)), quota or member)
     return f"{name} {index:06}"
 
 

@@ -5,10 +5,10 @@ from kafkapy.config.setting import Setting, Type
 # One row a line, however long: this is a table.
 # fmt: off
 _ROWS = (
-    Setting("consumer.assignment.interval.ms", Type.INT, "1000", "Pause between two assignments of a consumer group, in milliseconds.", valid="[0,...]", dynamic=True, synonym="group.consumer.assignment.interval.ms", used=True),
+    Setting("consumer.assignment.interval.ms", Type.INT, "1000", "Pause between two assignments of a consumer group, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="group.consumer.assignment.interval.ms"),
     Setting("consumer.assignor.offload.enable", Type.BOOLEAN, "true", "Whether assignments of a consumer group are computed beside the coordinator's thread.", internal=True, synonym="group.consumer.assignor.offload.enable"),
-    Setting("consumer.heartbeat.interval.ms", Type.INT, "5000", "How often members of a consumer group send heartbeats, in milliseconds.", valid="[1,...]", dynamic=True, synonym="group.consumer.heartbeat.interval.ms", used=True),
-    Setting("consumer.session.timeout.ms", Type.INT, "45000", "Silence after which a member of a consumer group is dropped, in milliseconds.", valid="[1,...]", dynamic=True, synonym="group.consumer.session.timeout.ms", used=True),
+    Setting("consumer.heartbeat.interval.ms", Type.INT, "5000", "How often members of a consumer group send heartbeats, in milliseconds.", valid="[1,...]", dynamic=True, used=True, synonym="group.consumer.heartbeat.interval.ms"),
+    Setting("consumer.session.timeout.ms", Type.INT, "45000", "Silence after which a member of a consumer group is dropped, in milliseconds.", valid="[1,...]", dynamic=True, used=True, synonym="group.consumer.session.timeout.ms"),
     Setting("errors.deadletterqueue.copy.record.enable", Type.BOOLEAN, "false", "Whether a dead letter carries the record itself.", dynamic=True, synonym="errors.deadletterqueue.copy.record.enable"),
     Setting("errors.deadletterqueue.topic.name", Type.STRING, "", "Topic for the records that a share group gives up; empty drops them.", dynamic=True, synonym="errors.deadletterqueue.topic.name"),
     Setting("share.assignment.interval.ms", Type.INT, "1000", "Pause between two assignments of a share group, in milliseconds.", valid="[0,...]", dynamic=True, synonym="group.share.assignment.interval.ms"),

@@ -170,7 +170,7 @@ async def test_a_failed_produce_with_acks_0_ends_the_connection(monkeypatch: pyt
         (3, 14, "Metadata version 14"),
         (3, -1, "Metadata version -1"),
         (1, 3, "Fetch version 3"),
-        (38, 1, "CreateDelegationToken"),
+        (78, 1, "ShareFetch"),
         (95, 0, "95"),
     ],
 )

@@ -70,7 +70,7 @@ async def let_checkpoints_be_written(data: Path) -> None:
 
 
 class FullOnce(CountingDisk):
-    """A disk that has no room for one append to a log."""
+    """A disk that refuses one append to a log, for a reason that says nothing of the next one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class FullOnce(CountingDisk):
     def append(self, *arguments: Any, **options: Any) -> Any:
         if self.full:
             self.full = False
-            raise OSError(errno.ENOSPC, "no room")
+            raise OSError(errno.ENOMEM, "not now")
         return super().append(*arguments, **options)
 
 

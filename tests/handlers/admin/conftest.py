@@ -18,6 +18,7 @@ from kafkapy.model import LogId
 from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages import response_class
 from kafkapy.storage.memory import open_memory
+from kafkapy.telemetry.service import Telemetry
 from tests.membership import alone
 
 
@@ -28,7 +29,7 @@ class Broker:
         self.logs = logs
         self.there: set[LogId] = set()
         logs.leases.watch(self.there.update, self.there.difference_update)
-        rooms: Any = SimpleNamespace(config=config, logs=logs, authorizer=None)
+        rooms: Any = SimpleNamespace(config=config, logs=logs, authorizer=None, telemetry=Telemetry(listens=True))
         membership = alone(logs, rooms, config["broker.rack"])
         self.cluster = rooms.cluster = ClusterService("the-cluster", config, logs, membership, ManualClock())
         self.session = HandlerSession("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50_000)
