@@ -24,6 +24,7 @@ from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
 from kafkapy.cluster.token_expiry import expire_tokens
 from kafkapy.config.authorizer import authorizer_settings
+from kafkapy.config.hosts import connections_per_host
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
 from kafkapy.config.setting import ConfigError
@@ -153,7 +154,7 @@ async def open_broker(
                 for topic in change.deleted:
                     groups.on_topic_deleted(topic)
                 if change.new.config is not change.old.config:
-                    server.set_limits(_limits(change.new.config))
+                    _follow_limits(server, change.new.config)
                 if change.new.kinds.client_quotas is not change.old.kinds.client_quotas:
                     quotas.follow(change.new.kinds.client_quotas)
                     registry.observes = quotas.limits_clients or rooms.metrics is not None
@@ -325,14 +326,21 @@ def _fetch_sessions(config: BrokerConfig) -> FetchSessionCache:
     )
 
 
+def _follow_limits(server: Server, config: BrokerConfig) -> None:
+    """Have the network keep within what is set now; where that cannot be, as in Kafka within what was set before."""
+    try:
+        server.set_limits(_limits(config))
+    except ConfigError as problem:
+        _log.error("the limits of connections stay as they were: %s", problem)
+
+
 def _limits(config: BrokerConfig) -> Limits:
     overrides = {}
-    for entry in filter(None, config["max.connections.per.ip.overrides"].split(",")):
-        host, _, count = entry.strip().rpartition(":")
+    for host, count in connections_per_host(config["max.connections.per.ip.overrides"]).items():
         try:
-            overrides[str(socket.getaddrinfo(host, None)[0][4][0])] = int(count)
+            overrides[str(socket.getaddrinfo(host, None)[0][4][0])] = count
         except (ValueError, OSError) as problem:
-            raise ConfigError(f"max.connections.per.ip.overrides: {entry!r} is not host:count: {problem}") from None
+            raise ConfigError(f"max.connections.per.ip.overrides: {host} is nowhere: {problem}") from None
     return Limits(
         socket_request_max_bytes=config["socket.request.max.bytes"],
         connections_max_idle_ms=config["connections.max.idle.ms"],

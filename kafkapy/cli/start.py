@@ -18,8 +18,8 @@ from kafkapy.broker import Broker, open_broker
 from kafkapy.cli import logs
 from kafkapy.cli.failures import StartError, complain, explain
 from kafkapy.config.broker import BROKER
+from kafkapy.config.hosts import is_host
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.config.listeners import is_host
 from kafkapy.config.properties import from_environment, parse_properties
 from kafkapy.config.setting import ConfigError
 

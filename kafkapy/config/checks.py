@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from kafkapy.config.hosts import connections_per_host
 from kafkapy.config.setting import ConfigError
 
 _WORDS = {">=": "greater than or equal to", "<=": "less than or equal to", "<": "less than"}
@@ -50,12 +51,14 @@ def check_together(value: Callable[[str], Any], milliseconds: Callable[[str], in
         milliseconds("log.retention.ms") != 0,
         "log.retention.ms must be unlimited (-1) or, greater than or equal to 1",
     )
+    cleaners = value("log.cleaner.threads")
     _require(
-        value("log.cleaner.dedupe.buffer.size") // value("log.cleaner.threads") > 1 << 20,
+        cleaners > 0 and value("log.cleaner.dedupe.buffer.size") // cleaners > 1 << 20,
         "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.",
     )
+    per_host = connections_per_host(value("max.connections.per.ip.overrides"))
     _require(
-        value("max.connections.per.ip") > 0 or bool(value("max.connections.per.ip.overrides")),
+        value("max.connections.per.ip") > 0 or bool(per_host),
         "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
     )
     delay_ms, idle_ms = value("connection.failed.authentication.delay.ms"), value("connections.max.idle.ms")

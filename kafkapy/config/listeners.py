@@ -12,14 +12,14 @@ import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kafkapy.config.hosts import HOST
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.setting import ConfigError
 from kafkapy.model import Endpoint
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
-_HOST = re.compile(r"[0-9a-zA-Z\-%._:]+")
-_LISTENER = re.compile(rf"(?P<name>.*)://\[?(?P<host>(?:{_HOST.pattern})?)\]?:(?P<port>[0-9]+)")
+_LISTENER = re.compile(rf"(?P<name>.*)://\[?(?P<host>(?:{HOST.pattern})?)\]?:(?P<port>[0-9]+)")
 _HIGHEST_PORT = 65535
 
 
@@ -82,11 +82,6 @@ def announced_endpoints(config: BrokerConfig, host: str | None = None) -> list[E
         advertised.get(endpoint.listener) or endpoint._replace(host="", port=0) for endpoint in bound_listeners(config)
     ]
     return [endpoint._replace(host=host or endpoint.host) for endpoint in endpoints]
-
-
-def is_host(text: str) -> bool:
-    """Whether a listener may have this host."""
-    return _HOST.fullmatch(text) is not None
 
 
 def told_addresses(bound: Sequence[Endpoint], announced: Sequence[Endpoint]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.protocol.messages.fetch import FetchResponse
+from kafkapy.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from kafkapy.records.batch import read_header, walk
 from tests.broker.conftest import StartBroker
 from tests.broker.wire import Wire
@@ -158,3 +159,27 @@ async def test_records_that_are_kept_no_longer_are_gone(start_broker: StartBroke
         async with await Wire.connect(broker.port) as wire:
             gone = (await wire.ask(fetch("second", {0: 0}), FETCH)).responses[0].partitions[0]
         assert gone.error_code == Error.OFFSET_OUT_OF_RANGE
+
+
+async def test_limits_of_addresses_that_make_no_sense_end_no_broker(start_broker: StartBroker) -> None:
+    """They are refused, or where only a name cannot be found, as in Kafka taken, and act once it can be."""
+
+    async def limit(wire: Wire, text: str) -> int:
+        asked = IncrementalAlterConfigsRequest.AlterableConfig(
+            name="max.connections.per.ip.overrides", config_operation=0, value=text
+        )
+        resource = IncrementalAlterConfigsRequest.AlterConfigsResource(
+            resource_type=4, resource_name="", configs=[asked]
+        )
+        [answer] = (await wire.ask(IncrementalAlterConfigsRequest(resources=[resource]), 1)).responses
+        return answer.error_code
+
+    for kept in range(2):
+        async with start_broker() as broker, await Wire.connect(broker.port) as wire:
+            for text in ("nonsense", "127.0.0.1", "127.0.0.1:many", "a b:1", ":1", "127.0.0.1:99999999999"):
+                assert await limit(wire, text) == Error.INVALID_REQUEST
+            assert await limit(wire, "no..name:1") == 0, kept
+            assert await limit(wire, "127.0.0.1:1") == 0
+            async with await Wire.connect(broker.port) as second:
+                assert await second.is_closed()
+            assert await limit(wire, "no..name:1") == 0

@@ -105,6 +105,15 @@ def test_a_bad_value_is_refused_by_name_with_what_is_allowed() -> None:
             {"max.connections.per.ip": "0"},
             "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
         ),
+        ({"log.cleaner.threads": "0"}, "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread."),
+        (
+            {"max.connections.per.ip.overrides": "127.0.0.1:5,nonsense"},
+            "Error parsing configuration property 'max.connections.per.ip.overrides': nonsense is not host:count",
+        ),
+        (
+            {"max.connections.per.ip.overrides": "a b:5"},
+            "max.connections.per.ip.overrides contains invalid addresses : a b",
+        ),
         (
             {"connections.max.idle.ms": "50"},
             "connection.failed.authentication.delay.ms=100 should always be less than connections.max.idle.ms=50 "
