@@ -11,10 +11,9 @@ Invariants
     them its memory runs ahead; a replay finds the last of these moments, and the members join again.
 """
 
-import logging
 from typing import Final
 
-from kafkapy.coordination.shard import Answer, CancelTimer, Decision, SetTimer, Ticket
+from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Ticket
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import (
     UNKNOWN_MEMBER,
@@ -22,7 +21,6 @@ from kafkapy.groups.commands import (
     InitialDelayOver,
     Join,
     Joined,
-    JoinedMember,
     JoinExpired,
     Leave,
     Leaver,
@@ -31,15 +29,20 @@ from kafkapy.groups.commands import (
     Synced,
     SyncExpired,
 )
-from kafkapy.groups.group import Group, GroupState, Member
+from kafkapy.groups.group import Group, Member
+from kafkapy.groups.rebalancing import (
+    COMPLETING,
+    EMPTY,
+    PREPARING,
+    STABLE,
+    Rebalancing,
+    answer_join,
+    answer_sync,
+    joined,
+)
 from kafkapy.groups.settings import GroupSettings
 
 NEW_MEMBER_JOIN_TIMEOUT_MS: Final = 300_000  # Kafka's constant: a newcomer waits this long for its first generation
-
-EMPTY, STABLE = GroupState.EMPTY, GroupState.STABLE
-PREPARING, COMPLETING = GroupState.PREPARING_REBALANCE, GroupState.COMPLETING_REBALANCE
-
-log = logging.getLogger(__name__)
 
 
 class ClassicProtocol:
@@ -48,6 +51,7 @@ class ClassicProtocol:
     def __init__(self, groups: dict[str, Group], settings: GroupSettings) -> None:
         self._groups = groups
         self._settings = settings
+        self._rebalancing = Rebalancing(settings)
 
     # Requests
 
@@ -61,7 +65,7 @@ class ClassicProtocol:
                 return
             group = self._groups[command.group_id] = Group(command.group_id, now_ms)
         if not self._has_room_for(group, command.member_id):
-            self._remove(group, command.member_id, Error.GROUP_MAX_SIZE_REACHED, out)
+            self._rebalancing.remove(group, command.member_id, Error.GROUP_MAX_SIZE_REACHED, out)
             _refuse_join(Error.GROUP_MAX_SIZE_REACHED, UNKNOWN_MEMBER, ticket, out)
         elif not group.supports(command.protocol_type, command.protocols):
             _refuse_join(Error.INCONSISTENT_GROUP_PROTOCOL, command.member_id, ticket, out)
@@ -95,10 +99,10 @@ class ClassicProtocol:
         if group.state is STABLE:
             out.answers.append(Answer(ticket, Synced(group.protocol_type, group.protocol_name, member.assignment)))
             return
-        _answer_sync(member, KafkaError(Error.REBALANCE_IN_PROGRESS), out)  # a repeat takes the place of the first
+        answer_sync(member, KafkaError(Error.REBALANCE_IN_PROGRESS), out)  # a repeat takes the place of the first
         member.sync_ticket = ticket
         if member.member_id == group.leader_id:
-            self._take_assignment(group, command.assignments, now_ms, out)
+            self._rebalancing.take_assignment(group, command.assignments, now_ms, out)
 
     def heartbeat(self, command: Heartbeat, ticket: Ticket, now_ms: int, out: Decision) -> None:
         """Answers None; REBALANCE_IN_PROGRESS tells the member to join again."""
@@ -108,7 +112,7 @@ class ClassicProtocol:
         member = group.validate_member(command.member_id, command.instance_id)
         if command.generation != group.generation:
             raise KafkaError(Error.ILLEGAL_GENERATION)
-        self.extend_session(group, member, now_ms, out)
+        self._rebalancing.extend_session(group, member, now_ms, out)
         if group.state is PREPARING:
             out.answers.append(Answer(ticket, KafkaError(Error.REBALANCE_IN_PROGRESS)))
         else:
@@ -122,10 +126,10 @@ class ClassicProtocol:
         errors = [self._leave(group, leaver, out) for leaver in command.members]
         if Error.NONE in errors:
             if group.state is PREPARING:
-                self._complete_if_everyone_joined(group, now_ms, out)
+                self._rebalancing.complete_if_everyone_joined(group, now_ms, out)
             elif group.state is not EMPTY:
                 reasons = ", ".join(leaver.reason or "not provided" for leaver in command.members)
-                self._prepare_rebalance(group, f"members left; client reason: {reasons}", now_ms, out)
+                self._rebalancing.prepare(group, f"members left; client reason: {reasons}", now_ms, out)
         out.answers.append(Answer(ticket, errors))
 
     # Timers
@@ -140,20 +144,20 @@ class ClassicProtocol:
             if command.member_id in group.pending_joins:
                 group.remove(command.member_id)
                 if group.state is PREPARING and group.everyone_joined:
-                    self._complete_join(group, now_ms, out)
+                    self._rebalancing.complete_join(group, now_ms, out)
             return
         if not member.is_new and (member.join_ticket is not None or member.sync_ticket is not None):
             return
-        self._remove(group, member.member_id, Error.UNKNOWN_MEMBER_ID, out)
+        self._rebalancing.remove(group, member.member_id, Error.UNKNOWN_MEMBER_ID, out)
         if group.state is STABLE or group.state is COMPLETING:
-            self._prepare_rebalance(group, f"removing member {member.member_id} on heartbeat expiration", now_ms, out)
+            self._rebalancing.prepare(group, f"removing member {member.member_id} on heartbeat expiration", now_ms, out)
         elif group.state is PREPARING and group.everyone_joined:
-            self._complete_join(group, now_ms, out)
+            self._rebalancing.complete_join(group, now_ms, out)
 
     def join_expired(self, command: JoinExpired, now_ms: int, out: Decision) -> None:
         group = self._groups.get(command.group_id)
         if group is not None and group.state is PREPARING:
-            self._complete_join(group, now_ms, out)
+            self._rebalancing.complete_join(group, now_ms, out)
 
     def initial_delay_over(self, command: InitialDelayOver, now_ms: int, out: Decision) -> None:
         """The first generation waits on while members keep coming, but no longer than the rebalance timeout."""
@@ -164,9 +168,9 @@ class ClassicProtocol:
             group.new_member_added = False
             delay_ms = min(self._settings.initial_rebalance_delay_ms, command.remaining_ms)
             remaining_ms = max(command.remaining_ms - command.delay_ms, 0)
-            self._delay_first_generation(group, delay_ms, remaining_ms, now_ms, out)
+            self._rebalancing.delay_first_generation(group, delay_ms, remaining_ms, now_ms, out)
         else:
-            self._complete_join(group, now_ms, out)
+            self._rebalancing.complete_join(group, now_ms, out)
 
     def sync_expired(self, command: SyncExpired, now_ms: int, out: Decision) -> None:
         group = self._groups.get(command.group_id)
@@ -175,36 +179,36 @@ class ClassicProtocol:
         if group.state is COMPLETING or group.state is STABLE:
             missing = sorted(group.pending_syncs)
             for member_id in missing:
-                self._remove(group, member_id, Error.UNKNOWN_MEMBER_ID, out)
+                self._rebalancing.remove(group, member_id, Error.UNKNOWN_MEMBER_ID, out)
             reason = f"removing {', '.join(missing)} on pending sync request expiration"
-            self._prepare_rebalance(group, reason, now_ms, out)
+            self._rebalancing.prepare(group, reason, now_ms, out)
 
     # Called by the machine
 
     def extend_session(self, group: Group, member: Member, now_ms: int, out: Decision) -> None:
         """The member was heard of: its session begins anew."""
-        self._expire_in(group, member.member_id, member.session_timeout_ms, now_ms, out)
+        self._rebalancing.extend_session(group, member, now_ms, out)
 
     def restore(self, group: Group, now_ms: int, out: Decision) -> None:
         """A group was loaded: every member has one session timeout to be heard of."""
         for member in group.members.values():
-            self.extend_session(group, member, now_ms, out)
+            self._rebalancing.extend_session(group, member, now_ms, out)
         if len(group.members) > self._settings.max_size:
-            self._prepare_rebalance(group, "loaded with more members than group.max.size allows", now_ms, out)
+            self._rebalancing.prepare(group, "loaded with more members than group.max.size allows", now_ms, out)
 
     def hand_over(self, group: Group, out: Decision) -> None:
         """The group goes on under the other protocol: whoever waits in it must join again, and keeps its session."""
         for member in group.members.values():
-            _answer_join(member, Joined(Error.REBALANCE_IN_PROGRESS, member.member_id), out)
-            _answer_sync(member, KafkaError(Error.REBALANCE_IN_PROGRESS), out)
+            answer_join(member, Joined(Error.REBALANCE_IN_PROGRESS, member.member_id), out)
+            answer_sync(member, KafkaError(Error.REBALANCE_IN_PROGRESS), out)
         self.cancel_timers(group, out)
 
     def take_over(self, group: Group, rebalance_reason: str | None, now_ms: int, out: Decision) -> None:
         """The group has gone on under the other protocol so far."""
         for member in group.members.values():
-            self.extend_session(group, member, now_ms, out)
+            self._rebalancing.extend_session(group, member, now_ms, out)
         if rebalance_reason is not None:
-            self._prepare_rebalance(group, rebalance_reason, now_ms, out)
+            self._rebalancing.prepare(group, rebalance_reason, now_ms, out)
 
     def abandon(self, group: Group, error: KafkaError, out: Decision) -> None:
         """The group's memory is given up: whoever waits in it is told, and nobody is woken for it."""
@@ -244,7 +248,7 @@ class ClassicProtocol:
                 self._replace_static(group, group.members[known], command, ticket, now_ms, out)
         elif command.requires_known_member_id:
             group.pending_joins.add(command.new_member_id)
-            self._expire_in(group, command.new_member_id, command.session_timeout_ms, now_ms, out)
+            self._rebalancing.expire_in(group, command.new_member_id, command.session_timeout_ms, now_ms, out)
             _refuse_join(Error.MEMBER_ID_REQUIRED, command.new_member_id, ticket, out)
         else:
             self._add(group, command, command.new_member_id, ticket, now_ms, out)
@@ -265,7 +269,7 @@ class ClassicProtocol:
         if not group.members:
             group.protocol_type = command.protocol_type
         group.add(member)
-        self._expire_in(group, member_id, NEW_MEMBER_JOIN_TIMEOUT_MS, now_ms, out)
+        self._rebalancing.expire_in(group, member_id, NEW_MEMBER_JOIN_TIMEOUT_MS, now_ms, out)
         reason = f"adding new member {member_id} with group instance id {command.instance_id}"
         self._rebalance_for_join(group, command, reason, now_ms, out)
 
@@ -278,9 +282,9 @@ class ClassicProtocol:
         is_leader = member.member_id == group.leader_id
         if group.state is COMPLETING and member.protocols == command.protocols:
             # Its answer was lost on the way: the generation is still the one it joined.
-            out.answers.append(Answer(ticket, _joined(group, member, group.joined_members() if is_leader else ())))
+            out.answers.append(Answer(ticket, joined(group, member, group.joined_members() if is_leader else ())))
         elif group.state is STABLE and member.protocols == command.protocols and not is_leader:
-            out.answers.append(Answer(ticket, _joined(group, member, ())))
+            out.answers.append(Answer(ticket, joined(group, member, ())))
         else:
             self._update(group, member, command, ticket, out)
             reason = f"leader {member.member_id} re-joining" if is_leader else f"updating member {member.member_id}"
@@ -288,7 +292,7 @@ class ClassicProtocol:
 
     def _update(self, group: Group, member: Member, command: Join, ticket: Ticket, out: Decision) -> None:
         # A repeat takes the place of the first join: nobody waits for that one any more.
-        _answer_join(member, Joined(Error.REBALANCE_IN_PROGRESS, member.member_id), out)
+        answer_join(member, Joined(Error.REBALANCE_IN_PROGRESS, member.member_id), out)
         group.change_protocols(member, command.protocols)
         member.rebalance_timeout_ms = command.rebalance_timeout_ms
         member.session_timeout_ms = command.session_timeout_ms
@@ -299,102 +303,35 @@ class ClassicProtocol:
     ) -> None:
         """A static member came back without its id: it takes its old place, and whoever still held it is fenced."""
         leader_before = group.leader_id or UNKNOWN_MEMBER
-        _answer_join(old, Joined(Error.FENCED_INSTANCE_ID, old.member_id), out)
-        _answer_sync(old, KafkaError(Error.FENCED_INSTANCE_ID), out)
+        answer_join(old, Joined(Error.FENCED_INSTANCE_ID, old.member_id), out)
+        answer_sync(old, KafkaError(Error.FENCED_INSTANCE_ID), out)
         out.timers.append(CancelTimer(("session", group.group_id, old.member_id)))
         member = group.replace_static(old, command.new_member_id)
-        self.extend_session(group, member, now_ms, out)
+        self._rebalancing.extend_session(group, member, now_ms, out)
         self._update(group, member, command, ticket, out)
         if group.state is COMPLETING:
             reason = f"static member {member.instance_id} is back during a rebalance"
-            self._prepare_rebalance(group, _because(command, reason), now_ms, out)
+            self._rebalancing.prepare(group, _because(command, reason), now_ms, out)
         elif group.state is PREPARING:
-            self._complete_if_everyone_joined(group, now_ms, out)
+            self._rebalancing.complete_if_everyone_joined(group, now_ms, out)
         elif group.select_protocol() != group.protocol_name:
             reason = f"static member {member.instance_id} is back and changes the protocol"
-            self._prepare_rebalance(group, _because(command, reason), now_ms, out)
+            self._rebalancing.prepare(group, _because(command, reason), now_ms, out)
         else:
             out.facts.append(group.snapshot())
             if command.supports_skipping_assignment:
                 is_leader = member.member_id == group.leader_id
                 members = group.joined_members() if is_leader else ()
-                _answer_join(member, _joined(group, member, members, skip_assignment=is_leader), out)
+                answer_join(member, joined(group, member, members, skip_assignment=is_leader), out)
             else:
                 # Told of its own leadership an old client would assign anew, so it hears the id it had.
-                _answer_join(member, _joined(group, member, ())._replace(leader_id=leader_before), out)
+                answer_join(member, joined(group, member, ())._replace(leader_id=leader_before), out)
 
     def _rebalance_for_join(self, group: Group, command: Join, reason: str, now_ms: int, out: Decision) -> None:
         if group.state is PREPARING:
-            self._complete_if_everyone_joined(group, now_ms, out)
+            self._rebalancing.complete_if_everyone_joined(group, now_ms, out)
         else:
-            self._prepare_rebalance(group, _because(command, reason), now_ms, out)
-
-    # Rebalancing
-
-    def _prepare_rebalance(self, group: Group, reason: str, now_ms: int, out: Decision) -> None:
-        if group.state is COMPLETING:
-            for member in group.members.values():
-                member.assignment = b""
-                if _answer_sync(member, KafkaError(Error.REBALANCE_IN_PROGRESS), out):
-                    self.extend_session(group, member, now_ms, out)
-        group.pending_syncs.clear()
-        out.timers.append(CancelTimer(("sync", group.group_id)))
-        log.info(
-            "Preparing to rebalance group %s in state %s with old generation %d (reason: %s)",
-            group.group_id,
-            group.state.value,
-            group.generation,
-            reason,
-        )
-        was_empty = group.state is EMPTY
-        group.transition(PREPARING, now_ms)
-        if was_empty:
-            delay_ms = self._settings.initial_rebalance_delay_ms
-            self._delay_first_generation(group, delay_ms, max(group.rebalance_timeout_ms - delay_ms, 0), now_ms, out)
-        elif group.everyone_joined:
-            self._complete_join(group, now_ms, out)
-        else:
-            self._expire_join(group, now_ms, out)
-
-    def _complete_if_everyone_joined(self, group: Group, now_ms: int, out: Decision) -> None:
-        """Complete the rebalance, unless it is the first one: that waits for its delay."""
-        if group.previous_state is not EMPTY and group.everyone_joined:
-            self._complete_join(group, now_ms, out)
-
-    def _complete_join(self, group: Group, now_ms: int, out: Decision) -> None:
-        out.timers.append(CancelTimer(("join", group.group_id)))
-        for member in list(group.members.values()):
-            if member.join_ticket is None and member.instance_id is None:
-                self._remove(group, member.member_id, Error.UNKNOWN_MEMBER_ID, out)
-        if group.members and not group.elect_joined_leader():
-            # Only static members are left, and none of them came: they keep their places for another round.
-            self._expire_join(group, now_ms, out)
-            return
-        group.begin_generation(now_ms)
-        if group.state is EMPTY:
-            log.info("Group %s with generation %d is now empty", group.group_id, group.generation)
-            out.facts.append(group.snapshot())
-            return
-        members = group.joined_members()
-        for member in group.members.values():
-            _answer_join(member, _joined(group, member, members if member.member_id == group.leader_id else ()), out)
-            self.extend_session(group, member, now_ms, out)
-            member.is_new = False
-            group.pending_syncs.add(member.member_id)
-        deadline_ms = now_ms + group.rebalance_timeout_ms
-        expiry = SyncExpired(group.group_id, group.generation)
-        out.timers.append(SetTimer(("sync", group.group_id), deadline_ms, expiry))
-
-    def _take_assignment(self, group: Group, assignments: dict[str, bytes], now_ms: int, out: Decision) -> None:
-        for member in group.members.values():
-            member.assignment = assignments.get(member.member_id, b"")
-        group.transition(STABLE, now_ms)
-        out.facts.append(group.snapshot())
-        log.info("Group %s is stable: generation %d, %d members", group.group_id, group.generation, len(group.members))
-        for member in group.members.values():
-            answer = Synced(group.protocol_type, group.protocol_name, member.assignment)
-            if _answer_sync(member, answer, out):
-                self.extend_session(group, member, now_ms, out)
+            self._rebalancing.prepare(group, _because(command, reason), now_ms, out)
 
     def _leave(self, group: Group, leaver: Leaver, out: Decision) -> Error:
         member_id = leaver.member_id
@@ -408,65 +345,12 @@ class ClassicProtocol:
                 group.validate_member(member_id, leaver.instance_id)
             except KafkaError as refusal:
                 return refusal.error
-        self._remove(group, member_id, Error.UNKNOWN_MEMBER_ID, out)
+        self._rebalancing.remove(group, member_id, Error.UNKNOWN_MEMBER_ID, out)
         return Error.NONE
-
-    def _remove(self, group: Group, member_id: str, error: Error, out: Decision) -> None:
-        """Drop a member or a promised one; what it was waiting for is answered with `error`."""
-        member = group.remove(member_id)
-        out.timers.append(CancelTimer(("session", group.group_id, member_id)))
-        if member is not None:
-            _answer_join(member, Joined(error, UNKNOWN_MEMBER), out)
-            _answer_sync(member, KafkaError(error), out)
-
-    # Timers to come
-
-    def _expire_in(self, group: Group, member_id: str, timeout_ms: int, now_ms: int, out: Decision) -> None:
-        key = ("session", group.group_id, member_id)
-        out.timers.append(SetTimer(key, now_ms + timeout_ms, MemberExpired(group.group_id, member_id)))
-
-    def _expire_join(self, group: Group, now_ms: int, out: Decision) -> None:
-        deadline_ms = now_ms + group.rebalance_timeout_ms
-        out.timers.append(SetTimer(("join", group.group_id), deadline_ms, JoinExpired(group.group_id)))
-
-    def _delay_first_generation(
-        self, group: Group, delay_ms: int, remaining_ms: int, now_ms: int, out: Decision
-    ) -> None:
-        expiry = InitialDelayOver(group.group_id, delay_ms, remaining_ms)
-        out.timers.append(SetTimer(("join", group.group_id), now_ms + delay_ms, expiry))
-
-
-def _joined(
-    group: Group, member: Member, members: "list[JoinedMember] | tuple[()]", skip_assignment: bool = False
-) -> Joined:
-    return Joined(
-        Error.NONE,
-        member.member_id,
-        group.generation,
-        group.protocol_type,
-        group.protocol_name,
-        group.leader_id or UNKNOWN_MEMBER,
-        skip_assignment,
-        members,
-    )
 
 
 def _refuse_join(error: Error, member_id: str, ticket: Ticket, out: Decision) -> None:
     out.answers.append(Answer(ticket, Joined(error, member_id)))
-
-
-def _answer_join(member: Member, answer: Joined, out: Decision) -> None:
-    if member.join_ticket is not None:
-        out.answers.append(Answer(member.join_ticket, answer))
-        member.join_ticket = None
-
-
-def _answer_sync(member: Member, answer: Synced | KafkaError, out: Decision) -> bool:
-    if member.sync_ticket is None:
-        return False
-    out.answers.append(Answer(member.sync_ticket, answer))
-    member.sync_ticket = None
-    return True
 
 
 def _differs(asked: str | None, current: str | None) -> bool:

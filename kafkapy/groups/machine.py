@@ -33,22 +33,20 @@ from kafkapy.groups.commands import (
     EndTransaction,
     FetchOffsets,
     ForgetTopic,
-    GroupDescription,
     Heartbeat,
     InitialDelayOver,
     Join,
     JoinExpired,
     Leave,
-    ListedGroup,
     ListGroups,
-    MemberDescription,
     MemberExpired,
     RemoveExpired,
     Sync,
     SyncExpired,
 )
+from kafkapy.groups.describing import described, described_consumers, listed
 from kafkapy.groups.facts import Fact, GroupRemoved, GroupStored, OffsetRemoved, OffsetStored
-from kafkapy.groups.group import CONSUMER_PROTOCOL_TYPE, Group, GroupState
+from kafkapy.groups.group import Group, GroupState
 from kafkapy.groups.modern import access
 from kafkapy.groups.modern.classic_members import ClassicMembers
 from kafkapy.groups.modern.commands import (
@@ -66,9 +64,6 @@ from kafkapy.groups.modern.topic_hash import RacksOf, TopicHashes
 from kafkapy.groups.offsets import GroupOffsets, KeyWas, Subscriber, validate_commit, validate_deletion
 from kafkapy.groups.pending import OffsetKey
 from kafkapy.groups.settings import GroupSettings
-
-CLASSIC_TYPE = "classic"
-CONSUMER_TYPE = "consumer"
 
 _EXPIRY_KEY = ("expiry",)
 
@@ -339,47 +334,16 @@ class GroupMachine:
     # Groups as administrators see them
 
     def _describe(self, command: DescribeGroup, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        group = self._group(command.group_id)
-        stable = group.state is GroupState.STABLE
-        members = [
-            MemberDescription(
-                member.member_id,
-                member.instance_id,
-                member.client_id,
-                member.client_host,
-                member.metadata(group.protocol_name) if stable else b"",
-                member.assignment,
-            )
-            for member in group.members.values()
-        ]
-        protocol_name = group.protocol_name or "" if stable else ""
-        description = GroupDescription(
-            group.group_id, group.state.value, group.protocol_type or "", protocol_name, members
-        )
-        out.answers.append(Answer(ticket, description))
+        out.answers.append(Answer(ticket, described(self._group(command.group_id))))
 
     def _describe_consumers(self, command: DescribeConsumerGroup, ticket: Ticket, now_ms: int, out: Decision) -> None:
         group = self.consumers.get(command.group_id)
         if group is None:
             raise self._no_consumer_group(command.group_id, "Group")
-        out.answers.append(Answer(ticket, self._consumer.describe(group)))
+        out.answers.append(Answer(ticket, described_consumers(group, self._settings.consumer_assignors[0])))
 
     def _list(self, command: ListGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        groups = [
-            ListedGroup(group.group_id, group.protocol_type or "", group.state.value, CLASSIC_TYPE)
-            for group in self.groups.values()
-        ]
-        groups += [
-            ListedGroup(consumers.group_id, CONSUMER_PROTOCOL_TYPE, consumers.state.value, CONSUMER_TYPE)
-            for consumers in self.consumers.values()
-        ]
-        listed = [
-            group
-            for group in groups
-            if (not command.types or group.group_type in command.types)
-            and (not command.states or group.state.lower() in command.states)
-        ]
-        out.answers.append(Answer(ticket, listed))
+        out.answers.append(Answer(ticket, listed(self.groups.values(), self.consumers.values(), command)))
 
     def _delete_groups(self, command: DeleteGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
         errors = []

@@ -10,12 +10,13 @@ from kafkapy.groups.commands import UNKNOWN_MEMBER, Heartbeat, Join, Joined, Lea
 from kafkapy.groups.embedded import encoded_assignment, subscription_of
 from kafkapy.groups.group import CONSUMER_PROTOCOL_TYPE
 from kafkapy.groups.modern.commands import ConsumerSessionExpired
-from kafkapy.groups.modern.consumer import ConsumerProtocol, known_static, note_subscription, replace_static
+from kafkapy.groups.modern.consumer import ConsumerProtocol
 from kafkapy.groups.modern.conversion import Conversion, named
 from kafkapy.groups.modern.facts import ClassicMember, MemberState
 from kafkapy.groups.modern.group import ConsumerGroup, Member, without_epochs
 from kafkapy.groups.modern.reconciling import Target
 from kafkapy.groups.modern.resolving import PatternChange
+from kafkapy.groups.modern.senders import known_static, note_subscription, replace_static
 from kafkapy.groups.settings import GroupSettings, MigrationPolicy
 from kafkapy.protocol.primitives import ProtocolError
 
