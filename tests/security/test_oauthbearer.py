@@ -229,3 +229,15 @@ def test_what_is_no_set_of_keys_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match="is no set of keys"):
         SignedTokens(ListenerConfig(BrokerConfig({"sasl.oauthbearer.jwks.endpoint.url": path.as_uri()}), "L"))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA"}, {"kty": "RSA", "n": "!", "e": "AQAB"}, {"kty": "new"}, {}, 5],
+)
+def test_one_key_that_is_of_no_use_does_not_take_the_others_along(tmp_path: Path, odd: object) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [odd, *KeySet(KEYS).as_dict(private=False)["keys"]]}))
+    tokens = SignedTokens(ListenerConfig(BrokerConfig({"sasl.oauthbearer.jwks.endpoint.url": path.as_uri()}), "L"))
+    assert tokens.validate(signed(), NOW_MS).user == "alice"
+    assert tokens.validate(signed(key=KEYS[1], alg="ES256"), NOW_MS).user == "alice"

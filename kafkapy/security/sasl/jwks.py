@@ -26,7 +26,7 @@ from urllib.request import (
 import trio
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet
 
 from kafkapy.clock import Clock
 from kafkapy.config.of_listener import ListenerConfig
@@ -123,10 +123,22 @@ class SignedTokens:
                 await clock.sleep(self._longest_pause)  # whoever invents keys does not have us fetch all the time
 
     def _take(self, text: bytes) -> None:
+        """Check by these keys from now on. One that is of no use here, as an issuer may have some, is left out."""
+        keys: list[Key] = []
+        problem = "it has no keys"
         try:
-            self._keys = KeySet.import_key_set(json.loads(text))
-        except (JoseError, ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise ConfigError(f"listener {self.listener}: {self._url} is no set of keys (JWKS): {problem}") from None
+            entries = list(json.loads(text)["keys"])
+        except (ValueError, KeyError, TypeError) as malformed:
+            entries, problem = [], str(malformed)
+        for entry in entries:
+            try:
+                keys += KeySet.import_key_set({"keys": [entry]}).keys
+            except (JoseError, ValueError, KeyError, TypeError, AttributeError) as unknown:
+                problem = str(unknown)
+                _log.warning("listener %s: a key of %s is of no use here: %s", self.listener, self._url, unknown)
+        if not keys:
+            raise ConfigError(f"listener {self.listener}: {self._url} is no set of keys (JWKS): {problem}")
+        self._keys = KeySet(keys)
 
 
 def _time_ms(claims: Mapping[str, Any], name: str) -> int | None:
