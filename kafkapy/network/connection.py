@@ -25,6 +25,7 @@ from kafkapy.clock import Clock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, RefuseConnection
 from kafkapy.network.coroutines import resumed
+from kafkapy.network.ending import Ending, Parting
 from kafkapy.network.sending import BUFFERS, MAX_VECTOR, Answer, after, send_some
 from kafkapy.network.transport import Transport
 from kafkapy.protocol.frame import FrameReader
@@ -67,29 +68,6 @@ OpenSession = Callable[[Peer, Callable[[float], None]], Any]
 
 async def _answer_nothing(frame: memoryview, session: Any) -> None:
     """What a closed connection does with frames."""
-
-
-class _Ending(Delayed[Answer]):
-    """Stands where a request would that ends the connection: those before it are answered."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(inf)
-        self._reason = reason
-
-    async def attempt(self) -> Answer | None:
-        raise self._reason
-
-
-class _Parting(Delayed[Answer]):
-    """The last answer of a connection, which is held back for a while."""
-
-    def __init__(self, answer: Answer, moment: float, clock: Clock) -> None:
-        super().__init__(moment)
-        self._answer = answer
-        self._clock = clock
-
-    async def attempt(self) -> Answer | None:
-        return None if self._clock.monotonic() < self.deadline else self._answer
 
 
 class Connection:
@@ -289,8 +267,8 @@ class Connection:
     def _end_later(self, reason: Exception) -> bool:
         """End this connection, but first answer what is under way."""
         if isinstance(reason, RefuseConnection):
-            self._wait(_Parting(reason.answer or (), reason.moment, self._clock), b"")
-        self._wait(_Ending(reason), b"")
+            self._wait(Parting(reason.answer or (), reason.moment, self._clock), b"")
+        self._wait(Ending(reason), b"")
         return self.due
 
     async def _give_answers(self) -> bool:

@@ -33,7 +33,7 @@ _STRANGER_SECONDS: Final = 60.0
 
 _MOST_STRANGERS: Final = 4096
 """So many such clients may be connected, and half of max.connections at most; the oldest make room for others. With
-their buffers they take 64 MiB."""
+their buffers they take 64 MiB, and more only as they send it: each up to the largest frame that it may."""
 
 
 @dataclass(frozen=True, slots=True)
