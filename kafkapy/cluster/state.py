@@ -220,7 +220,8 @@ class ClusterState:
         change = Change(old, old, [], [], [])
         if not self._stale and not self._others_are_stale:
             return change
-        infos = dict(self._infos)
+        topics_changed = bool(self._stale)
+        infos = dict(self._infos) if topics_changed else self._infos
         for name in self._stale:
             topic, before = self._topics.get(name), infos.get(name)
             now = None if topic is None else self.info(topic)
@@ -242,7 +243,8 @@ class ClusterState:
             if resource.kind != ConfigResource.TOPIC
         }
         shown = Shown(**{name: kind.shown for name, kind in self.kinds.items()})
-        self._image = ClusterImage(old.cluster_id, self.config, infos, dict(self._names), resources, shown)
+        topics = infos if topics_changed else old.topics  # who has looked through these need not look again
+        self._image = ClusterImage(old.cluster_id, self.config, topics, dict(self._names), resources, shown)
         return change._replace(new=self._image)
 
     def snapshot(self) -> Iterator[MetadataFact]:

@@ -138,3 +138,11 @@ def test_one_refusal_leaves_the_others(driver: Driver) -> None:
 def test_a_refused_entity_keeps_none_of_its_limits(driver: Driver) -> None:
     driver.alter((ALICE, [("producer_byte_rate", 1.0), ("no.such", 1.0)]))
     assert driver.shown() == {}
+
+
+def test_topics_that_have_not_changed_are_the_same_object(driver: Driver) -> None:
+    """Whoever has looked through them need not look again."""
+    topics = driver.machine.state.advance().new.topics
+    driver.alter((ALICE, [("producer_byte_rate", 1000.0)]))
+    assert driver.shown(), "the image is another"
+    assert driver.machine.state.advance().new.topics is topics

@@ -6,12 +6,13 @@ from collections import Counter
 
 import pytest
 
+from kafkapy.cluster.image import ClusterImage
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import DescribeGroup, ListGroups
 from kafkapy.groups.modern.facts import Current, CurrentStored, MemberState
 from kafkapy.groups.modern.group import ConsumerGroup
 from kafkapy.groups.modern.topic_hash import TopicHashes
-from tests.groups.consumers import Consumers, Member, image_of, settle, topic_id_of
+from tests.groups.consumers import BROKER, Consumers, Member, image_of, settle, topic_id_of
 
 T = topic_id_of("t")
 
@@ -392,6 +393,8 @@ def work_of_a_heartbeat(topic_count: int, *, by_pattern: bool) -> tuple[int, int
         member.join()
         consumers.advance(1_000)
     settle(*members)
+    image = consumers.image  # a setting has changed, and no topic
+    consumers.image = ClusterImage("c", BROKER, image.topics, {topic_id_of(name): name for name in names})
     calls: Counter[str] = Counter()
     sys.setprofile(lambda frame, event, arg: calls.update([event]))
     members[0].beat(owned=None)

@@ -223,3 +223,18 @@ def test_a_refused_downgrade_leaves_the_consumer_group(consumers):
     assert consumers.machine.groups == {}
     assert sorted(consumers.describe().members) == before
     assert beat(consumers, joined) is Error.NONE
+
+
+def test_a_static_member_that_was_awaited_and_replaced_is_awaited_no_longer(consumers):
+    ticket = consumers.join("", protocols=RANGE, instance="i")
+    consumers.advance(0)
+    joined = consumers.joined(ticket)
+    consumers.sync(joined, {joined.member_id: encoded_assignment({"t": [0, 1, 2]}, (Protocol(*RANGE[0]),))})
+    Member(consumers, "new", "t").join()
+    answer = consumers.answers[consumers.send(Heartbeat("g", joined.member_id, "i", joined.generation))]
+    assert answer.error is Error.REBALANCE_IN_PROGRESS
+    again = rejoin(consumers, "", instance="i")
+    assert again.member_id != joined.member_id
+    for _ in range(400):
+        consumers.advance(1_000)
+    assert not consumers.machine.consumers["g"].soft.join_timers

@@ -198,7 +198,7 @@ class ConsumerProtocol:
         is_bumped: bool,
     ) -> int:
         """The group's epoch from now on, which grows when its topics changed."""
-        if not is_bumped and group.soft.checked_image is image:
+        if not is_bumped and group.soft.checked_topics is image.topics:
             return group.epoch
         subscribed = group.subscribed_with([member.subscription], updated.subscription)
         metadata_hash = self._hashes.of(subscribed.topics, image)
@@ -206,7 +206,7 @@ class ConsumerProtocol:
         if is_bumped or metadata_hash != group.metadata_hash:
             epoch += 1
             facts.append(EpochStored(group.group_id, GroupEpoch(epoch, metadata_hash)))
-        group.soft.checked_image = image
+        group.soft.checked_topics = image.topics
         if group.has_old_topics:
             facts.append(TopicsStored(group.group_id, False))
         return epoch
@@ -288,7 +288,10 @@ class ConsumerProtocol:
 
     def session_expired(self, command: ConsumerSessionExpired, moment: Moment, out: Decision) -> None:
         group = self._groups.get(command.group_id)
-        if group is not None and command.member_id in group.subscriptions:
+        if group is None:
+            return
+        group.soft.join_timers.discard(command.member_id)
+        if command.member_id in group.subscriptions:
             log.info("Member %s of consumer group %s is fenced: it fell silent", command.member_id, command.group_id)
             self.fence(group, [group.member(command.member_id)], moment, out)
 
@@ -321,7 +324,7 @@ class ConsumerProtocol:
         metadata_hash = self._hashes.of(topics, moment.image)
         if is_bumped or metadata_hash != group.metadata_hash:
             out.facts.append(EpochStored(group.group_id, GroupEpoch(group.epoch + 1, metadata_hash)))
-            group.soft.checked_image = moment.image
+            group.soft.checked_topics = moment.image.topics
 
     def restore(self, group: ConsumerGroup, moment: Moment, out: Decision) -> None:
         """A group was loaded, or a change of it taken back: each member has one session timeout to be heard of."""

@@ -87,14 +87,15 @@ class Subscribed(NamedTuple):
 class Soft:
     """What is known of a group beside its facts, and forgotten with a restart.
 
-    `checked_image`: the cluster when its topics were last looked at. `resolved_version`: how many times topics had come
-    when its patterns were. `is_resolving`: they are about to be. `join_timers`: the classic members that are awaited.
+    `checked_topics`: the cluster's topics when they were last looked through. `resolved_version`: how many times topics
+    had come when its patterns were. `is_resolving`: they are about to be. `join_timers`: the classic members that are
+    awaited.
     """
 
-    __slots__ = ("checked_image", "is_resolving", "join_timers", "resolved_version")
+    __slots__ = ("checked_topics", "is_resolving", "join_timers", "resolved_version")
 
     def __init__(self) -> None:
-        self.checked_image: object = None
+        self.checked_topics: object = None
         self.resolved_version = 0
         self.is_resolving = False
         self.join_timers: set[str] = set()

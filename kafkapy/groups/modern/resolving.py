@@ -39,7 +39,7 @@ class Resolving:
     def __init__(self, refresh_interval_ms: int) -> None:
         self._refresh_interval_ms = refresh_interval_ms
         self._topic_ids: frozenset[bytes] = frozenset()
-        self._image: object = None
+        self._topics: object = None
         self._version = 0
 
     def change(self, group: ConsumerGroup, old: Subscription, new: Subscription) -> tuple[PatternChange, bool]:
@@ -97,11 +97,11 @@ class Resolving:
 
     def _version_of(self, image: "ClusterImage") -> int:
         """How many times topics have come since this shard was loaded; the first look counts as one."""
-        if image is not self._image:
+        if image.topics is not self._topics:
             topic_ids = frozenset(topic.topic_id for topic in image.topics.values())
-            if self._image is None or not topic_ids <= self._topic_ids:
+            if self._topics is None or not topic_ids <= self._topic_ids:
                 self._version += 1
-            self._image, self._topic_ids = image, topic_ids
+            self._topics, self._topic_ids = image.topics, topic_ids
         return self._version
 
 
