@@ -13,6 +13,7 @@ from kafkapy.coordination.shard import Moment
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import Principal
 from kafkapy.protocol.journal.cluster_metadata import DelegationTokenRecord, RemoveDelegationTokenRecord
+from kafkapy.protocol.primitives import MAX_STRING_SIZE
 
 _MAX_REMOVED_AT_ONCE: Final = 1000
 _MAX_TIME_MS: Final = (1 << 63) - 1
@@ -93,6 +94,7 @@ class DelegationTokens:
         now_ms = moment.now_ms
         match command:
             case CreateToken():
+                _check_length(command.owner, command.requester, *command.renewers)
                 max_ms = _later(now_ms, command.lifetime_ms)
                 expires_ms = min(max_ms, _later(now_ms, command.renewal_ms))
                 token = DelegationToken(
@@ -137,6 +139,12 @@ class DelegationTokens:
     @staticmethod
     def snapshot(shown: Mapping[str, DelegationToken]) -> Iterator[DelegationTokenRecord]:
         return map(_record, shown.values())
+
+
+def _check_length(*principals: Principal) -> None:
+    """Whether a record can hold them: it has in one string what a request has in two, or only half of."""
+    if any(len(str(principal).encode("utf-8", "surrogatepass")) > MAX_STRING_SIZE for principal in principals):
+        raise KafkaError(Error.UNKNOWN_SERVER_ERROR)  # as Kafka answers
 
 
 def _check_alive(token: DelegationToken, now_ms: int) -> None:

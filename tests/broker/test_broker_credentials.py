@@ -176,6 +176,14 @@ async def test_a_token_lets_its_bearer_in_as_its_owner_until_it_ends(cluster: Cl
         assert gone.error_code == Error.DELEGATION_TOKEN_NOT_FOUND
 
 
+async def test_a_renewer_whom_no_record_can_hold_ends_no_broker(cluster: Cluster) -> None:
+    async with cluster.user("bob") as bob:
+        for length, error in ((32767, Error.UNKNOWN_SERVER_ERROR), (32767 - len("User:"), Error.NONE)):
+            renewer = CreateDelegationTokenRequest.CreatableRenewers(principal_type="User", principal_name="x" * length)
+            answer = await bob.ask(creation(renewers=[renewer]), 3)
+            assert answer.error_code == error
+
+
 async def test_tokens_that_have_expired_are_looked_for(cluster: Cluster) -> None:
     async with cluster.user("admin") as admin:
         await admin.ask(creation(), 3)
