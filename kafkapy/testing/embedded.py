@@ -54,7 +54,7 @@ class Broker(BrokerHandle):
         self._token: trio.lowlevel.TrioToken | None = None
         self.faults = Faults(self._call)
         """What goes wrong with requests, until `reset`."""
-        self.clock = TimeTravel(self._call)
+        self.clock = TimeTravel(self._call_running)
         """The broker's time, which a test can stop and move."""
         self._stop: trio.Event | None = None
         self.bound_port = port
@@ -66,7 +66,7 @@ class Broker(BrokerHandle):
         """Start it, and return when it accepts connections; TimeoutError after so many seconds."""
         if self._thread is not None:
             raise RuntimeError("the broker was started already")
-        self._process_id = os.getpid()
+        self._process_id, self._failure = os.getpid(), None
         # A daemon: an interpreter that ends waits for no other thread before it comes to what is registered below.
         self._thread = threading.Thread(target=self._run, name="kafkapy", daemon=True)
         atexit.register(self.stop)
@@ -86,26 +86,22 @@ class Broker(BrokerHandle):
         if thread is None or self._process_id != os.getpid() or thread is threading.current_thread():
             return
         atexit.unregister(self.stop)
-        super().close()
         self.faults.clear()
         if self._token is not None and self._stop is not None:
             try:
-                self._token.run_sync_soon(self._stop.set)
+                self._token.run_sync_soon(self._begin_to_stop, self._stop)
             except trio.RunFinishedError:
                 pass  # it has ended by itself, and said why
         thread.join(_STOP_TIMEOUT_SECONDS)
+        super().close()  # not sooner: another thread may be waiting for an answer
         self._thread = None
         self._ready.clear()
 
     @property
     def operations(self) -> Operations:
-        if self._process_id != os.getpid():
-            raise RuntimeError(
-                "this process was forked from the one that runs the broker: clients can reach it by its address, "
-                "but the object belongs to the other process"
-                if self._process_id
-                else "the broker was not started: use it in a with block, or call start"
-            )
+        if not self._process_id:
+            raise RuntimeError("the broker was not started: use it in a with block, or call start")
+        self._refuse_after_fork()
         if self._thread is None:
             raise RuntimeError("the broker has stopped")
         return self._operations
@@ -119,8 +115,25 @@ class Broker(BrokerHandle):
         self.clock.thaw()
         super().reset()
 
+    def _begin_to_stop(self, stop: trio.Event) -> None:
+        self.clock.thaw()  # the grace of requests under way has an end
+        stop.set()
+
+    def _call_running(self, work: Callable[[], T]) -> T:
+        """The same, but RuntimeError where it does not run."""
+        assert self.operations
+        return self._call(work)
+
+    def _refuse_after_fork(self) -> None:
+        if self._process_id not in (0, os.getpid()):
+            raise RuntimeError(
+                "this process was forked from the one that runs the broker: clients can reach it by its address, "
+                "but the object belongs to the other process"
+            )
+
     def _call(self, work: Callable[[], T]) -> T:
         """Do this in the broker's event loop, and return what it returns. At once where it does not run yet."""
+        self._refuse_after_fork()
         if self._token is None or threading.current_thread() is self._thread:
             return work()
         done: Future[T] = Future()

@@ -83,10 +83,7 @@ class Operations:
 
     async def delete_topics(self, names: Iterable[str]) -> None:
         """Delete topics. Raises KafkaError."""
-        listed = [*names]
-        if listed:
-            topics = [DeleteTopicsRequest.DeleteTopicState(name=name) for name in listed]
-            _check((await self._client.ask(DeleteTopicsRequest(topics=topics, timeout_ms=_TIMEOUT_MS))).responses)
+        await self._delete([*names])
 
     async def topics(self, *, internal: bool = False) -> list[ListedTopic]:
         """The topics that there are, by name; Kafka's own only where asked for."""
@@ -132,10 +129,8 @@ class Operations:
 
     async def records(self, topic: str, partition: int | None = None) -> list[ConsumedRecord]:
         """All records of a topic, or of one of its partitions, as a consumer of committed ones sees them now."""
-        positions = await self._offsets(topic, _EARLIEST, partition)
         found: list[ConsumedRecord] = []
-        while await self._fetch(topic, positions, found, max_wait_ms=0):
-            pass
+        await self._read_to_the_end(topic, await self._offsets(topic, _EARLIEST, partition), found)
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
     async def wait_records(self, topic: str, count: int = 1, *, timeout: float = 10.0) -> list[ConsumedRecord]:
@@ -157,7 +152,7 @@ class Operations:
     async def records_since(
         self, topic: str, ends: Mapping[int, int], count: int, *, timeout: float = 10.0
     ) -> list[ConsumedRecord]:
-        """What was written behind these offsets, as soon as it is that much, or once the time is over."""
+        """All that was written behind these offsets, as soon as it is that much, or once the time is over."""
         return await self._records_since(topic, ends, count, timeout)
 
     # Groups
@@ -234,13 +229,19 @@ class Operations:
             if listed:
                 answers = (await self._client.ask(DeleteGroupsRequest(groups_names=listed))).results
                 _check(answers, but={Error.NON_EMPTY_GROUP, Error.GROUP_ID_NOT_FOUND})
-        await self.delete_topics(names)
+        # What is gone by now, whoever is still at work may have deleted.
+        await self._delete(names, but={Error.UNKNOWN_TOPIC_OR_PARTITION})
 
     async def close(self) -> None:
         """Hang up."""
         await self._client.close()
 
     # How it is done
+
+    async def _delete(self, names: Sequence[str], but: Iterable[Error] = ()) -> None:
+        if names:
+            topics = [DeleteTopicsRequest.DeleteTopicState(name=name) for name in names]
+            _check((await self._client.ask(DeleteTopicsRequest(topics=topics, timeout_ms=_TIMEOUT_MS))).responses, but)
 
     async def _metadata(self, names: Sequence[str] | None, *, may_create: bool = False) -> Any:
         topics = None if names is None else [MetadataRequest.MetadataRequestTopic(name=name) for name in names]
@@ -279,21 +280,31 @@ class Operations:
         deadline = self._client.monotonic() + timeout
         found: list[ConsumedRecord] = []
         positions: dict[int, int] = {}
-        while len(found) < count:
+        while True:
             left_ms = max(int((deadline - self._client.monotonic()) * 1000), 0)
             try:
                 if not positions:
                     starts = await self._offsets(topic, _EARLIEST, None)
                     positions = {n: max(start, (ends or {}).get(n, 0)) for n, start in starts.items()}
-                has_more = await self._fetch(topic, positions, found, max_wait_ms=min(left_ms, _POLL_MS))
+                await self._read_to_the_end(topic, positions, found)
+                if len(found) >= count or not left_ms:
+                    break
+                await self._fetch(topic, positions, found, max_wait_ms=min(left_ms, _POLL_MS))
             except KafkaError as problem:
                 if problem.error not in _SOON:
                     raise
-                has_more = False
+                if not (count and left_ms):
+                    break
                 await self._client.pause(_PAUSE_SECONDS)
-            if not left_ms and not has_more:
-                break
         return sorted(found, key=lambda record: (record.partition, record.offset))
+
+    async def _read_to_the_end(self, topic: str, positions: dict[int, int], found: list[ConsumedRecord]) -> None:
+        """Read on to where the partitions end now, and move the positions: somebody may be writing without a pause."""
+        ends = await self._offsets(topic, _LATEST, None)
+        while left := {n: offset for n, offset in positions.items() if offset < ends.get(n, 0)}:
+            if not await self._fetch(topic, left, found, max_wait_ms=0):
+                break
+            positions.update(left)
 
     async def _fetch(
         self, topic: str, positions: dict[int, int], found: list[ConsumedRecord], *, max_wait_ms: int

@@ -1,5 +1,6 @@
 """A broker in a process of its own: for tests that stop, kill and restart it, or want its memory elsewhere."""
 
+import atexit
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ _STOP_TIMEOUT_SECONDS: Final = 15.0
 class BrokerProcess(BrokerHandle):
     """`kafkapy start` beside the test. Its data is in memory, or in `data_dir`; what it logs goes to `log`, or nowhere.
 
+    What is forgotten is stopped when the interpreter ends.
+
     `start` raises RuntimeError with what the broker said when it does not start.
     """
 
@@ -37,6 +40,7 @@ class BrokerProcess(BrokerHandle):
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+        self._parent_id = 0
         self.cluster_id = ""
 
     def start(self, timeout: float = START_TIMEOUT_SECONDS) -> Self:
@@ -49,6 +53,8 @@ class BrokerProcess(BrokerHandle):
         command = [sys.executable, "-m", "kafkapy", "start", *where, "--json-ready", *flags]
         errors = subprocess.PIPE if self._log is None else self._log
         process = self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
+        self._parent_id = os.getpid()
+        atexit.register(self.stop)
         said = _Said(process.stderr)
         late = threading.Timer(timeout, process.kill)
         late.start()
@@ -75,8 +81,9 @@ class BrokerProcess(BrokerHandle):
 
     def _end(self, number: int) -> None:
         process, self._process = self._process, None
-        if process is None:
+        if process is None or self._parent_id != os.getpid():  # one that was forked from us stops nobody
             return
+        atexit.unregister(self.stop)
         self.close()
         process.send_signal(number)
         try:

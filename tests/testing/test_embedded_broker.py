@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import kafka
 import pytest
@@ -15,7 +17,11 @@ import kafkapy
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import TopicPartition
 from kafkapy.network.listening import CannotListen
-from kafkapy.testing.nouns import NotInTime
+from kafkapy.testing import embedded
+from kafkapy.testing.connection import Disconnected
+from kafkapy.testing.handle import BrokerHandle
+from kafkapy.testing.nouns import ListedTopic, NotInTime
+from kafkapy.testing.operations import Operations
 from kafkapy.testing.partitioner import partition_of
 
 TIMEOUT = 20.0
@@ -214,11 +220,14 @@ import os, kafkapy
 with kafkapy.Broker() as broker:
     child = os.fork()
     if child == 0:
-        try:
-            broker.topics()
-        except RuntimeError as refusal:
-            os._exit(7 if "forked" in str(refusal) else 1)
-        os._exit(2)
+        for work in (broker.topics, broker.clock.freeze, broker.reset, lambda: broker.faults.add("Fetch")):
+            try:
+                work()
+                os._exit(1)
+            except RuntimeError as refusal:
+                if "forked" not in str(refusal):
+                    os._exit(2)
+        os._exit(7)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), broker.topics())
 """
     )
@@ -246,3 +255,76 @@ def test_a_process_of_its_own_is_killed_and_comes_back(tmp_path: Path) -> None:
 def test_a_process_that_does_not_start_says_why(broker: kafkapy.Broker) -> None:
     with pytest.raises(RuntimeError, match=str(broker.port)):
         kafkapy.BrokerProcess(port=broker.port).start()
+
+
+def test_a_block_that_adds_nothing_adds_nothing(broker: kafkapy.Broker, topic: str = "quiet") -> None:
+    with broker.assert_produced(topic):
+        pass
+    with pytest.raises(AssertionError, match="not expected"), broker.assert_produced(topic):
+        broker.produce(topic, "not a word")
+
+
+def test_a_topic_is_read_to_its_end_while_others_write(broker: kafkapy.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker.produce("busy", "first")
+    fetch = Operations._fetch
+
+    async def write_and_fetch(operations: Operations, *args: Any, **options: Any) -> bool:
+        await operations.produce("busy", "another")
+        return await fetch(operations, *args, **options)
+
+    monkeypatch.setattr(Operations, "_fetch", write_and_fetch)
+    assert values(broker, "busy") == [b"first", b"another"]
+
+
+def test_a_broker_that_did_not_start_starts_later() -> None:
+    with kafkapy.Broker() as first:
+        second = kafkapy.Broker(port=first.port)
+        with pytest.raises(CannotListen):
+            second.start()
+    with second:
+        assert second.topics() == []
+
+
+def test_it_stops_though_its_time_stands_still_and_somebody_waits() -> None:
+    broker = kafkapy.Broker().start()
+    delayed = broker.faults.add("ListGroups", delay=60)
+
+    def ask() -> None:
+        with pytest.raises(Disconnected):
+            broker.groups()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kafkapy.broker.GRACE_SECONDS", 0.1)
+        broker.clock.freeze()
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        delayed.wait()
+        began, thread = time.monotonic(), broker._thread
+        broker.stop()
+        assert time.monotonic() - began < embedded._STOP_TIMEOUT_SECONDS
+    waiting.join(TIMEOUT)
+    assert thread is not None
+    assert not thread.is_alive()
+
+
+def test_the_time_of_a_broker_that_does_not_run_is_not_moved() -> None:
+    with pytest.raises(RuntimeError, match="not started"):
+        kafkapy.Broker().clock.freeze()
+
+
+def test_a_reset_bears_with_others_who_delete(broker: kafkapy.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker.create_topic("here")
+
+    async def topics(*_: Any, **__: Any) -> list[ListedTopic]:
+        return [ListedTopic("gone", 1, False), ListedTopic("here", 1, False)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operations, "topics", topics)
+        broker.reset()
+    assert broker.topics() == []
+
+
+def test_a_process_that_is_forgotten_ends_with_the_interpreter() -> None:
+    ended = run_python("import kafkapy; broker = kafkapy.BrokerProcess().start(); print(broker.port)")
+    with pytest.raises(Disconnected):
+        BrokerHandle("127.0.0.1", int(ended.stdout)).topics()
