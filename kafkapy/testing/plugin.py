@@ -49,8 +49,11 @@ def kafka_broker(request: pytest.FixtureRequest) -> "Iterator[BrokerHandle]":
 def kafka(request: pytest.FixtureRequest, kafka_broker: "BrokerHandle") -> "Iterator[BrokerHandle]":
     """The broker, which forgets everything after the test (see `--kafka-keep`)."""
     request.node.stash[_held] = kafka_broker
+    keeps = request.config.getoption("--kafka-keep")
+    if not keeps and not request.config.getoption("--kafka-bootstrap"):
+        kafka_broker.reset()  # a client that the last test left behind may have made its topics anew
     yield kafka_broker
-    if not request.config.getoption("--kafka-keep"):
+    if not keeps:
         kafka_broker.reset()
 
 

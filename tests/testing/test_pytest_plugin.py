@@ -116,3 +116,22 @@ def test_nothing_is_imported_before_a_fixture_is_used() -> None:
     code = "import sys, kafkapy.testing.plugin; print([m for m in sys.modules if m.split('.')[0] == 'trio'])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
+
+
+def test_what_comes_late_is_not_in_the_next_test(tmp_path: Path) -> None:
+    tests = """
+import pytest
+
+@pytest.fixture
+def late(kafka_broker):
+    yield
+    kafka_broker.produce("left", "behind")
+
+def test_one(late, kafka):
+    pass
+
+def test_another(kafka):
+    assert kafka.topics() == []
+"""
+    ended = run_pytest(tmp_path, tests)
+    assert ended.returncode == 0, ended.stdout
