@@ -29,6 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kafka-keep", action="store_true", help="leave topics and groups as a test left them")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest rewrites all modules of what brings a plugin. Ours gain nothing by it, and the broker's thread imports while
+    # tests do: parsers in two threads at a time fail in Python 3.11 ("AST constructor recursion depth mismatch").
+    hook = config.pluginmanager.rewrite_hook
+    getattr(hook, "_must_rewrite", set()).discard("kafkapy")
+    getattr(hook, "_marked_for_rewrite_cache", {}).clear()
+
+
 @pytest.fixture(scope="session")
 def kafka_broker(request: pytest.FixtureRequest) -> "Iterator[BrokerHandle]":
     """One broker for all tests of this process, on a port of its own; nobody empties it."""

@@ -135,3 +135,15 @@ def test_another(kafka):
 """
     ended = run_pytest(tmp_path, tests)
     assert ended.returncode == 0, ended.stdout
+
+
+def test_the_broker_is_imported_as_it_is_written(tmp_path: Path) -> None:
+    tests = """
+def test_it(kafka):
+    import kafkapy.broker
+    assert "AssertionRewritingHook" not in repr(kafkapy.broker.__loader__)
+"""
+    # As pytest does with whatever is installed and brings a plugin.
+    (tmp_path / "conftest.py").write_text("import pytest; pytest.register_assert_rewrite('kafkapy')")
+    ended = run_pytest(tmp_path, tests, "-W", "ignore")
+    assert ended.returncode == 0, ended.stdout
