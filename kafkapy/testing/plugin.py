@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # pytest rewrites all modules of what brings a plugin. Ours gain nothing by it, and the broker's thread imports while
+    # pytest rewrites all modules of what brings a plugin. Ours gain nothing, and the broker's thread imports while
     # tests do: parsers in two threads at a time fail in Python 3.11 ("AST constructor recursion depth mismatch").
     hook = config.pluginmanager.rewrite_hook
     getattr(hook, "_must_rewrite", set()).discard("kafkapy")
