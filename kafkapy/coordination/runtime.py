@@ -19,7 +19,8 @@ Invariants
  5. Whatever is written to the log in this tenure is written here: facts, transactions' facts, and their markers.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import trio
@@ -31,6 +32,7 @@ from kafkapy.coordination.shard import (
     Answer,
     CancelTimer,
     Decision,
+    Entry,
     InTransaction,
     Moment,
     ProducerEpoch,
@@ -42,6 +44,7 @@ from kafkapy.coordination.shard import (
 from kafkapy.coordination.waiting import PENDING, Waiting, given
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
+from kafkapy.protocol.primitives import ProtocolError
 from kafkapy.records.batch import Compression, read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.control import ControlHeader, EndMarker, build_end_marker
@@ -49,6 +52,8 @@ from kafkapy.records.record import Record
 from kafkapy.storage.base import Logs, Origin, Write
 from kafkapy.storage.verification import Verification
 from kafkapy.timers import Timers
+
+_log = logging.getLogger(__name__)
 
 _TIMER_TICKET: Final = 0
 
@@ -85,6 +90,11 @@ class _Unwritten:
 
 def _no_image() -> None:
     return None
+
+
+def _of(producer: ProducerEpoch | None, fact: Any) -> Any:
+    """The fact as the machine is to apply it: pending, if it was written in a producer's transaction."""
+    return fact if producer is None else InTransaction(producer.producer_id, fact)
 
 
 class ShardLog(NamedTuple):
@@ -229,7 +239,12 @@ class Shard:
     def _carry_out(self, decision: Decision, moment: Moment) -> None:
         now_ms = moment.now_ms
         if decision.facts:
-            self._persist(decision, now_ms)
+            try:
+                entries = [self._type.journal.encode(fact) for fact in decision.facts]
+            except ProtocolError as unfit:
+                self._give_up(decision, unfit, moment)
+                return
+            self._persist(decision, entries, now_ms)
         if decision.marker is not None:
             self._end_transaction(decision)
         if decision.timers:
@@ -248,8 +263,8 @@ class Shard:
             if self._timers.next < self._sleeping_until:
                 self._wake.set()
 
-    def _persist(self, decision: Decision, now_ms: int) -> None:
-        """Apply the facts, and put them into the next write."""
+    def _persist(self, decision: Decision, entries: Sequence[Sequence[Entry]], now_ms: int) -> None:
+        """Apply the facts, and put the entries that carry them into the next write."""
         producer, verification = decision.producer, decision.verification
         batch = self._unwritten[-1] if self._unwritten else None
         if (
@@ -260,11 +275,24 @@ class Shard:
         ):
             batch = _Unwritten(producer, verification)
             self._unwritten.append(batch)
-        records, encode = batch.records, self._type.journal.encode
-        for fact in decision.facts:
-            for entry in encode(fact):
+        records = batch.records
+        for fact, carried_by in zip(decision.facts, entries, strict=True):
+            for entry in carried_by:
                 records.append(Record(len(records), now_ms, entry.key, entry.value, []))
-            self._apply(fact if producer is None else InTransaction(producer.producer_id, fact), batch)
+            self._apply(_of(producer, fact), batch)
+
+    def _give_up(self, decision: Decision, unfit: ProtocolError, moment: Moment) -> None:
+        """A fact fits into no record, for a name that is too long: what was decided is as if its write had failed."""
+        error = KafkaError(Error.UNKNOWN_SERVER_ERROR, f"{self.name} cannot write this down: {unfit}")
+        _log.warning("%s", error)
+        undos: list[Any] = []
+        for fact in decision.facts:
+            applied = _of(decision.producer, fact)
+            undos.append(self.machine.undo_of(applied))
+            self.machine.apply(applied)
+        taken_back = self.machine.revert(reversed(undos), error, moment)
+        self._release([Answer(ticket, error) for ticket, _ in decision.answers])
+        self._carry_out(taken_back, moment)
 
     def _end_transaction(self, decision: Decision) -> None:
         producer, marker = decision.producer, decision.marker

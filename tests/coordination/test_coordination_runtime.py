@@ -7,12 +7,13 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from kafkapy.coordination.replaying import DamagedLog
+from kafkapy.coordination.replaying import DamagedLog, Replay
 from kafkapy.coordination.runtime import Shard, ShardLog
-from kafkapy.coordination.shard import Decision, Moment, ShardType
+from kafkapy.coordination.shard import Decision, Entry, Moment, ShardType
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
+from kafkapy.protocol.primitives import ProtocolError
 from kafkapy.records.batch import Compression, read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
@@ -352,3 +353,36 @@ async def test_batches_bear_the_epoch_of_the_tenure_and_the_codec_of_the_topic(l
     headers = [write.headers[0] for write in logs.writes]
     assert [header.leader_epoch for header in headers] == [5, 5, 5]
     assert [header.compression for header in headers] == [Compression.GZIP, Compression.GZIP, Compression.NONE]
+
+
+class Narrow(SumJournal):
+    """Has no room for three digits."""
+
+    def encode(self, fact: int) -> list[Entry]:
+        if fact > 99:
+            raise ProtocolError(f"{fact} is too long")
+        return super().encode(fact)
+
+
+async def test_what_fits_into_no_record_costs_whoever_asked_for_it(logs, nursery):
+    shard = Shard("numbers", ShardType(Sum, Narrow()), ShardLog(logs, LOG), TrioClock())
+    await nursery.start(shard.run)
+    await shard.execute(("add", 1))
+    with pytest.raises(KafkaError, match="numbers cannot write this down: 100 is too long") as refusal:
+        await shard.execute(("add", 100))
+    assert refusal.value.error is Error.UNKNOWN_SERVER_ERROR
+    assert await shard.execute(("total", 0)) == 1
+    waiting = await gather(nursery, shard, ("wait", 0))
+    logs.open = trio.Event()
+    answers = await gather(nursery, shard, ("add", 10), ("release", 100), ("add", 20))
+    assert [*answers, *waiting] == [None, Error.UNKNOWN_SERVER_ERROR, None, Error.UNKNOWN_SERVER_ERROR]
+    logs.open.set()
+    await wait_all_tasks_blocked()
+    assert answers == [11, Error.UNKNOWN_SERVER_ERROR, 31]
+    assert (await replayed_total(logs)) == 31
+
+
+async def replayed_total(logs: Any) -> int:
+    replay = Replay(logs, LOG, ShardType(Sum, SumJournal()))
+    await replay.load()
+    return int(replay.machine.total)
