@@ -57,7 +57,9 @@ def read(batch: bytes) -> list[Row]:
     ]
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(rows=RECORDS, codec=st.sampled_from(list(Compression)))
 def test_stretches_tell_of_the_records(rows: list[tuple], codec: Compression) -> None:
     offset, records = 0, []
@@ -75,7 +77,9 @@ SMALL = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(rows=SMALL, position=st.integers(0, 60), junk=st.binary(min_size=1, max_size=3), cut=st.integers(0, 3))
 def test_damage_is_seen_where_reading_sees_it(rows: list[tuple], position: int, junk: bytes, cut: int) -> None:
     records = [Record(i, 1000 + i, key, value, [("h", b"")] if h else []) for i, (key, value, h) in enumerate(rows)]
