@@ -20,6 +20,8 @@ from kafkapy.handlers import ALL
 from kafkapy.protocol.messages import APIS, request_class, response_class
 from kafkapy.testing.nouns import NotInTime
 
+_TOPICS: Final = ("topic", "topics", "topic_data", "topic_names")
+"""Fields by which a request names topics. A bare `name` may be anything's."""
 _OBSERVES: Final = "observe"
 _ROUTES: Final = {route.key: route for route in ALL}
 _KEYS: Final = {APIS[key].name.lower(): key for key in _ROUTES}
@@ -244,7 +246,7 @@ def _refuse_what_cannot_be(rule: Rule) -> None:
         raise ValueError(f"{name} is served in versions {route.min_version} to {route.max_version}")
     if rule.partition is not None and rule.topic is None:
         raise ValueError("a partition is one of a topic: name that, too")
-    if rule.topic is not None and not _mentions(request_class(rule.api_key), "name", "topic", "topic_name", "topics"):
+    if rule.topic is not None and not _mentions(request_class(rule.api_key), *_TOPICS):
         raise ValueError(f"{name} names no topic")
     if rule.group is not None and not _mentions(request_class(rule.api_key), "group_id", "groups", "key", "group_ids"):
         raise ValueError(f"{name} names no group")

@@ -1,7 +1,7 @@
 """Takes a request apart by topic and partition, and puts the answers to its parts together.
 
-Almost every API that names topics does it in the same shape: a list of topics, each with a list of partitions. What is
-found here by that shape needs no knowledge of single APIs.
+Almost every API that names topics does it in the same shape: a list of topics, each with a list of partitions, maybe
+within another list, of groups for one. What is found here by that shape needs no knowledge of single APIs.
 """
 
 import copy
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 _NAMES: Final = ("name", "topic", "topic_name")
+_HOLDERS: Final = ("group_id", "transactional_id", "producer_id", "log_dir")
+"""Of what has topics in it."""
 _NUMBERS: Final = ("partition", "index", "partition_index")
 
 
@@ -17,13 +19,10 @@ def split(request: Any, topic: str, topic_id: bytes | None, partition: int | Non
 
     None where it does not name it. The first is None where nothing else is named.
     """
-    for attribute, topics in _lists(request):
+    for attribute, items in _lists(request):
         rest, part = [], []
-        for one in topics:
-            if not _is_topic(one, topic, topic_id):
-                rest.append(one)
-                continue
-            left, taken = (None, one) if partition is None else _split_partitions(one, partition)
+        for one in items:
+            left, taken = _parted(one, topic, topic_id, partition)
             rest += [] if left is None else [left]
             part += [] if taken is None else [taken]
         if part:
@@ -32,25 +31,38 @@ def split(request: Any, topic: str, topic_id: bytes | None, partition: int | Non
 
 
 def merged(response: Any, other: Any) -> Any:
-    """The first response with what the other says of further topics and partitions."""
-    for attribute, topics in _lists(response):
-        more = getattr(other, attribute)
-        if not more or not isinstance(more[0], type(topics[0]) if topics else object):
-            continue
-        setattr(response, attribute, _joined(topics, more))
+    """The first response with what the other says of further topics and partitions.
+
+    An error that the other has as a whole, for the API has none for its parts, is that of all.
+    """
+    if getattr(other, "error_code", 0):
+        return other
+    for attribute, items in _lists(response):
+        setattr(response, attribute, _joined(items, getattr(other, attribute)))
     return response
 
 
-def _joined(topics: list[Any], more: list[Any]) -> list[Any]:
-    found = [*topics]
+def _parted(one: Any, topic: str, topic_id: bytes | None, partition: int | None) -> tuple[Any | None, Any | None]:
+    """What of an item of a list is not about the topic, and what is: a topic, or what has topics in it (a group)."""
+    if _is_topic(one, topic, topic_id):
+        return (None, one) if partition is None else _split_partitions(one, partition)
+    if isinstance(getattr(one, "topics", None), list) and (parts := split(one, topic, topic_id, partition)):
+        return parts
+    return one, None
+
+
+def _joined(items: list[Any], more: list[Any]) -> list[Any]:
+    if _numbered(items) and _numbered(more):
+        return sorted([*items, *more], key=lambda row: _number(row) or 0)
+    found = [*items]
+    keys = [_key(one) for one in items]
     for one in more:
-        same = next((known for known in found if _key(known) is not None and _key(known) == _key(one)), None)
-        lists = [] if same is None else [(name, value) for name, value in _lists(same) if _numbered(value)]
-        if same is None or not lists:
+        key = _key(one)
+        if key is None or key not in keys:
             found.append(one)
-            continue
-        for name, value in lists:
-            setattr(same, name, sorted([*value, *getattr(one, name)], key=lambda row: _number(row) or 0))
+        else:
+            place = keys.index(key)
+            found[place] = merged(found[place], one)
     return found
 
 
@@ -80,7 +92,7 @@ def _is_topic(one: Any, topic: str, topic_id: bytes | None) -> bool:
 
 
 def _key(one: Any) -> Any:
-    names = [getattr(one, name) for name in (*_NAMES, "topic_id") if hasattr(one, name)]
+    names = [getattr(one, name) for name in (*_NAMES, *_HOLDERS, "topic_id") if hasattr(one, name)]
     return tuple(names) or None
 
 

@@ -17,18 +17,6 @@ from kafkapy.testing.nouns import NotInTime
 TIMEOUT = 20.0
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[kafkapy.Broker]:
-    with kafkapy.Broker() as broker:
-        yield broker
-
-
-@pytest.fixture
-def broker(running: kafkapy.Broker) -> Iterator[kafkapy.Broker]:
-    yield running
-    running.reset()
-
-
 @pytest.fixture
 def producer(broker: kafkapy.Broker) -> Iterator[Any]:
     with kafka.KafkaProducer(bootstrap_servers=broker.bootstrap_servers, retry_backoff_ms=10) as producer:
@@ -138,6 +126,34 @@ def test_a_group_goes_through_errors_of_its_coordinator(broker: kafkapy.Broker) 
     consumer.close()
 
 
+def test_topics_within_groups_are_found(broker: kafkapy.Broker) -> None:
+    for topic in ("t", "u"):
+        broker.create_topic(topic, 2)
+    both = [confluent_kafka.TopicPartition(topic, number, 5) for topic in ("t", "u") for number in (0, 1)]
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": "g"})
+    consumer.commit(offsets=both, asynchronous=False)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    rule = broker.faults.add("OffsetFetch", topic="t", partition=1, error="GROUP_AUTHORIZATION_FAILED")
+
+    def fetched(*offsets: confluent_kafka.TopicPartition) -> list[int]:
+        asked = [confluent_kafka.ConsumerGroupTopicPartitions("g", [without_offset(one) for one in offsets])]
+        [future] = admin.list_consumer_group_offsets(asked, request_timeout=TIMEOUT).values()
+        return [one.offset for one in future.result().topic_partitions]
+
+    assert fetched(both[0], both[2]) == [5, 5]
+    assert rule.hits == 0
+    with pytest.raises(confluent_kafka.KafkaException) as raised:  # which this API has for a group only
+        fetched(*both)
+    assert raised.value.args[0].code() == Error.GROUP_AUTHORIZATION_FAILED
+    assert rule.hits == 1
+    assert fetched(*both) == [5, 5, 5, 5]
+    consumer.close()
+
+
+def without_offset(one: confluent_kafka.TopicPartition) -> confluent_kafka.TopicPartition:
+    return confluent_kafka.TopicPartition(one.topic, one.partition)
+
+
 def test_a_client_that_hears_nothing_gives_up(broker: kafkapy.Broker) -> None:
     broker.create_topic("t")
     rule = broker.faults.add("Produce", drop=True, times=None)
@@ -244,6 +260,8 @@ def test_a_fault_that_must_be_met_and_was_not_is_told_of(broker: kafkapy.Broker)
         ("Produce", {"error": "NO_SUCH"}, "Kafka has no error NO_SUCH"),
         ("SaslHandshake", {"throttle_ms": 5}, "no place for a throttle time"),
         ("Heartbeat", {"topic": "t"}, "names no topic"),
+        ("JoinGroup", {"topic": "t"}, "names no topic"),
+        ("AlterUserScramCredentials", {"topic": "t"}, "names no topic"),
         ("Metadata", {"group": "g"}, "names no group"),
         ("Produce", {"partition": 1}, "name that, too"),
         ("Produce", {"version": 99}, "versions 3 to 13"),
