@@ -1,5 +1,6 @@
 """Asks a broker requests, as messages, in the latest version that both sides know."""
 
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
@@ -84,3 +85,10 @@ class Client:
         if key != API_VERSIONS and getattr(response, "error_code", 0):
             raise KafkaError(Error.of(response.error_code), getattr(response, "error_message", None))
         return response
+
+
+def check(answers: Iterable[Any], but: Iterable[Error] = ()) -> None:
+    """Raises the first error among the answers to the parts of a request."""
+    for answer in answers:
+        if answer.error_code and Error.of(answer.error_code) not in but:
+            raise KafkaError(Error.of(answer.error_code), getattr(answer, "error_message", None))

@@ -110,7 +110,7 @@ class Broker(BrokerHandle):
         return self.clock.now_ms()
 
     def reset(self) -> None:
-        """Forget topics, groups, producers, transactions and faults, and let time go on; clients stay connected."""
+        """Forget what `BrokerHandle` says, and faults, and let time go on; clients stay connected."""
         self.faults.clear()
         self.clock.thaw()
         super().reset()

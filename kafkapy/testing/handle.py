@@ -115,7 +115,7 @@ class BrokerHandle:
         return driven(self.operations.wait_committed(group_id, topic, offset, partition=partition, timeout=timeout))
 
     def reset(self) -> None:
-        """Forget topics, groups, producers and transactions; clients stay connected, the port stays."""
+        """Forget topics, groups, producers, transactions, rights, users, limits, settings; clients stay connected."""
         driven(self.operations.reset())
 
     def close(self) -> None:

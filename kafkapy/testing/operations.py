@@ -24,7 +24,8 @@ from kafkapy.protocol.messages.produce import ProduceRequest
 from kafkapy.records.batch import walk
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Headers, Record, read_records
-from kafkapy.testing.client import Client
+from kafkapy.testing.client import Client, check
+from kafkapy.testing.forgetting import forget_limits, forget_rights, forget_settings
 from kafkapy.testing.nouns import ConsumedRecord, GroupView, ListedTopic, NotInTime
 from kafkapy.testing.partitioner import partition_of
 
@@ -79,7 +80,7 @@ class Operations:
             name=name, num_partitions=partitions, replication_factor=replication_factor, configs=configs
         )
         response = await self._client.ask(CreateTopicsRequest(topics=[topic], timeout_ms=_TIMEOUT_MS))
-        _check(response.topics)
+        check(response.topics)
 
     async def delete_topics(self, names: Iterable[str]) -> None:
         """Delete topics. Raises KafkaError."""
@@ -159,16 +160,13 @@ class Operations:
 
     async def groups(self) -> list[GroupView]:
         """All groups, with what they committed."""
-        listed = (await self._client.ask(ListGroupsRequest())).groups
-        return [await self.group(one.group_id) for one in sorted(listed, key=lambda one: str(one.group_id))]
+        return [await self._looked_at(one) for one in sorted(await self._listed(), key=lambda one: str(one.group_id))]
 
     async def group(self, group_id: str) -> GroupView:
         """One group. Raises KafkaError GROUP_ID_NOT_FOUND."""
-        for one in (await self._client.ask(ListGroupsRequest())).groups:
+        for one in await self._listed():
             if one.group_id == group_id:
-                kind = (one.group_type or "classic").lower()
-                state, members = await self._described(group_id, kind)
-                return GroupView(group_id, kind, state, members, await self.committed(group_id))
+                return await self._looked_at(one)
         raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"there is no group {group_id}")
 
     async def committed(self, group_id: str) -> dict[TopicPartition, int]:
@@ -218,19 +216,23 @@ class Operations:
     # Cleaning up
 
     async def reset(self) -> None:
-        """Forget topics, groups, producers and transactions; clients stay connected.
+        """Forget topics, groups, producers, transactions, rights, users, limits and settings; clients stay connected.
 
-        On a broker that is not ours to empty (`--kafka-bootstrap`), Kafka's own topics stay, and groups that have
-        members.
+        On a broker that is not ours to empty (`--kafka-bootstrap`) only topics go, but for Kafka's own, and groups
+        that have no members.
         """
         names = [topic.name for topic in await self.topics(internal=self._owned)]
         if not self._owned:
-            listed = [one.group_id for one in (await self._client.ask(ListGroupsRequest())).groups]
+            listed = [one.group_id for one in await self._listed()]
             if listed:
                 answers = (await self._client.ask(DeleteGroupsRequest(groups_names=listed))).results
-                _check(answers, but={Error.NON_EMPTY_GROUP, Error.GROUP_ID_NOT_FOUND})
+                check(answers, but={Error.NON_EMPTY_GROUP, Error.GROUP_ID_NOT_FOUND})
         # What is gone by now, whoever is still at work may have deleted.
         await self._delete(names, but={Error.UNKNOWN_TOPIC_OR_PARTITION})
+        if self._owned:
+            await forget_rights(self._client)
+            await forget_limits(self._client)
+            await forget_settings(self._client)
 
     async def close(self) -> None:
         """Hang up."""
@@ -241,7 +243,7 @@ class Operations:
     async def _delete(self, names: Sequence[str], but: Iterable[Error] = ()) -> None:
         if names:
             topics = [DeleteTopicsRequest.DeleteTopicState(name=name) for name in names]
-            _check((await self._client.ask(DeleteTopicsRequest(topics=topics, timeout_ms=_TIMEOUT_MS))).responses, but)
+            check((await self._client.ask(DeleteTopicsRequest(topics=topics, timeout_ms=_TIMEOUT_MS))).responses, but)
 
     async def _metadata(self, names: Sequence[str] | None, *, may_create: bool = False) -> Any:
         topics = None if names is None else [MetadataRequest.MetadataRequestTopic(name=name) for name in names]
@@ -271,7 +273,7 @@ class Operations:
             topics=[ListOffsetsRequest.ListOffsetsTopic(name=topic, partitions=asked)],
         )
         [answer] = (await self._client.ask(request)).topics
-        _check(answer.partitions)
+        check(answer.partitions)
         return {one.partition_index: one.offset for one in answer.partitions}
 
     async def _records_since(
@@ -331,12 +333,20 @@ class Operations:
             moved = moved or end > start
         return moved
 
+    async def _listed(self) -> Any:
+        return (await self._client.ask(ListGroupsRequest())).groups
+
+    async def _looked_at(self, listed: Any) -> GroupView:
+        kind = (listed.group_type or "classic").lower()
+        state, members = await self._described(listed.group_id, kind)
+        return GroupView(listed.group_id, kind, state, members, await self.committed(listed.group_id))
+
     async def _described(self, group_id: str, kind: str) -> tuple[str, int]:
         if kind == "consumer":
             [found] = (await self._client.ask(ConsumerGroupDescribeRequest(group_ids=[group_id]))).groups
         else:
             [found] = (await self._client.ask(DescribeGroupsRequest(groups=[group_id]))).groups
-        _check([found])
+        check([found])
         return found.group_state, len(found.members)
 
     async def _wait(self, look: Callable[[], Awaitable[T | None]], timeout: float, failure: Callable[[], str]) -> T:
@@ -378,13 +388,6 @@ def _take(topic: str, answer: Any, start: int, found: list[ConsumedRecord]) -> i
             ConsumedRecord(topic, answer.partition_index, *record) for record in records if record.offset >= start
         ]
     return end
-
-
-def _check(answers: Iterable[Any], but: Iterable[Error] = ()) -> None:
-    """Raises the first error among the answers to the parts of a request."""
-    for answer in answers:
-        if answer.error_code and Error.of(answer.error_code) not in but:
-            raise KafkaError(Error.of(answer.error_code), getattr(answer, "error_message", None))
 
 
 def _bytes(text: Text) -> bytes | None:

@@ -6,37 +6,42 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kafka
 import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 import kafkapy
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import TopicPartition
 from kafkapy.network.listening import CannotListen
+from kafkapy.protocol.messages.alter_client_quotas import AlterClientQuotasRequest
+from kafkapy.protocol.messages.describe_client_quotas import DescribeClientQuotasRequest
 from kafkapy.testing import embedded
-from kafkapy.testing.connection import Disconnected
+from kafkapy.testing.client import Client
+from kafkapy.testing.connection import BlockingConnection, Disconnected, driven
 from kafkapy.testing.handle import BrokerHandle
 from kafkapy.testing.nouns import ListedTopic, NotInTime
 from kafkapy.testing.operations import Operations
 from kafkapy.testing.partitioner import partition_of
 
 TIMEOUT = 20.0
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[kafkapy.Broker]:
-    with kafkapy.Broker() as broker:
-        yield broker
-
-
-@pytest.fixture
-def broker(running: kafkapy.Broker) -> Iterator[kafkapy.Broker]:
-    yield running
-    running.reset()
 
 
 def values(broker: kafkapy.Broker, topic: str) -> list[bytes | None]:
@@ -120,6 +125,58 @@ def test_a_reset_forgets_everything_and_clients_stay(broker: kafkapy.Broker) -> 
             assert broker.topics(internal=True) == []
             assert broker.groups() == []
     consumer.close()
+
+
+def test_a_reset_forgets_rights_users_limits_and_settings() -> None:
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    settings = {"authorizer.class.name": authorizer, "super.users": "User:ANONYMOUS"}
+    with kafkapy.Broker(settings) as broker:
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+        everything = AclBindingFilter(
+            ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+        )
+        credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
+        resource = ConfigResource(ConfigResource.Type.BROKER, "1")
+
+        def told() -> tuple[list[AclBinding], list[str], str]:
+            config = admin.describe_configs([resource])[resource].result(TIMEOUT)
+            users = admin.describe_user_scram_credentials().result(TIMEOUT)
+            return admin.describe_acls(everything).result(TIMEOUT), [*users], config["log.retention.ms"].value
+
+        before = told()
+        acl = AclBinding(
+            ResourceType.TOPIC,
+            "t",
+            ResourcePatternType.LITERAL,
+            "User:a",
+            "*",
+            AclOperation.READ,
+            AclPermissionType.ALLOW,
+        )
+        change = ConfigEntry("log.retention.ms", "12345", incremental_operation=AlterConfigOpType.SET)
+        changed = ConfigResource(resource.restype, resource.name, incremental_configs=[change])
+        futures = [
+            *admin.create_acls([acl]).values(),
+            *admin.alter_user_scram_credentials([UserScramCredentialUpsertion("a", credentials, b"p")]).values(),
+            *admin.incremental_alter_configs([changed]).values(),
+        ]
+        for future in futures:
+            future.result(TIMEOUT)
+        assert told() == ([acl], ["a"], "12345")
+        broker.reset()
+        assert told() == before
+
+
+def test_a_reset_forgets_limits(broker: kafkapy.Broker) -> None:
+    client = Client(BlockingConnection(broker.host, broker.port))
+    entity = [AlterClientQuotasRequest.EntityData(entity_type="user", entity_name="a")]
+    limit = [AlterClientQuotasRequest.OpData(key="producer_byte_rate", value=1.0)]
+    entry = AlterClientQuotasRequest.EntryData(entity=entity, ops=limit)
+    driven(client.ask(AlterClientQuotasRequest(entries=[entry])))
+    assert len(driven(client.ask(DescribeClientQuotasRequest())).entries) == 1
+    broker.reset()
+    assert driven(client.ask(DescribeClientQuotasRequest())).entries == []
+    driven(client.close())
 
 
 def test_records_of_aborted_transactions_are_not_shown(broker: kafkapy.Broker) -> None:
