@@ -5,11 +5,9 @@ from typing import Any
 import pytest
 
 from kafkapy.cluster.client_quotas import AlterClientQuotas, QuotaAlteration, entity_of
-from kafkapy.cluster.journal import MetadataJournal
-from kafkapy.cluster.machine import ClusterMachine
-from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.shard import Entry, Moment
+from kafkapy.coordination.shard import Moment
 from kafkapy.errors import Error, KafkaError
+from tests.cluster.machines import Driver
 
 ALICE = entity_of([("user", "alice")])
 DEFAULT_CLIENT = entity_of([("client-id", None)])
@@ -17,40 +15,34 @@ BOTH = entity_of([("user", "alice"), ("client-id", "app")])
 LOCAL = entity_of([("ip", "127.0.0.1")])
 
 
-class Driver:
-    """A machine whose facts go through the journal."""
-
-    def __init__(self) -> None:
-        self.machine = ClusterMachine("cluster", BrokerConfig.load())
-        self.log: list[Entry] = []
+class QuotaDriver(Driver):
+    """The cluster machine, asked for quotas."""
 
     def alter(self, *alterations: tuple[Any, list[Any]], **options: Any) -> dict[Any, KafkaError | None]:
-        command = AlterClientQuotas([QuotaAlteration(*one) for one in alterations], **options)
-        decision = self.machine.decide(command, 1, Moment(0))
-        for fact in decision.facts:
-            self.log += MetadataJournal().encode(fact)
-            self.machine.apply(fact)
-        return decision.answers[0].value
+        altered: dict[Any, KafkaError | None] = self.do(
+            AlterClientQuotas([QuotaAlteration(*one) for one in alterations], **options)
+        )
+        return altered
 
-    def shown(self) -> Any:
-        return self.machine.state.advance().new.kinds.client_quotas
+    def quotas(self) -> Any:
+        return self.shown.client_quotas
 
 
 @pytest.fixture
-def driver() -> Driver:
-    return Driver()
+def driver() -> QuotaDriver:
+    return QuotaDriver()
 
 
-def test_limits_are_set_changed_and_taken_away(driver: Driver) -> None:
+def test_limits_are_set_changed_and_taken_away(driver: QuotaDriver) -> None:
     assert driver.alter((ALICE, [("producer_byte_rate", 1000.0), ("request_percentage", 12.5)])) == {ALICE: None}
     driver.alter((ALICE, [("producer_byte_rate", 2000.0), ("request_percentage", None)]), (BOTH, []))
     driver.alter((DEFAULT_CLIENT, [("consumer_byte_rate", 1.0)]))
-    assert driver.shown() == {ALICE: {"producer_byte_rate": 2000.0}, DEFAULT_CLIENT: {"consumer_byte_rate": 1.0}}
+    assert driver.quotas() == {ALICE: {"producer_byte_rate": 2000.0}, DEFAULT_CLIENT: {"consumer_byte_rate": 1.0}}
     driver.alter((ALICE, [("producer_byte_rate", None)]))
-    assert driver.shown() == {DEFAULT_CLIENT: {"consumer_byte_rate": 1.0}}
+    assert driver.quotas() == {DEFAULT_CLIENT: {"consumer_byte_rate": 1.0}}
 
 
-def test_what_changes_nothing_is_no_fact(driver: Driver) -> None:
+def test_what_changes_nothing_is_no_fact(driver: QuotaDriver) -> None:
     driver.alter((ALICE, [("producer_byte_rate", 1000.0)]))
     facts = len(driver.log)
     assert driver.alter((ALICE, [("producer_byte_rate", 1000.0), ("consumer_byte_rate", None)])) == {ALICE: None}
@@ -58,21 +50,20 @@ def test_what_changes_nothing_is_no_fact(driver: Driver) -> None:
     assert len(driver.log) == facts
 
 
-def test_they_are_there_again_from_the_log_and_from_a_snapshot(driver: Driver) -> None:
+def test_they_are_there_again_from_the_log_and_from_a_snapshot(driver: QuotaDriver) -> None:
     driver.alter((ALICE, [("producer_byte_rate", 1.0)]), (BOTH, [("request_percentage", 0.5)]))
     driver.alter((LOCAL, [("connection_creation_rate", 3.0)]), (ALICE, [("producer_byte_rate", None)]))
-    replayed, restored = Driver(), Driver()
-    for entry in driver.log:
-        replayed.machine.apply(MetadataJournal().decode(entry))
+    replayed, restored = QuotaDriver(), QuotaDriver()
+    replayed.machine = driver.replayed()
     for fact in driver.machine.snapshot():
         restored.machine.apply(fact)
     expected = {BOTH: {"request_percentage": 0.5}, LOCAL: {"connection_creation_rate": 3.0}}
-    assert driver.shown() == replayed.shown() == restored.shown() == expected
+    assert driver.quotas() == replayed.quotas() == restored.quotas() == expected
 
 
-def test_what_the_log_refused_is_taken_back(driver: Driver) -> None:
+def test_what_the_log_refused_is_taken_back(driver: QuotaDriver) -> None:
     driver.alter((ALICE, [("producer_byte_rate", 1.0)]))
-    before = driver.shown()
+    before = driver.quotas()
     machine = driver.machine
     decision = machine.decide(
         AlterClientQuotas([QuotaAlteration(ALICE, [("producer_byte_rate", None), ("consumer_byte_rate", 9.0)])]),
@@ -83,9 +74,9 @@ def test_what_the_log_refused_is_taken_back(driver: Driver) -> None:
     for fact in decision.facts:
         undos.insert(0, machine.undo_of(fact))
         machine.apply(fact)
-    assert driver.shown() == {ALICE: {"consumer_byte_rate": 9.0}}
+    assert driver.quotas() == {ALICE: {"consumer_byte_rate": 9.0}}
     machine.revert(undos, KafkaError(Error.KAFKA_STORAGE_ERROR), Moment(0))
-    assert driver.shown() == before
+    assert driver.quotas() == before
 
 
 @pytest.mark.parametrize(
@@ -121,28 +112,28 @@ def test_what_the_log_refused_is_taken_back(driver: Driver) -> None:
         ),
     ],
 )
-def test_what_may_not_be_asked_is_refused(driver: Driver, entity: Any, limits: Any, message: str) -> None:
+def test_what_may_not_be_asked_is_refused(driver: QuotaDriver, entity: Any, limits: Any, message: str) -> None:
     [refusal] = driver.alter((entity_of(entity), limits), unresolvable=frozenset({"no-such-host"})).values()
     assert isinstance(refusal, KafkaError)
     assert (refusal.error, refusal.message) == (Error.INVALID_REQUEST, message)
     assert not driver.log
 
 
-def test_one_refusal_leaves_the_others(driver: Driver) -> None:
+def test_one_refusal_leaves_the_others(driver: QuotaDriver) -> None:
     results = driver.alter((ALICE, [("no.such", 1.0)]), (BOTH, [("producer_byte_rate", 1.0)]))
     assert isinstance(results[ALICE], KafkaError)
     assert results[BOTH] is None
-    assert driver.shown() == {BOTH: {"producer_byte_rate": 1.0}}
+    assert driver.quotas() == {BOTH: {"producer_byte_rate": 1.0}}
 
 
-def test_a_refused_entity_keeps_none_of_its_limits(driver: Driver) -> None:
+def test_a_refused_entity_keeps_none_of_its_limits(driver: QuotaDriver) -> None:
     driver.alter((ALICE, [("producer_byte_rate", 1.0), ("no.such", 1.0)]))
-    assert driver.shown() == {}
+    assert driver.quotas() == {}
 
 
-def test_topics_that_have_not_changed_are_the_same_object(driver: Driver) -> None:
+def test_topics_that_have_not_changed_are_the_same_object(driver: QuotaDriver) -> None:
     """Whoever has looked through them need not look again."""
     topics = driver.machine.state.advance().new.topics
     driver.alter((ALICE, [("producer_byte_rate", 1000.0)]))
-    assert driver.shown(), "the image is another"
+    assert driver.quotas(), "the image is another"
     assert driver.machine.state.advance().new.topics is topics

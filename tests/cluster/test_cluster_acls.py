@@ -4,11 +4,10 @@ import pytest
 
 from kafkapy.cluster.acls import Acl, AclFilter, CreateAcls, DeleteAcls, PatternType, Permission
 from kafkapy.cluster.journal import MetadataJournal
-from kafkapy.cluster.machine import ClusterMachine
-from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.shard import Entry, Moment
+from kafkapy.coordination.shard import Moment
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import Operation, ResourceType
+from tests.cluster.machines import Driver
 
 EVERYTHING = AclFilter(ResourceType.ANY, None, PatternType.ANY, None, None, Operation.ANY, Permission.ANY)
 
@@ -25,28 +24,12 @@ def allow(
     return Acl(resource_type, name, pattern_type, principal, host, operation, permission)
 
 
-class Driver:
-    """A machine whose facts are applied at once, through the journal's bytes."""
+class AclDriver(Driver):
+    """The cluster machine, asked for ACLs."""
 
     def __init__(self) -> None:
-        self.machine = self.fresh()
-        self.log: list[Entry] = []
-        self.undos: list[object] = []
+        super().__init__()
         self._next_id = 0
-
-    @staticmethod
-    def fresh() -> ClusterMachine:
-        return ClusterMachine("cluster", BrokerConfig.load())
-
-    def do(self, command: object) -> list[object]:
-        decision = self.machine.decide(command, 7, Moment(0))
-        journal = MetadataJournal()
-        for fact in decision.facts:
-            self.log += journal.encode(fact)
-            self.undos.append(self.machine.undo_of(fact))
-            self.machine.apply(fact)
-        [answer] = decision.answers
-        return answer.value
 
     def create(self, *acls: Acl) -> list[object]:
         ids = [(self._next_id + number).to_bytes(16, "big") for number in range(len(acls))]
@@ -58,18 +41,18 @@ class Driver:
 
 
 @pytest.fixture
-def driver() -> Driver:
-    return Driver()
+def driver() -> AclDriver:
+    return AclDriver()
 
 
-def found(driver: Driver, name: str, resource_type: int = ResourceType.TOPIC) -> set[Acl]:
+def found(driver: AclDriver, name: str, resource_type: int = ResourceType.TOPIC) -> set[Acl]:
     table = driver.machine.state.advance().new.kinds.acls
     return {
         acl for of_resource in table.applying_to(resource_type, name) for acls in of_resource.values() for acl in acls
     }
 
 
-def test_acls_are_there_once_whoever_creates_them_again(driver: Driver) -> None:
+def test_acls_are_there_once_whoever_creates_them_again(driver: AclDriver) -> None:
     assert driver.create(allow("a"), allow("a"), allow("b")) == [None, None, None]
     assert len(driver.log) == 2
     assert driver.create(allow("a")) == [None]
@@ -95,7 +78,7 @@ def test_acls_are_there_once_whoever_creates_them_again(driver: Driver) -> None:
         ),
     ],
 )
-def test_what_is_no_acl_is_refused_and_its_neighbours_are_not(driver: Driver, acl: Acl, problem: str) -> None:
+def test_what_is_no_acl_is_refused_and_its_neighbours_are_not(driver: AclDriver, acl: Acl, problem: str) -> None:
     [refusal, nothing] = driver.create(acl, allow("b"))
     assert isinstance(refusal, KafkaError)
     assert (refusal.error, refusal.message) == (Error.INVALID_REQUEST, problem)
@@ -103,7 +86,7 @@ def test_what_is_no_acl_is_refused_and_its_neighbours_are_not(driver: Driver, ac
     assert driver.acls() == {allow("b")}
 
 
-def test_filters_delete_what_they_match_and_an_acl_that_two_match_goes_once(driver: Driver) -> None:
+def test_filters_delete_what_they_match_and_an_acl_that_two_match_goes_once(driver: AclDriver) -> None:
     acls = [
         allow("topic"),
         allow("top", pattern_type=PatternType.PREFIXED),
@@ -146,7 +129,7 @@ def test_filters_delete_what_they_match_and_an_acl_that_two_match_goes_once(driv
     ],
 )
 def test_a_filter_matches_by_every_field_that_it_names(
-    driver: Driver, changes: dict[str, object], numbers: set[int]
+    driver: AclDriver, changes: dict[str, object], numbers: set[int]
 ) -> None:
     acls = [
         allow("topic"),
@@ -157,7 +140,7 @@ def test_a_filter_matches_by_every_field_that_it_names(
     assert {number for number, acl in enumerate(acls) if EVERYTHING._replace(**changes).matches(acl)} == numbers
 
 
-def test_too_many_at_once_are_refused_as_a_whole(driver: Driver) -> None:
+def test_too_many_at_once_are_refused_as_a_whole(driver: AclDriver) -> None:
     with pytest.raises(KafkaError) as refusal:
         driver.create(*(allow(f"t{number}") for number in range(10_001)))
     assert refusal.value.error is Error.POLICY_VIOLATION
@@ -169,7 +152,7 @@ def test_too_many_at_once_are_refused_as_a_whole(driver: Driver) -> None:
     assert len(driver.acls()) == 10_100
 
 
-def test_replayed_and_restored_it_is_the_same(driver: Driver) -> None:
+def test_replayed_and_restored_it_is_the_same(driver: AclDriver) -> None:
     driver.create(allow("a"), allow("b"), allow("a", pattern_type=PatternType.PREFIXED))
     driver.do(DeleteAcls([EVERYTHING._replace(resource_name="b")]))
     replayed, restored, journal = driver.fresh(), driver.fresh(), MetadataJournal()
@@ -183,7 +166,7 @@ def test_replayed_and_restored_it_is_the_same(driver: Driver) -> None:
         assert other.state.advance().new.kinds.acls.by_id == before.by_id
 
 
-def test_what_the_log_refused_is_taken_back_and_images_of_before_stay(driver: Driver) -> None:
+def test_what_the_log_refused_is_taken_back_and_images_of_before_stay(driver: AclDriver) -> None:
     driver.create(allow("a"), allow("b"))
     before = driver.machine.state.advance().new
     driver.undos.clear()
@@ -198,7 +181,7 @@ def test_what_the_log_refused_is_taken_back_and_images_of_before_stay(driver: Dr
     assert set(before.kinds.acls.by_id.values()) == {allow("a"), allow("b")}
 
 
-def test_acls_of_a_resource_are_found_by_its_name_its_prefixes_and_the_wildcard(driver: Driver) -> None:
+def test_acls_of_a_resource_are_found_by_its_name_its_prefixes_and_the_wildcard(driver: AclDriver) -> None:
     applying = {
         allow("orders-eu"),
         allow("*"),

@@ -5,47 +5,18 @@ import pytest
 from kafkapy.cluster.journal import MetadataJournal
 from kafkapy.cluster.machine import (
     AllocateProducerIds,
-    ClusterMachine,
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
     NewPartitions,
     NewTopic,
 )
-from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.shard import Entry, Moment
+from kafkapy.coordination.shard import Entry
 from kafkapy.errors import Error, KafkaError
 from kafkapy.records.batch import CorruptBatch
+from tests.cluster.machines import Driver
 
 ID = b"0123456789abcdef"
-
-
-class Driver:
-    """A machine whose facts are applied at once, through the journal's bytes."""
-
-    def __init__(self) -> None:
-        self.machine = self.fresh()
-        self.log: list[Entry] = []
-
-    @staticmethod
-    def fresh() -> ClusterMachine:
-        return ClusterMachine("cluster", BrokerConfig.load())
-
-    def do(self, command: object) -> list[object]:
-        decision = self.machine.decide(command, 7, Moment(0))
-        journal = MetadataJournal()
-        for fact in decision.facts:
-            self.log += journal.encode(fact)
-            self.machine.apply(fact)
-        [answer] = decision.answers
-        assert answer.ticket == 7
-        return answer.value
-
-    def replayed(self) -> ClusterMachine:
-        machine, journal = self.fresh(), MetadataJournal()
-        for entry in self.log:
-            machine.apply(journal.decode(entry))
-        return machine
 
 
 @pytest.fixture

@@ -7,39 +7,18 @@ import pytest
 
 from kafkapy.cluster.delegation_tokens import CreateToken, ExpireToken, RemoveExpiredTokens, RenewToken
 from kafkapy.cluster.journal import MetadataJournal
-from kafkapy.cluster.machine import ClusterMachine
 from kafkapy.cluster.scram_credentials import AlterScramCredentials, CredentialKey, Upsertion
-from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.shard import Entry, Moment
+from kafkapy.coordination.shard import Moment
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import Principal, ScramCredential
+from tests.cluster.machines import Driver
 
 SHA_256, SHA_512 = 1, 2
 ALICE, BOB, CAROL = (Principal("User", name) for name in ("alice", "bob", "carol"))
 
 
-class Driver:
-    """A machine whose facts are applied at once, through the journal's bytes, at a time that the test sets."""
-
-    def __init__(self) -> None:
-        self.machine = self.fresh()
-        self.log: list[Entry] = []
-        self.undos: list[object] = []
-        self.now_ms = 1000
-
-    @staticmethod
-    def fresh() -> ClusterMachine:
-        return ClusterMachine("cluster", BrokerConfig.load())
-
-    def do(self, command: object) -> object:
-        decision = self.machine.decide(command, 7, Moment(self.now_ms))
-        journal = MetadataJournal()
-        for fact in decision.facts:
-            self.log += journal.encode(fact)
-            self.undos.append(self.machine.undo_of(fact))
-            self.machine.apply(fact)
-        [answer] = decision.answers
-        return answer.value
+class CredentialDriver(Driver):
+    """The cluster machine, asked for credentials."""
 
     def refusal(self, command: object) -> Error:
         with pytest.raises(KafkaError) as refusal:
@@ -50,21 +29,17 @@ class Driver:
         results = self.do(AlterScramCredentials(deletions, upsertions))
         return {user: refusal and (refusal.error, refusal.message) for user, refusal in results.items()}
 
-    @property
-    def shown(self):
-        return self.machine.state.advance().new.kinds
-
 
 @pytest.fixture
-def driver() -> Driver:
-    return Driver()
+def driver() -> CredentialDriver:
+    return CredentialDriver()
 
 
 def wanted(user: str, mechanism: int = SHA_256, iterations: int = 4096, salted: bytes = b"salted") -> Upsertion:
     return Upsertion(user, mechanism, iterations, b"salt", salted)
 
 
-def test_what_is_kept_proves_the_password_and_does_not_tell_it(driver: Driver) -> None:
+def test_what_is_kept_proves_the_password_and_does_not_tell_it(driver: CredentialDriver) -> None:
     assert driver.alter(wanted("alice"), wanted("bob", SHA_512, 16384)) == {"alice": None, "bob": None}
     client_key = hmac.digest(b"salted", b"Client Key", "sha256")
     assert driver.shown.scram_credentials[CredentialKey("alice", SHA_256)] == ScramCredential(
@@ -88,13 +63,13 @@ def test_what_is_kept_proves_the_password_and_does_not_tell_it(driver: Driver) -
     ],
 )
 def test_what_is_no_credential_is_refused_and_others_are_not(
-    driver: Driver, upsertion: Upsertion, error: Error, message: str
+    driver: CredentialDriver, upsertion: Upsertion, error: Error, message: str
 ) -> None:
     assert driver.alter(upsertion, wanted("other")) == {upsertion.user: (error, message), "other": None}
     assert list(driver.shown.scram_credentials) == [CredentialKey("other", SHA_256)]
 
 
-def test_a_user_is_named_once(driver: Driver) -> None:
+def test_a_user_is_named_once(driver: CredentialDriver) -> None:
     driver.alter(wanted("a"), wanted("b"))
     twice = (Error.DUPLICATE_RESOURCE, "A user credential cannot be altered twice in the same request")
     deletion = CredentialKey("a", SHA_256)
@@ -105,7 +80,7 @@ def test_a_user_is_named_once(driver: Driver) -> None:
     assert {user for user, _ in driver.shown.scram_credentials} == {"a", "b"}
 
 
-def test_what_is_not_there_cannot_be_deleted(driver: Driver) -> None:
+def test_what_is_not_there_cannot_be_deleted(driver: CredentialDriver) -> None:
     driver.alter(wanted("a"))
     missing = (Error.RESOURCE_NOT_FOUND, "Attempt to delete a user credential that does not exist")
     assert driver.alter(deletions=(CredentialKey("a", SHA_512),)) == {"a": missing}
@@ -113,11 +88,11 @@ def test_what_is_not_there_cannot_be_deleted(driver: Driver) -> None:
     assert driver.shown.scram_credentials == {}
 
 
-def create(driver: Driver, token_id: str = "t", lifetime_ms: int = 700, renewal_ms: int = 100):
+def create(driver: CredentialDriver, token_id: str = "t", lifetime_ms: int = 700, renewal_ms: int = 100):
     return driver.do(CreateToken(token_id, ALICE, CAROL, (BOB,), lifetime_ms, renewal_ms))
 
 
-def test_a_token_lasts_until_it_is_to_be_renewed_and_never_beyond_its_life(driver: Driver) -> None:
+def test_a_token_lasts_until_it_is_to_be_renewed_and_never_beyond_its_life(driver: CredentialDriver) -> None:
     token = create(driver)
     assert (token.issued_ms, token.expires_ms, token.max_ms) == (1000, 1100, 1700)
     assert create(driver, "short", lifetime_ms=50).expires_ms == 1050
@@ -131,7 +106,7 @@ def test_a_token_lasts_until_it_is_to_be_renewed_and_never_beyond_its_life(drive
     assert driver.refusal(ExpireToken("t", ALICE, 500)) is Error.DELEGATION_TOKEN_EXPIRED
 
 
-def test_only_its_owner_and_the_renewers_move_a_tokens_end(driver: Driver) -> None:
+def test_only_its_owner_and_the_renewers_move_a_tokens_end(driver: CredentialDriver) -> None:
     create(driver)
     for command in (RenewToken, ExpireToken):
         assert driver.refusal(command("t", CAROL, 1)) is Error.DELEGATION_TOKEN_OWNER_MISMATCH
@@ -142,7 +117,7 @@ def test_only_its_owner_and_the_renewers_move_a_tokens_end(driver: Driver) -> No
     assert driver.shown.delegation_tokens == {}
 
 
-def test_tokens_that_have_expired_are_removed(driver: Driver) -> None:
+def test_tokens_that_have_expired_are_removed(driver: CredentialDriver) -> None:
     create(driver, "a")
     create(driver, "b", renewal_ms=200)
     driver.now_ms = 1100
@@ -152,7 +127,7 @@ def test_tokens_that_have_expired_are_removed(driver: Driver) -> None:
     assert list(driver.shown.delegation_tokens) == ["b"]
 
 
-def test_replayed_restored_and_taken_back_it_is_the_same(driver: Driver) -> None:
+def test_replayed_restored_and_taken_back_it_is_the_same(driver: CredentialDriver) -> None:
     driver.alter(wanted("a"), wanted("b"))
     create(driver)
     driver.do(RenewToken("t", BOB, 300))
