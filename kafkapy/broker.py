@@ -10,7 +10,7 @@ import random
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -205,36 +205,20 @@ async def _tell_metrics(rooms: Rooms, server: Server, clock: Clock, nursery: tri
     return bound
 
 
-def _open_store(
+@asynccontextmanager
+async def _open_store(
     data_dirs: Sequence[Path],
     config: BrokerConfig,
     clock: Clock,
     turns: Turns,
     cluster_id: str | None,
     disk: "Disk | None",
-) -> AbstractAsyncContextManager[tuple["MemoryLogs | EmbeddedLogs", str]]:
+) -> AsyncIterator[tuple["MemoryLogs | EmbeddedLogs", str]]:
+    """The store, and the id of the cluster that it is of."""
     if not data_dirs:
-        return _memory(clock, turns, config["node.id"], cluster_id)
-    return _embedded(data_dirs, config, clock, turns, cluster_id, disk)
-
-
-@asynccontextmanager
-async def _memory(
-    clock: Clock, turns: Turns, node_id: int, cluster_id: str | None
-) -> AsyncIterator[tuple[MemoryLogs, str]]:
-    async with open_memory(clock, node_id, turns) as logs:
-        yield logs, cluster_id or format_uuid(random.randbytes(16))
-
-
-@asynccontextmanager
-async def _embedded(
-    data_dirs: Sequence[Path],
-    config: BrokerConfig,
-    clock: Clock,
-    turns: Turns,
-    cluster_id: str | None,
-    disk: "Disk | None",
-) -> AsyncIterator[tuple["EmbeddedLogs", str]]:
+        async with open_memory(clock, config["node.id"], turns) as memory:
+            yield memory, cluster_id or format_uuid(random.randbytes(16))
+        return
     from kafkapy.storage.embedded.directory import open_embedded  # a broker in memory does without
     from kafkapy.storage.embedded.files import Disk
 
