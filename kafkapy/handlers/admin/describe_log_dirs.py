@@ -6,11 +6,14 @@ exist are left out.
 """
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.model import LogId
 from kafkapy.protocol.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
-from kafkapy.storage.base import LogDir
+
+if TYPE_CHECKING:
+    from kafkapy.storage.base import LogDir
 
 Result = DescribeLogDirsResponse.DescribeLogDirsResult
 TopicResult = DescribeLogDirsResponse.DescribeLogDirsTopic
@@ -23,7 +26,7 @@ async def handle(request: DescribeLogDirsRequest, ctx: Context) -> DescribeLogDi
     return DescribeLogDirsResponse(results=[_described(log_dir, asked) for log_dir in ctx.rooms.logs.log_dirs()])
 
 
-def _described(log_dir: LogDir, asked: set[LogId]) -> Result:
+def _described(log_dir: "LogDir", asked: set[LogId]) -> Result:
     topics: dict[str, list[PartitionResult]] = defaultdict(list)
     for log, size_bytes, offset_lag, is_future in log_dir.replicas:
         if log in asked:
