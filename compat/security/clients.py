@@ -83,17 +83,25 @@ def confluent(address: str, protocol: str, mechanism: str | None, password: str,
     return f"nothing consumed: {errors}"
 
 
+def _in_python(
+    address: str, protocol: str, mechanism: str | None, password: str, work: Path, shown: Path | None
+) -> dict[str, Any]:
+    """The settings by the names that kafka-python and aiokafka share."""
+    common: dict[str, Any] = {"bootstrap_servers": address, "security_protocol": protocol}
+    if "SSL" in protocol:
+        common["ssl_context"] = client_context(work, "alice" if shown else None)
+    if mechanism:
+        common |= {"sasl_mechanism": mechanism, "sasl_plain_username": USER, "sasl_plain_password": password}
+    return common
+
+
 def kafka_python(
     address: str, protocol: str, mechanism: str | None, password: str, work: Path, shown: Path | None
 ) -> str:
     import kafka
     from kafka.errors import KafkaError
 
-    common: dict[str, Any] = {"bootstrap_servers": address, "security_protocol": protocol}
-    if "SSL" in protocol:
-        common["ssl_context"] = client_context(work, "alice" if shown else None)
-    if mechanism:
-        common |= {"sasl_mechanism": mechanism, "sasl_plain_username": USER, "sasl_plain_password": password}
+    common = _in_python(address, protocol, mechanism, password, work, shown)
     topic = f"t-{uuid.uuid4().hex[:8]}"
     patience_ms = 1000 * PATIENCE_SECONDS if password != "wrong" else 3000
     try:
@@ -114,11 +122,7 @@ def aio(address: str, protocol: str, mechanism: str | None, password: str, work:
     import aiokafka
     from aiokafka.errors import KafkaError
 
-    common: dict[str, Any] = {"bootstrap_servers": address, "security_protocol": protocol}
-    if "SSL" in protocol:
-        common["ssl_context"] = client_context(work, "alice" if shown else None)
-    if mechanism:
-        common |= {"sasl_mechanism": mechanism, "sasl_plain_username": USER, "sasl_plain_password": password}
+    common = _in_python(address, protocol, mechanism, password, work, shown)
     topic = f"t-{uuid.uuid4().hex[:8]}"
 
     async def go() -> str:
