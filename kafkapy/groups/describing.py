@@ -4,14 +4,16 @@ Called by `groups/machine.py`.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from kafkapy.groups.commands import GroupDescription, ListedGroup, ListGroups, MemberDescription
-from kafkapy.groups.group import CONSUMER_PROTOCOL_TYPE, Group, GroupState
+from kafkapy.groups.group import Group, GroupState
 from kafkapy.groups.modern.commands import ConsumerGroupDescription, ConsumerMemberDescription
-from kafkapy.groups.modern.group import NOTHING, ConsumerGroup, without_epochs
+from kafkapy.groups.modern.core import NOTHING
+from kafkapy.groups.modern.group import ConsumerGroup, without_epochs
+from kafkapy.groups.modern.protocol import ModernProtocol
 
 CLASSIC_TYPE = "classic"
-CONSUMER_TYPE = "consumer"
 
 
 def described(group: Group) -> GroupDescription:
@@ -58,10 +60,14 @@ def described_consumers(group: ConsumerGroup, default_assignor: str) -> Consumer
     )
 
 
-def listed(groups: Iterable[Group], consumers: Iterable[ConsumerGroup], command: ListGroups) -> list[ListedGroup]:
+def listed(groups: Iterable[Group], protocols: Iterable[ModernProtocol[Any]], command: ListGroups) -> list[ListedGroup]:
     """Those of the groups that the command's filters let through."""
     found = [ListedGroup(each.group_id, each.protocol_type or "", each.state.value, CLASSIC_TYPE) for each in groups]
-    found += [ListedGroup(each.group_id, CONSUMER_PROTOCOL_TYPE, each.state.value, CONSUMER_TYPE) for each in consumers]
+    found += [
+        ListedGroup(each.group_id, protocol.name, each.state.value, protocol.name)
+        for protocol in protocols
+        for each in protocol.groups.values()
+    ]
     return [
         group
         for group in found

@@ -7,7 +7,7 @@ Source: KIP-98 and Kafka's coordinator record schemas.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from kafkapy.coordination.shard import Entry
 from kafkapy.groups.facts import (
@@ -21,7 +21,7 @@ from kafkapy.groups.facts import (
     OffsetStored,
 )
 from kafkapy.groups.modern import journal as modern
-from kafkapy.groups.modern.facts import MODERN_FACTS, ModernFact
+from kafkapy.groups.modern.facts import CONSUMER_FACTS
 from kafkapy.protocol.journal.group_metadata import GroupMetadataKey, GroupMetadataValue
 from kafkapy.protocol.journal.legacy_offset_commit import LegacyOffsetCommitKey, LegacyOffsetCommitValue
 from kafkapy.protocol.journal.offset_commit import OffsetCommitKey, OffsetCommitValue
@@ -32,26 +32,29 @@ EXPIRING_OFFSET_COMMIT_VERSION: Final = 1  # the only one with room for an expir
 
 
 class GroupJournal:
-    """Encodes and decodes the facts of `groups/facts.py`, and of `groups/modern/facts.py`."""
+    """Encodes and decodes the facts of `groups/facts.py`, and those of the newer protocols."""
 
-    def encode(self, fact: Fact | ModernFact) -> Sequence[Entry]:
-        if isinstance(fact, MODERN_FACTS):
-            return modern.encode(fact)
-        match fact:
-            case OffsetStored(group_id, topic, partition, committed):
-                return [Entry(_offset_key(group_id, topic, partition), _offset_value(committed))]
-            case OffsetRemoved(group_id, topic, partition):
-                return [Entry(_offset_key(group_id, topic, partition), None)]
-            case GroupStored():
-                return [Entry(_group_key(fact.group_id), _group_value(fact))]
-            case GroupRemoved(group_id):
-                return [Entry(_group_key(group_id), None)]
+    def encode(self, fact: Any) -> Sequence[Entry]:
+        encode = _ENCODERS.get(type(fact))
+        return _encode(fact) if encode is None else encode(fact)
 
-    def decode(self, entry: Entry) -> Fact | ModernFact | None:
+    def decode(self, entry: Entry) -> Any:
         if entry.key is None or len(entry.key) < 2:
             return None
         decoder = _DECODERS.get(int.from_bytes(entry.key[:2], "big"))
         return None if decoder is None else decoder(entry.key, entry.value)
+
+
+def _encode(fact: Fact) -> Sequence[Entry]:
+    match fact:
+        case OffsetStored(group_id, topic, partition, committed):
+            return [Entry(_offset_key(group_id, topic, partition), _offset_value(committed))]
+        case OffsetRemoved(group_id, topic, partition):
+            return [Entry(_offset_key(group_id, topic, partition), None)]
+        case GroupStored():
+            return [Entry(_group_key(fact.group_id), _group_value(fact))]
+        case GroupRemoved(group_id):
+            return [Entry(_group_key(group_id), None)]
 
 
 def _group_key(group_id: str) -> bytes:
@@ -161,7 +164,10 @@ def _decode_legacy_offset(key: bytes, value: bytes | None) -> Fact:
     return OffsetStored(name.group, name.topic, name.partition, committed)
 
 
-_DECODERS: dict[int, Callable[[bytes, bytes | None], Fact | ModernFact]] = {
+_ENCODERS: dict[type, Callable[[Any], Sequence[Entry]]] = dict.fromkeys(CONSUMER_FACTS, modern.encode)
+"""By the types of facts of the newer protocols."""
+
+_DECODERS: dict[int, Callable[[bytes, bytes | None], Any]] = {
     **modern.DECODERS,
     LegacyOffsetCommitKey.RECORD_TYPE: _decode_legacy_offset,
     OffsetCommitKey.RECORD_TYPE: _decode_offset,

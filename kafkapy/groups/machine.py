@@ -51,23 +51,18 @@ from kafkapy.groups.modern import access
 from kafkapy.groups.modern.classic_members import ClassicMembers
 from kafkapy.groups.modern.commands import (
     ConsumerHeartbeat,
-    ConsumerSessionExpired,
     DescribeConsumerGroup,
-    RebalanceExpired,
-    ResolvePatterns,
 )
 from kafkapy.groups.modern.consumer import ConsumerProtocol
 from kafkapy.groups.modern.conversion import Conversion
-from kafkapy.groups.modern.facts import MODERN_FACTS, ModernFact
 from kafkapy.groups.modern.group import ConsumerGroup
+from kafkapy.groups.modern.protocol import ModernGroups
 from kafkapy.groups.modern.topic_hash import RacksOf, TopicHashes
 from kafkapy.groups.offsets import GroupOffsets, KeyWas, Subscriber, validate_commit, validate_deletion
 from kafkapy.groups.pending import OffsetKey
 from kafkapy.groups.settings import GroupSettings
 
 _EXPIRY_KEY = ("expiry",)
-
-Undo = GroupStored | GroupRemoved | ModernFact | KeyWas
 
 
 def _no_racks(replicas: Sequence[int]) -> list[str]:
@@ -79,13 +74,14 @@ class GroupMachine:
 
     def __init__(self, settings: GroupSettings, racks_of: RacksOf = _no_racks) -> None:
         self.groups: dict[str, Group] = {}
-        self.consumers: dict[str, ConsumerGroup] = {}
         self.offsets = GroupOffsets(settings)
         self._settings = settings
         self._classic = classic = ClassicProtocol(self.groups, settings)
         hashes = TopicHashes(racks_of)
         self._conversion = Conversion(self.groups, classic, settings, hashes)
-        self._consumer = consumer = ConsumerProtocol(self.consumers, self._conversion, settings, hashes)
+        self._consumer = consumer = ConsumerProtocol(self._conversion, settings, hashes)
+        self.consumers = consumer.groups
+        self._modern = ModernGroups([consumer])
         members = ClassicMembers(consumer, self._conversion, settings)
         self._of_classic_members: dict[
             type, tuple[Callable[..., None], Callable[[ConsumerGroup, Any, Ticket, Moment, Decision], None]]
@@ -113,10 +109,9 @@ class GroupMachine:
             SyncExpired: classic.sync_expired,
             RemoveExpired: self._remove_expired,
         }
-        self._consumer_timers: dict[type, Callable[[Any, Moment, Decision], None]] = {
-            ConsumerSessionExpired: consumer.session_expired,
-            RebalanceExpired: consumer.rebalance_expired,
-            ResolvePatterns: consumer.resolve_patterns,
+        self._modern_requests: dict[type, Callable[[Any, Ticket, Moment, Decision], None]] = {
+            ConsumerHeartbeat: self._heartbeat,
+            **self._modern.requests,
         }
 
     def decide(self, command: Any, ticket: Ticket, moment: Moment) -> Decision:
@@ -131,17 +126,19 @@ class GroupMachine:
                 to_classic(command, ticket, now_ms, out)
             else:
                 to_consumers(group, command, ticket, moment, out)
-        elif kind is ConsumerHeartbeat:
-            self._heartbeat(command, ticket, moment, out)
+        elif (modern := self._modern_requests.get(kind)) is not None:
+            modern(command, ticket, moment, out)
         elif (timer := self._timers.get(kind)) is not None:
             timer(command, now_ms, out)
         else:
-            self._consumer_timers[kind](command, moment, out)
+            self._modern.timers[kind](command, moment, out)
         return out
 
-    def apply(self, fact: Fact | ModernFact | InTransaction | TransactionEnded) -> None:
-        if isinstance(fact, MODERN_FACTS):
-            self._apply_to_consumers(fact)
+    def apply(self, fact: Any) -> None:
+        if self._modern.has_fact(fact):
+            if self._modern.apply(fact):
+                # What holds nothing but offsets has no record of its own, and gives way.
+                self.groups.pop(fact.group_id, None)
             return
         match fact:
             case OffsetStored():
@@ -164,21 +161,8 @@ class GroupMachine:
             case TransactionEnded(producer_id, committed):
                 self.offsets.end_transaction(producer_id, committed)
 
-    def _apply_to_consumers(self, fact: ModernFact) -> None:
-        group_id = fact.group_id
-        group = self.consumers.get(group_id)
-        if group is None:
-            if fact[-1] in (None, False):
-                return  # the end of what is not there
-            # What holds nothing but offsets has no record of its own, and gives way.
-            group = self.consumers[group_id] = ConsumerGroup(group_id)
-            self.groups.pop(group_id, None)
-        group.apply(fact)
-        if group.is_blank:
-            del self.consumers[group_id]
-
     def _see_to_group(self, fact: OffsetStored) -> None:
-        if fact.group_id not in self.groups and fact.group_id not in self.consumers:
+        if fact.group_id not in self.groups and self._modern.find(fact.group_id) is None:
             group = self.groups[fact.group_id] = Group(fact.group_id, fact.committed.commit_timestamp_ms)
             group.stored = group.snapshot_as_new()
 
@@ -186,24 +170,25 @@ class GroupMachine:
         out, now_ms = Decision(), moment.now_ms
         for group in self.groups.values():
             self._classic.restore(group, now_ms, out)
-        for consumers in self.consumers.values():
-            self._consumer.restore(consumers, moment, out)
+        self._modern.restore_all(moment, out)
         self._schedule_expiry(now_ms, out)
         return out
 
-    def snapshot(self) -> Iterator[Fact | ModernFact | InTransaction]:
+    def snapshot(self) -> Iterator[Any]:
         groups = [group.stored for group in self.groups.values() if group.stored is not None]
-        consumers = [fact for group in self.consumers.values() for fact in group.facts()]
-        return chain(groups, consumers, self.offsets.snapshot())
+        return chain(groups, list(self._modern.facts()), self.offsets.snapshot())
 
-    def undo_of(self, fact: Fact | ModernFact | InTransaction | TransactionEnded) -> tuple[Undo, ...]:
+    def undo_of(self, fact: Any) -> tuple[Any, ...]:
         """What brings back what this one is about to replace."""
-        if isinstance(fact, MODERN_FACTS):
-            return ((self.consumers.get(fact.group_id) or ConsumerGroup(fact.group_id)).as_it_is(fact),)
+        if self._modern.has_fact(fact):
+            return (self._modern.as_it_is(fact),)
+        return self._undo_of(fact)
+
+    def _undo_of(self, fact: Fact | InTransaction | TransactionEnded) -> tuple[Any, ...]:
         match fact:
             case OffsetStored(group_id, topic, partition) | InTransaction(_, OffsetStored(group_id, topic, partition)):
                 was = self.offsets.as_it_is(OffsetKey(group_id, topic, partition))
-                known = group_id in self.groups or group_id in self.consumers
+                known = group_id in self.groups or self._modern.find(group_id) is not None
                 return (was,) if known else (was, GroupRemoved(group_id))
             case OffsetRemoved():
                 return (self.offsets.as_it_is(OffsetKey(*fact)),)
@@ -217,7 +202,7 @@ class GroupMachine:
             case TransactionEnded(producer_id):
                 return tuple(self.offsets.as_it_is(key) for key in self.offsets.pending.of_producer(producer_id))
 
-    def revert(self, undos: Iterable[tuple[Undo, ...]], error: KafkaError, moment: Moment) -> Decision:
+    def revert(self, undos: Iterable[tuple[Any, ...]], error: KafkaError, moment: Moment) -> Decision:
         """Groups of which a fact is taken back are what their last one that stands says, as after a load."""
         out = Decision()
         facts = [fact for undo in undos for fact in undo]
@@ -235,10 +220,8 @@ class GroupMachine:
             group = self.groups.get(group_id)
             if group is not None:
                 self._classic.restore(group, moment.now_ms, out)
-        for group_id in dict.fromkeys(fact.group_id for fact in facts if isinstance(fact, MODERN_FACTS)):
-            consumers = self.consumers.get(group_id)
-            if consumers is not None:
-                self._consumer.restore(consumers, moment, out)
+        for group_id in dict.fromkeys(fact.group_id for fact in facts if self._modern.has_fact(fact)):
+            self._modern.restore(group_id, moment, out)
         return out
 
     # Consumer groups, and the classic ones that they come from and go to
@@ -320,11 +303,11 @@ class GroupMachine:
             out.facts += facts
             if none_left and group.state is GroupState.EMPTY:
                 self._remove(group, out)
-        for consumers in self.consumers.values():
-            facts, none_left = self.offsets.expired_since(consumers, -1, now_ms)
+        for modern in self._modern.with_offsets():
+            facts, none_left = self.offsets.expired_since(modern, -1, now_ms)
             out.facts += facts
-            if none_left and consumers.is_empty:
-                out.facts += consumers.tombstones()
+            if none_left and modern.is_empty:
+                out.facts += modern.tombstones()
         self._schedule_expiry(now_ms, out)
 
     def _schedule_expiry(self, now_ms: int, out: Decision) -> None:
@@ -343,16 +326,16 @@ class GroupMachine:
         out.answers.append(Answer(ticket, described_consumers(group, self._settings.consumer_assignors[0])))
 
     def _list(self, command: ListGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        out.answers.append(Answer(ticket, listed(self.groups.values(), self.consumers.values(), command)))
+        out.answers.append(Answer(ticket, listed(self.groups.values(), self._modern.protocols, command)))
 
     def _delete_groups(self, command: DeleteGroups, ticket: Ticket, now_ms: int, out: Decision) -> None:
         errors = []
         for group_id in command.group_ids:
-            group, consumers = self.groups.get(group_id), self.consumers.get(group_id)
-            if consumers is not None and consumers.is_empty:
-                out.facts += [*self.offsets.delete_all(group_id), *consumers.tombstones()]
+            group, modern = self.groups.get(group_id), self._modern.find(group_id)
+            if modern is not None and modern.is_empty:
+                out.facts += [*self.offsets.delete_all(group_id), *modern.tombstones()]
                 errors.append(Error.NONE)
-            elif consumers is not None:
+            elif modern is not None:
                 errors.append(Error.NON_EMPTY_GROUP)
             elif group is None:
                 errors.append(Error.GROUP_ID_NOT_FOUND)
@@ -371,6 +354,6 @@ class GroupMachine:
     def _group(self, group_id: str) -> Group:
         group = self.groups.get(group_id)
         if group is None:
-            what = "is not a classic group" if group_id in self.consumers else "not found"
+            what = "not found" if self._modern.find(group_id) is None else "is not a classic group"
             raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} {what}.")
         return group

@@ -16,7 +16,7 @@ from kafkapy.groups.modern.commands import (
     ConsumerHeartbeatAnswer,
     DescribeConsumerGroup,
 )
-from kafkapy.groups.modern.facts import Partitions
+from kafkapy.groups.modern.core import Partitions
 from kafkapy.groups.modern.group import without_epochs
 from kafkapy.model import LogId
 from kafkapy.protocol.journal.consumer_protocol import ConsumerProtocolSubscription

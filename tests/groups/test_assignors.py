@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafkapy.groups.modern.assignors import ASSIGNORS, GroupSpec, MemberSpec
-from kafkapy.groups.modern.facts import Partitions
+from kafkapy.groups.modern.core import Partitions
 from kafkapy.groups.modern.java_order import hash_of_text, hash_of_uuid, in_order, uuid_rank
 from kafkapy.groups.modern.topic_hash import TopicHashes
 from tests.groups.consumers import image_of

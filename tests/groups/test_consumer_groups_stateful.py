@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from kafkapy.errors import Error
-from kafkapy.groups.modern.facts import LEFT_EPOCH
+from kafkapy.groups.modern.core import LEFT_EPOCH
 from tests.groups.consumers import Consumers, Member
 
 NAMES = ("t1", "t2", "x")

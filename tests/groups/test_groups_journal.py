@@ -13,18 +13,17 @@ from kafkapy.groups.facts import (
     OffsetStored,
 )
 from kafkapy.groups.journal import GroupJournal
+from kafkapy.groups.modern.core import GroupEpoch, TargetEpoch
 from kafkapy.groups.modern.facts import (
     ClassicMember,
     Current,
     CurrentStored,
     EpochStored,
-    GroupEpoch,
     MemberState,
     PatternStored,
     Resolved,
     Subscription,
     SubscriptionStored,
-    TargetEpoch,
     TargetEpochStored,
     TargetStored,
     TopicsStored,

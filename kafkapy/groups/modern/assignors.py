@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from kafkapy.groups.modern.balancing import assign_balanced
-from kafkapy.groups.modern.facts import Partitions
+from kafkapy.groups.modern.core import Partitions
 from kafkapy.groups.modern.java_order import (
     hash_of_number,
     hash_of_text,

@@ -8,7 +8,7 @@ balanced or nearly so.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Protocol
 
-from kafkapy.groups.modern.facts import Partitions
+from kafkapy.groups.modern.core import Partitions
 from kafkapy.groups.modern.java_order import uuid_rank
 
 _MAX_ROUNDS: Final = 16

@@ -9,7 +9,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import UNKNOWN_MEMBER, Heartbeat, Join, Joined, Leave, Leaver, Sync, Synced
 from kafkapy.groups.embedded import encoded_assignment, subscription_of
 from kafkapy.groups.group import CONSUMER_PROTOCOL_TYPE
-from kafkapy.groups.modern.commands import ConsumerSessionExpired
+from kafkapy.groups.modern.commands import SessionExpired
 from kafkapy.groups.modern.consumer import ConsumerProtocol
 from kafkapy.groups.modern.conversion import Conversion, named
 from kafkapy.groups.modern.facts import ClassicMember, MemberState
@@ -71,7 +71,7 @@ class ClassicMembers:
         }
         if is_downgraded:
             assert former is not None
-            epoch = self._consumer.note_topics(group, member, updated, moment.image, out.facts, is_bumped)
+            epoch = self._consumer.note_subscribed(group, member, updated, moment.image, out, is_bumped)
             current = updated.current
             if group.target_epoch >= epoch:
                 target = Target(group.target_epoch, group.target(member_id, instance_id))
@@ -185,7 +185,7 @@ class ClassicMembers:
     def _expire(
         kind: str, group: ConsumerGroup, member_id: str, timeout_ms: int, moment: Moment, out: Decision
     ) -> None:
-        expiry = ConsumerSessionExpired(group.group_id, member_id)
+        expiry = SessionExpired(group.group_id, member_id)
         out.timers.append(SetTimer((kind, group.group_id, member_id), moment.now_ms + timeout_ms, expiry))
 
     @staticmethod

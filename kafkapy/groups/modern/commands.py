@@ -6,7 +6,8 @@ A command that fails as a whole is answered with a `KafkaError`; each command sa
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from kafkapy.groups.modern.facts import Owned, Partitions
+from kafkapy.groups.modern.core import Partitions
+from kafkapy.groups.modern.facts import Owned
 
 MayDescribe = Callable[[str], bool]
 """Whether the member who asks may know of a topic."""
@@ -87,7 +88,7 @@ class ConsumerGroupDescription(NamedTuple):
     members: Sequence[ConsumerMemberDescription]
 
 
-class ConsumerSessionExpired(NamedTuple):
+class SessionExpired(NamedTuple):
     """Timer: a member was not heard of for too long, or did not do in time what it was told to."""
 
     group_id: str

@@ -22,29 +22,29 @@ from kafkapy.groups.modern.commands import (
     Claimed,
     ConsumerHeartbeat,
     ConsumerHeartbeatAnswer,
-    ConsumerSessionExpired,
     MayDescribe,
     RebalanceExpired,
     ResolvePatterns,
+    SessionExpired,
 )
 from kafkapy.groups.modern.conversion import Conversion
+from kafkapy.groups.modern.core import GroupEpoch, TargetEpoch
 from kafkapy.groups.modern.facts import (
     AWAY_EPOCH,
+    CONSUMER_FACTS,
     Current,
     CurrentStored,
     EpochStored,
-    GroupEpoch,
     MemberState,
-    ModernFact,
     PatternStored,
-    TargetEpoch,
     TargetEpochStored,
     TopicsStored,
 )
 from kafkapy.groups.modern.group import ConsumerGroup, Member
+from kafkapy.groups.modern.protocol import ModernProtocol
 from kafkapy.groups.modern.reconciling import Surroundings, Target, reconcile
 from kafkapy.groups.modern.resolving import PatternChange, Resolving
-from kafkapy.groups.modern.senders import known_static, note_subscription, removal, sender, updated_subscription
+from kafkapy.groups.modern.senders import known_static, note_subscription, sender, updated_subscription
 from kafkapy.groups.modern.targeting import new_target, topic_ids_of
 from kafkapy.groups.modern.topic_hash import TopicHashes
 from kafkapy.groups.settings import GroupSettings
@@ -55,21 +55,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ConsumerProtocol:
-    """The rules, over `groups`, a mapping that the machine shares."""
+class ConsumerProtocol(ModernProtocol[ConsumerGroup]):
+    """The rules. Heartbeats come from the machine, which sees to groups that change their protocol."""
 
-    def __init__(
-        self,
-        groups: dict[str, ConsumerGroup],
-        conversion: Conversion,
-        group_settings: GroupSettings,
-        hashes: TopicHashes,
-    ) -> None:
-        self._groups = groups
+    name = "consumer"
+    fact_types = CONSUMER_FACTS
+    keeps_offsets = True
+
+    def __init__(self, conversion: Conversion, group_settings: GroupSettings, hashes: TopicHashes) -> None:
+        super().__init__(hashes)
+        self.requests = {}
+        self.timers = {RebalanceExpired: self.rebalance_expired, ResolvePatterns: self.resolve_patterns}
         self._conversion = conversion
         self._settings = group_settings
-        self._hashes = hashes
         self._resolving = Resolving(group_settings.consumer_regex_refresh_interval_ms)
+
+    def new(self, group_id: str) -> ConsumerGroup:
+        return ConsumerGroup(group_id)
+
+    def session_timeout_ms(self, group: ConsumerGroup, image: "ClusterImage") -> int:
+        return settings.session_timeout_ms(image, group.group_id)
+
+    def fence_member(self, group: ConsumerGroup, member_id: str, moment: Moment, out: Decision) -> None:
+        self.fence(group, [group.member(member_id)], moment, out)
 
     # Heartbeats
 
@@ -99,9 +107,8 @@ class ConsumerProtocol:
             claimed=command.owned,
         )
         image = moment.image
-        self.expire_session_in(
-            group.group_id, member_id, settings.session_timeout_ms(image, group.group_id), moment.now_ms, out
-        )
+        timeout_ms = self.session_timeout_ms(group, image)
+        self.expire_session_in(group.group_id, member_id, timeout_ms, moment.now_ms, out)
         tells = command.member_epoch == 0 or command.is_full or current.assigned != member.current.assigned
         answer = ConsumerHeartbeatAnswer(
             member_id,
@@ -177,45 +184,37 @@ class ConsumerProtocol:
         claimed: Claimed,
     ) -> Current:
         """Bump the group's epoch if what it reads has changed, follow with the target, and take a step there."""
-        image, facts = moment.image, out.facts
-        epoch = self.note_topics(group, member, updated, image, facts, is_bumped)
+        image = moment.image
+        epoch = self.note_subscribed(group, member, updated, image, out, is_bumped)
         target = Target(group.target_epoch, group.target(updated.member_id, updated.subscription.instance_id))
-        if group.target_epoch < epoch and self._may_compute_target(group, moment):
+        interval_ms = settings.assignment_interval_ms(image, group.group_id) if group.target_epoch < epoch else 0
+        if group.target_epoch < epoch and self.may_compute_target(group, interval_ms, moment.now_ms):
             assignor = self._preferred_assignor(group, member, updated)
             is_homogeneous = group.is_homogeneous_with(member.subscription, updated)
             new_facts, partitions = new_target(group, updated, epoch, assignor, is_homogeneous, image, moment.now_ms)
-            facts += new_facts
+            out.facts += new_facts
             target = Target(epoch, partitions)
         return self.step(group, updated, target, moment, out, subscription_changed, claimed)
 
-    def note_topics(
+    def note_subscribed(
         self,
         group: ConsumerGroup,
         member: Member,
         updated: Member,
         image: "ClusterImage",
-        facts: list[ModernFact],
+        out: Decision,
         is_bumped: bool,
     ) -> int:
-        """The group's epoch from now on, which grows when its topics changed."""
-        if not is_bumped and group.soft.checked_topics is image.topics:
-            return group.epoch
-        subscribed = group.subscribed_with([member.subscription], updated.subscription)
-        metadata_hash = self._hashes.of(subscribed.topics, image)
-        epoch = group.epoch
-        if is_bumped or metadata_hash != group.metadata_hash:
-            epoch += 1
-            facts.append(EpochStored(group.group_id, GroupEpoch(epoch, metadata_hash)))
-        group.soft.checked_topics = image.topics
-        if group.has_old_topics:
-            facts.append(TopicsStored(group.group_id, False))
-        return epoch
+        """The group's epoch from now on, this member being as given."""
 
-    def _may_compute_target(self, group: ConsumerGroup, moment: Moment) -> bool:
-        """Targets are not computed more often than the assignment interval allows (KIP-1263)."""
-        computed_ms = group.target_timestamp_ms
-        interval_ms = settings.assignment_interval_ms(moment.image, group.group_id)
-        return computed_ms == 0 or moment.now_ms >= computed_ms + interval_ms
+        def topics() -> set[str]:
+            return group.subscribed_with([member.subscription], updated.subscription).topics
+
+        looks = is_bumped or group.soft.checked_topics is not image.topics
+        epoch = self.note_topics(group, topics, image, out, is_bumped)
+        if looks and group.has_old_topics:
+            out.facts.append(TopicsStored(group.group_id, False))
+        return epoch
 
     def _prefers_another_assignor(self, group: ConsumerGroup, member: Member, updated: Member) -> bool:
         """Whether the group does, now that this member asks for what it asks for."""
@@ -267,7 +266,7 @@ class ConsumerProtocol:
             return
         group_id = group.group_id
         for member in members:
-            out.facts += removal(group_id, member.member_id)
+            out.facts += group.removal(member.member_id)
         left = group.subscribed_with([member.subscription for member in members])
         gone = {member.subscription.pattern for member in members} - set(left.patterns)
         out.facts += [PatternStored(group_id, pattern, None) for pattern in sorted(filter(None, gone))]
@@ -280,23 +279,18 @@ class ConsumerProtocol:
 
     def cancel_timers(self, group: ConsumerGroup, member_id: str, out: Decision) -> None:
         """Nobody is to be woken for this member."""
-        kinds = ("session", "rebalance", "join", "sync")
-        out.timers += [CancelTimer((kind, group.group_id, member_id)) for kind in kinds]
+        self.cancel_session(group.group_id, member_id, out)
+        out.timers += [CancelTimer((kind, group.group_id, member_id)) for kind in ("rebalance", "join", "sync")]
         group.soft.join_timers.discard(member_id)
 
     # Timers
 
-    def session_expired(self, command: ConsumerSessionExpired, moment: Moment, out: Decision) -> None:
-        group = self._groups.get(command.group_id)
-        if group is None:
-            return
-        group.soft.join_timers.discard(command.member_id)
-        if command.member_id in group.subscriptions:
-            log.info("Member %s of consumer group %s is fenced: it fell silent", command.member_id, command.group_id)
-            self.fence(group, [group.member(command.member_id)], moment, out)
+    def session_expired(self, command: SessionExpired, moment: Moment, out: Decision) -> None:
+        self.groups[command.group_id].soft.join_timers.discard(command.member_id)
+        super().session_expired(command, moment, out)
 
     def rebalance_expired(self, command: RebalanceExpired, moment: Moment, out: Decision) -> None:
-        group = self._groups.get(command.group_id)
+        group = self.groups.get(command.group_id)
         if group is None or command.member_id not in group.subscriptions:
             return
         member = group.member(command.member_id)
@@ -309,7 +303,7 @@ class ConsumerProtocol:
             self.fence(group, [member], moment, out)
 
     def resolve_patterns(self, command: ResolvePatterns, moment: Moment, out: Decision) -> None:
-        group = self._groups.get(command.group_id)
+        group = self.groups.get(command.group_id)
         if group is None:
             return
         resolved = self._resolving.resolve(group, command, moment.now_ms, moment.image)
@@ -327,19 +321,11 @@ class ConsumerProtocol:
             group.soft.checked_topics = moment.image.topics
 
     def restore(self, group: ConsumerGroup, moment: Moment, out: Decision) -> None:
-        """A group was loaded, or a change of it taken back: each member has one session timeout to be heard of."""
-        group.soft = type(group.soft)()
-        timeout_ms = settings.session_timeout_ms(moment.image, group.group_id) if group.subscriptions else 0
+        super().restore(group, moment, out)
         for member_id in group.subscriptions:
-            self.expire_session_in(group.group_id, member_id, timeout_ms, moment.now_ms, out)
             member = group.member(member_id)
             if member.current.state is MemberState.UNREVOKED_PARTITIONS:
                 self._expire_rebalance(group, member, member.current, moment.now_ms, out)
-
-    def expire_session_in(self, group_id: str, member_id: str, timeout_ms: int, now_ms: int, out: Decision) -> None:
-        """The member was heard of: its session begins anew."""
-        expiry = ConsumerSessionExpired(group_id, member_id)
-        out.timers.append(SetTimer(("session", group_id, member_id), now_ms + timeout_ms, expiry))
 
     def _expire_rebalance(
         self, group: ConsumerGroup, member: Member, current: Current, now_ms: int, out: Decision

@@ -16,22 +16,20 @@ from kafkapy.groups.embedded import assignment_of, encoded_assignment, subscript
 from kafkapy.groups.facts import GroupRemoved
 from kafkapy.groups.group import Group, GroupState
 from kafkapy.groups.group import Member as ClassicGroupMember
-from kafkapy.groups.modern.commands import ConsumerSessionExpired
+from kafkapy.groups.modern.commands import SessionExpired
+from kafkapy.groups.modern.core import NOTHING, GroupEpoch, Partitions, TargetEpoch
 from kafkapy.groups.modern.facts import (
     ClassicMember,
+    ConsumerFact,
     Current,
     CurrentStored,
     EpochStored,
-    GroupEpoch,
-    ModernFact,
-    Partitions,
     Subscription,
     SubscriptionStored,
-    TargetEpoch,
     TargetEpochStored,
     TargetStored,
 )
-from kafkapy.groups.modern.group import NOTHING, ConsumerGroup, Member
+from kafkapy.groups.modern.group import ConsumerGroup, Member
 from kafkapy.groups.modern.topic_hash import TopicHashes
 from kafkapy.groups.settings import GroupSettings, MigrationPolicy
 from kafkapy.protocol.primitives import ProtocolError
@@ -72,7 +70,7 @@ class Conversion:
             upgraded.apply(fact)
         out.facts += [GroupRemoved(group_id), *facts]
         for member in group.members.values():
-            expiry = ConsumerSessionExpired(group_id, member.member_id)
+            expiry = SessionExpired(group_id, member.member_id)
             deadline_ms = moment.now_ms + member.session_timeout_ms
             out.timers.append(SetTimer(("session", group_id, member.member_id), deadline_ms, expiry))
         log.info("The classic group %s is a consumer group now", group_id)
@@ -89,7 +87,7 @@ class Conversion:
             return
         raise _not_upgraded(group, f"because {why}")
 
-    def _upgrade(self, group: Group, image: "ClusterImage") -> list[ModernFact]:
+    def _upgrade(self, group: Group, image: "ClusterImage") -> list[ConsumerFact]:
         group_id, epoch = group.group_id, group.generation
         subscriptions: dict[str, Subscription] = {}
         assigned: dict[str, Partitions] = {}

@@ -1,25 +1,29 @@
 """What a coordinator remembers of a consumer group (KIP-848): the facts behind its records of `__consumer_offsets`.
 
-Each fact is what one key says now, and None says that it says nothing: so a fact is undone by the one that was there
-before it, and applying the last of each key brings the group back. `groups/modern/journal.py` turns them into Kafka's
+Five of them are those of the skeleton (`groups/modern/core.py`). `groups/modern/journal.py` turns them into Kafka's
 records and back; `groups/modern/group.py` keeps them.
 """
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kafkapy.groups.commands import Protocol
-
-Partitions = Mapping[bytes, tuple[int, ...]]
-"""Partitions, ascending, by topic id; no topic is without any."""
+from kafkapy.groups.modern.core import (
+    CurrentFact,
+    EpochFact,
+    FactTypes,
+    Partitions,
+    SubscriptionFact,
+    TargetEpochFact,
+    TargetFact,
+)
 
 Owned = Mapping[bytes, Mapping[int, int]]
 """By topic id, for each partition the epoch in which the member was given it; no topic is without any."""
 
-LEFT_EPOCH = -1
 AWAY_EPOCH = -2
-"""The epochs of who has left, and of a static member that has left and will come back."""
+"""The epoch of a static member that has left and will come back."""
 
 
 class MemberState(IntEnum):
@@ -75,20 +79,6 @@ class Current(NamedTuple):
         return self.state is MemberState.STABLE and self.epoch == target_epoch
 
 
-class GroupEpoch(NamedTuple):
-    """The group's epoch, and the hash of the topics that it was bumped for."""
-
-    epoch: int
-    metadata_hash: int
-
-
-class TargetEpoch(NamedTuple):
-    """The epoch that the target assignment is for, and when it was computed (0: the next may be at once)."""
-
-    epoch: int
-    timestamp_ms: int
-
-
 class Resolved(NamedTuple):
     """The topics that match a pattern, by which version of the cluster's metadata, and when they were looked up."""
 
@@ -97,42 +87,34 @@ class Resolved(NamedTuple):
     timestamp_ms: int
 
 
-class EpochStored(NamedTuple):
+class EpochStored(EpochFact):
     """The group's epoch."""
 
-    group_id: str
-    epoch: GroupEpoch | None
+    __slots__ = ()
 
 
-class SubscriptionStored(NamedTuple):
+class SubscriptionStored(SubscriptionFact[Subscription]):
     """A member's subscription."""
 
-    group_id: str
-    member_id: str
-    subscription: Subscription | None
+    __slots__ = ()
 
 
-class TargetEpochStored(NamedTuple):
+class TargetEpochStored(TargetEpochFact):
     """The target assignment's epoch."""
 
-    group_id: str
-    target: TargetEpoch | None
+    __slots__ = ()
 
 
-class TargetStored(NamedTuple):
+class TargetStored(TargetFact[Partitions]):
     """What a member is to have."""
 
-    group_id: str
-    member_id: str
-    partitions: Partitions | None
+    __slots__ = ()
 
 
-class CurrentStored(NamedTuple):
+class CurrentStored(CurrentFact[Current]):
     """What a member has."""
 
-    group_id: str
-    member_id: str
-    current: Current | None
+    __slots__ = ()
 
 
 class PatternStored(NamedTuple):
@@ -150,15 +132,10 @@ class TopicsStored(NamedTuple):
     is_there: bool
 
 
-ModernFact = (
+FACT_TYPES: Final = FactTypes(EpochStored, SubscriptionStored, TargetEpochStored, TargetStored, CurrentStored)
+
+CONSUMER_FACTS: Final = frozenset((*FACT_TYPES, PatternStored, TopicsStored))
+
+ConsumerFact = (
     EpochStored | SubscriptionStored | TargetEpochStored | TargetStored | CurrentStored | PatternStored | TopicsStored
-)
-MODERN_FACTS = (
-    EpochStored,
-    SubscriptionStored,
-    TargetEpochStored,
-    TargetStored,
-    CurrentStored,
-    PatternStored,
-    TopicsStored,
 )

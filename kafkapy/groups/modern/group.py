@@ -1,42 +1,25 @@
 """The nouns of the consumer protocol: a group, its members, its states. No rules about when what happens.
 
-Invariants
- 1. A group is what its facts say, one of each key; everything else here is counted from them as they come and go.
- 2. `restored` from `facts()` it is the same group, but for what it has looked at.
- 3. `owners` names for each partition the member that has it, be it to give it up, and no other.
+Invariant: `owners` names for each partition the member that has it, be it to give it up, and no other.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from kafkapy.errors import Error, KafkaError
+from kafkapy.groups.modern.core import NOTHING, ModernGroup, Partitions, Soft, put
 from kafkapy.groups.modern.facts import (
+    FACT_TYPES,
+    ConsumerFact,
     Current,
-    CurrentStored,
-    EpochStored,
-    GroupEpoch,
-    ModernFact,
     Owned,
-    Partitions,
     PatternStored,
     Resolved,
     Subscription,
-    SubscriptionStored,
-    TargetEpoch,
-    TargetEpochStored,
-    TargetStored,
     TopicsStored,
 )
 from kafkapy.groups.modern.java_order import hash_of_text, in_order
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-_INITIAL_EPOCH = GroupEpoch(1, 0)
-_INITIAL_TARGET = TargetEpoch(1, 0)
-NOTHING: Partitions = {}
 
 
 class ConsumerGroupState(Enum):
@@ -84,51 +67,39 @@ class Subscribed(NamedTuple):
         return not self.by_name and all(count == 1 for count in self.by_pattern.values())
 
 
-class Soft:
-    """What is known of a group beside its facts, and forgotten with a restart.
-
-    `checked_topics`: the cluster's topics when they were last looked through. `resolved_version`: how many times topics
-    had come when its patterns were. `is_resolving`: they are about to be. `join_timers`: the classic members that are
-    awaited.
+class ConsumerSoft(Soft):
+    """`resolved_version`: how many times topics had come when the group's patterns were looked up. `is_resolving`: they
+    are about to be. `join_timers`: the classic members that are awaited.
     """
 
-    __slots__ = ("checked_topics", "is_resolving", "join_timers", "resolved_version")
+    __slots__ = ("is_resolving", "join_timers", "resolved_version")
 
     def __init__(self) -> None:
-        self.checked_topics: object = None
+        super().__init__()
         self.resolved_version = 0
         self.is_resolving = False
         self.join_timers: set[str] = set()
 
 
-class ConsumerGroup:
+class ConsumerGroup(ModernGroup[Subscription, Partitions, Current]):
     """One consumer group: its facts, and what follows from them."""
 
     __slots__ = (
-        "_stored_epoch",
-        "_stored_target",
         "assignors",
         "classic_count",
         "classic_protocols",
-        "currents",
-        "group_id",
         "has_old_topics",
         "owners",
         "patterns",
-        "soft",
         "static_members",
         "subscribed",
-        "subscriptions",
-        "targets",
     )
 
+    fact_types = FACT_TYPES
+    soft: ConsumerSoft
+
     def __init__(self, group_id: str) -> None:
-        self.group_id = group_id
-        self._stored_epoch: GroupEpoch | None = None
-        self._stored_target: TargetEpoch | None = None
-        self.subscriptions: dict[str, Subscription] = {}
-        self.currents: dict[str, Current] = {}
-        self.targets: dict[str, Partitions] = {}
+        super().__init__(group_id)
         self.patterns: dict[str, Resolved] = {}
         self.has_old_topics = False
         # Counted from these
@@ -138,36 +109,11 @@ class ConsumerGroup:
         self.classic_protocols: Counter[str] = Counter()
         self.classic_count = 0
         self.owners: dict[tuple[bytes, int], str] = {}
-        self.soft = Soft()
-
-    @property
-    def epoch(self) -> int:
-        return (self._stored_epoch or _INITIAL_EPOCH).epoch
-
-    @property
-    def metadata_hash(self) -> int:
-        return (self._stored_epoch or _INITIAL_EPOCH).metadata_hash
-
-    @property
-    def target_epoch(self) -> int:
-        return (self._stored_target or _INITIAL_TARGET).epoch
-
-    @property
-    def target_timestamp_ms(self) -> int:
-        return (self._stored_target or _INITIAL_TARGET).timestamp_ms
+        self.soft = ConsumerSoft()
 
     @property
     def is_blank(self) -> bool:
-        """Whether no fact is left, so that there is no such group."""
-        return (
-            self._stored_epoch is None
-            and self._stored_target is None
-            and not (self.subscriptions or self.currents or self.targets or self.patterns)
-        )
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.subscriptions
+        return super().is_blank and not self.patterns
 
     @property
     def state(self) -> ConsumerGroupState:
@@ -185,10 +131,7 @@ class ConsumerGroup:
 
     def member(self, member_id: str) -> Member:
         """Raises UNKNOWN_MEMBER_ID."""
-        subscription = self.subscriptions.get(member_id)
-        if subscription is None:
-            raise KafkaError(Error.UNKNOWN_MEMBER_ID, f"Member {member_id} is not a member of group {self.group_id}.")
-        return Member(member_id, subscription, self.current(member_id))
+        return Member(member_id, self.require_subscription(member_id), self.current(member_id))
 
     def static_member(self, instance_id: str | None) -> Member | None:
         member_id = self.static_members.get(instance_id) if instance_id is not None else None
@@ -253,76 +196,36 @@ class ConsumerGroup:
             wanted[new.assignor] += 1
         return _most_wanted(wanted, default)
 
-    # Facts
+    # What there is beside the skeleton
 
-    def facts(self) -> Iterator[ModernFact]:
-        """The facts that bring the group back, in the order in which Kafka writes a group down."""
-        group_id = self.group_id
-        yield from (SubscriptionStored(group_id, *item) for item in self.subscriptions.items())
-        if self._stored_epoch is not None:
-            yield EpochStored(group_id, self._stored_epoch)
-        yield from (PatternStored(group_id, *item) for item in self.patterns.items())
-        yield from (TargetStored(group_id, *item) for item in self.targets.items())
-        if self._stored_target is not None:
-            yield TargetEpochStored(group_id, self._stored_target)
-        yield from (CurrentStored(group_id, *item) for item in self.currents.items())
+    def _other_facts(self) -> Iterator[ConsumerFact]:
+        yield from (PatternStored(self.group_id, *item) for item in self.patterns.items())
         if self.has_old_topics:
-            yield TopicsStored(group_id, True)
+            yield TopicsStored(self.group_id, True)
 
-    def tombstones(self, replaced: Mapping[str, str] = {}) -> list[ModernFact]:
-        """The facts of the group's end, in Kafka's order; of members that were just replaced, for their new ids."""
-        group_id, members = self.group_id, [replaced.get(member_id, member_id) for member_id in self.subscriptions]
-        return [
-            *(CurrentStored(group_id, member_id, None) for member_id in members),
-            *(TargetStored(group_id, member_id, None) for member_id in members),
-            TargetEpochStored(group_id, None),
-            *(SubscriptionStored(group_id, member_id, None) for member_id in members),
-            *(PatternStored(group_id, pattern, None) for pattern in self.patterns),
-            TopicsStored(group_id, False),
-            EpochStored(group_id, None),
-        ]
+    def _other_tombstones(self) -> Iterator[ConsumerFact]:
+        yield from (PatternStored(self.group_id, pattern, None) for pattern in self.patterns)
+        yield TopicsStored(self.group_id, False)
 
-    def as_it_is(self, fact: ModernFact) -> ModernFact:
-        """What the key of this fact says now."""
+    def _other_as_it_is(self, fact: PatternStored | TopicsStored) -> ConsumerFact:
         match fact:
-            case EpochStored(group_id):
-                return EpochStored(group_id, self._stored_epoch)
-            case SubscriptionStored(group_id, member_id):
-                return SubscriptionStored(group_id, member_id, self.subscriptions.get(member_id))
-            case TargetEpochStored(group_id):
-                return TargetEpochStored(group_id, self._stored_target)
-            case TargetStored(group_id, member_id):
-                return TargetStored(group_id, member_id, self.targets.get(member_id))
-            case CurrentStored(group_id, member_id):
-                return CurrentStored(group_id, member_id, self.currents.get(member_id))
             case PatternStored(group_id, pattern):
                 return PatternStored(group_id, pattern, self.patterns.get(pattern))
             case TopicsStored(group_id):
                 return TopicsStored(group_id, self.has_old_topics)
 
-    def apply(self, fact: ModernFact) -> None:
+    def _apply_other(self, fact: PatternStored | TopicsStored) -> None:
         match fact:
-            case EpochStored(_, epoch):
-                self._stored_epoch = epoch
-            case SubscriptionStored(_, member_id, subscription):
-                self._subscribe(member_id, subscription)
-            case TargetEpochStored(_, target):
-                self._stored_target = target
-            case TargetStored(_, member_id, partitions):
-                _put(self.targets, member_id, partitions)
-            case CurrentStored(_, member_id, current):
-                self._own(member_id, current)
             case PatternStored(_, pattern, resolved):
                 if pattern in self.patterns:
                     _take(self.subscribed.by_pattern, *self.patterns[pattern].topics)
                 if resolved is not None:
                     self.subscribed.by_pattern.update(resolved.topics)
-                _put(self.patterns, pattern, resolved)
+                put(self.patterns, pattern, resolved)
             case TopicsStored(_, is_there):
                 self.has_old_topics = is_there
 
-    def _subscribe(self, member_id: str, subscription: Subscription | None) -> None:
-        old = self.subscriptions.get(member_id)
+    def _count_subscription(self, member_id: str, old: Subscription | None, new: Subscription | None) -> None:
         if old is not None:
             _take(self.subscribed.by_name, *old.topics)
             if old.pattern:
@@ -334,29 +237,26 @@ class ConsumerGroup:
             if old.classic is not None:
                 self.classic_count -= 1
                 _take(self.classic_protocols, *(name for name, _ in old.classic.protocols))
-        if subscription is not None:
-            self.subscribed.by_name.update(subscription.topics)
-            if subscription.pattern:
-                self.subscribed.patterns[subscription.pattern] += 1
-            if subscription.assignor is not None:
-                self.assignors[subscription.assignor] += 1
-            if subscription.instance_id is not None:
-                self.static_members[subscription.instance_id] = member_id
-            if subscription.classic is not None:
+        if new is not None:
+            self.subscribed.by_name.update(new.topics)
+            if new.pattern:
+                self.subscribed.patterns[new.pattern] += 1
+            if new.assignor is not None:
+                self.assignors[new.assignor] += 1
+            if new.instance_id is not None:
+                self.static_members[new.instance_id] = member_id
+            if new.classic is not None:
                 self.classic_count += 1
-                self.classic_protocols.update(name for name, _ in subscription.classic.protocols)
-        _put(self.subscriptions, member_id, subscription)
+                self.classic_protocols.update(name for name, _ in new.classic.protocols)
 
-    def _own(self, member_id: str, current: Current | None) -> None:
+    def _count_current(self, member_id: str, old: Current | None, new: Current | None) -> None:
         owners = self.owners
-        old = self.currents.get(member_id)
         if old is not None:
             for partition in _partitions_of(old):
                 if owners.get(partition) == member_id:
                     del owners[partition]
-        if current is not None:
-            owners.update(dict.fromkeys(_partitions_of(current), member_id))
-        _put(self.currents, member_id, current)
+        if new is not None:
+            owners.update(dict.fromkeys(_partitions_of(new), member_id))
 
 
 def without_epochs(*owned: Owned) -> Partitions:
@@ -386,10 +286,3 @@ def _take(counts: Counter[str], *names: str) -> None:
             counts[name] -= 1
         else:
             del counts[name]
-
-
-def _put(table: dict[K, V], key: K, value: V | None) -> None:
-    if value is None:
-        table.pop(key, None)
-    else:
-        table[key] = value

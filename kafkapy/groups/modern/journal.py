@@ -8,20 +8,19 @@ from typing import Any, Final
 
 from kafkapy.coordination.shard import Entry
 from kafkapy.groups.commands import Protocol
+from kafkapy.groups.modern.core import GroupEpoch, TargetEpoch
 from kafkapy.groups.modern.facts import (
     ClassicMember,
+    ConsumerFact,
     Current,
     CurrentStored,
     EpochStored,
-    GroupEpoch,
     MemberState,
-    ModernFact,
     Owned,
     PatternStored,
     Resolved,
     Subscription,
     SubscriptionStored,
-    TargetEpoch,
     TargetEpochStored,
     TargetStored,
     TopicsStored,
@@ -59,7 +58,7 @@ from kafkapy.protocol.journal.consumer_group_target_assignment_metadata import (
 _VERSION: Final = 0
 
 
-def encode(fact: ModernFact) -> Sequence[Entry]:
+def encode(fact: ConsumerFact) -> Sequence[Entry]:
     """The record that carries the fact."""
     match fact:
         case EpochStored(group_id, epoch):
@@ -156,7 +155,7 @@ def _owned_lists(owned: Owned) -> list[CurrentValue.TopicPartitions]:
     ]
 
 
-def _decode_epoch(key: bytes, value: bytes | None) -> ModernFact:
+def _decode_epoch(key: bytes, value: bytes | None) -> ConsumerFact:
     group_id = EpochKey.decode(0, key, 2)[0].group_id
     if value is None:
         return EpochStored(group_id, None)
@@ -164,7 +163,7 @@ def _decode_epoch(key: bytes, value: bytes | None) -> ModernFact:
     return EpochStored(group_id, GroupEpoch(message.epoch, message.metadata_hash))
 
 
-def _decode_subscription(key: bytes, value: bytes | None) -> ModernFact:
+def _decode_subscription(key: bytes, value: bytes | None) -> ConsumerFact:
     name = SubscriptionKey.decode(0, key, 2)[0]
     if value is None:
         return SubscriptionStored(name.group_id, name.member_id, None)
@@ -189,7 +188,7 @@ def _decode_subscription(key: bytes, value: bytes | None) -> ModernFact:
     return SubscriptionStored(name.group_id, name.member_id, subscription)
 
 
-def _decode_target_epoch(key: bytes, value: bytes | None) -> ModernFact:
+def _decode_target_epoch(key: bytes, value: bytes | None) -> ConsumerFact:
     group_id = TargetEpochKey.decode(0, key, 2)[0].group_id
     if value is None:
         return TargetEpochStored(group_id, None)
@@ -197,7 +196,7 @@ def _decode_target_epoch(key: bytes, value: bytes | None) -> ModernFact:
     return TargetEpochStored(group_id, TargetEpoch(message.assignment_epoch, message.assignment_timestamp))
 
 
-def _decode_target(key: bytes, value: bytes | None) -> ModernFact:
+def _decode_target(key: bytes, value: bytes | None) -> ConsumerFact:
     name = TargetKey.decode(0, key, 2)[0]
     if value is None:
         return TargetStored(name.group_id, name.member_id, None)
@@ -206,7 +205,7 @@ def _decode_target(key: bytes, value: bytes | None) -> ModernFact:
     return TargetStored(name.group_id, name.member_id, partitions)
 
 
-def _decode_current(key: bytes, value: bytes | None) -> ModernFact:
+def _decode_current(key: bytes, value: bytes | None) -> ConsumerFact:
     name = CurrentKey.decode(0, key, 2)[0]
     if value is None:
         return CurrentStored(name.group_id, name.member_id, None)
@@ -233,7 +232,7 @@ def _owned(topics: Sequence[CurrentValue.TopicPartitions], member_epoch: int) ->
     return owned
 
 
-def _decode_pattern(key: bytes, value: bytes | None) -> ModernFact:
+def _decode_pattern(key: bytes, value: bytes | None) -> ConsumerFact:
     name = PatternKey.decode(0, key, 2)[0]
     if value is None:
         return PatternStored(name.group_id, name.regular_expression, None)
@@ -242,7 +241,7 @@ def _decode_pattern(key: bytes, value: bytes | None) -> ModernFact:
     return PatternStored(name.group_id, name.regular_expression, resolved)
 
 
-def _decode_topics(key: bytes, value: bytes | None) -> ModernFact:
+def _decode_topics(key: bytes, value: bytes | None) -> ConsumerFact:
     return TopicsStored(TopicsKey.decode(0, key, 2)[0].group_id, value is not None)
 
 
@@ -250,7 +249,7 @@ def _version(value: bytes) -> int:
     return int.from_bytes(value[:2], "big")
 
 
-DECODERS: Final[dict[int, Callable[[bytes, bytes | None], ModernFact]]] = {
+DECODERS: Final[dict[int, Callable[[bytes, bytes | None], ConsumerFact]]] = {
     EpochKey.RECORD_TYPE: _decode_epoch,
     TopicsKey.RECORD_TYPE: _decode_topics,
     SubscriptionKey.RECORD_TYPE: _decode_subscription,

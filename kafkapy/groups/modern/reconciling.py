@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.modern.commands import Claimed
-from kafkapy.groups.modern.facts import Current, MemberState, Owned, Partitions
+from kafkapy.groups.modern.core import Partitions
+from kafkapy.groups.modern.facts import Current, MemberState, Owned
 
 
 class Target(NamedTuple):

@@ -5,19 +5,20 @@ Called by `groups/modern/consumer.py`, and by `groups/modern/classic_members.py`
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.modern.commands import ConsumerHeartbeat
+from kafkapy.groups.modern.core import NOTHING
 from kafkapy.groups.modern.facts import (
     AWAY_EPOCH,
+    ConsumerFact,
     Current,
     CurrentStored,
-    ModernFact,
     Subscription,
     SubscriptionStored,
     TargetStored,
 )
-from kafkapy.groups.modern.group import NOTHING, ConsumerGroup, Member
+from kafkapy.groups.modern.group import ConsumerGroup, Member
 
 
-def sender(group: ConsumerGroup, command: ConsumerHeartbeat, member_id: str, facts: list[ModernFact]) -> Member:
+def sender(group: ConsumerGroup, command: ConsumerHeartbeat, member_id: str, facts: list[ConsumerFact]) -> Member:
     """Whose heartbeat it is; one that joins may be new, or take the place of a static member that went away."""
     joins, instance_id = command.member_epoch == 0, command.instance_id
     if instance_id is None:
@@ -55,32 +56,23 @@ def known_static(group: ConsumerGroup, member_id: str, instance_id: str) -> Memb
     return member
 
 
-def replace_static(group: ConsumerGroup, former: Member, member_id: str, facts: list[ModernFact]) -> Member:
+def replace_static(group: ConsumerGroup, former: Member, member_id: str, facts: list[ConsumerFact]) -> Member:
     """A static member came back under another id: it has what it had, in an epoch that is still to come."""
     group_id = group.group_id
     member = Member(member_id, former.subscription, former.current._replace(epoch=0, previous_epoch=0))
-    facts += removal(group_id, former.member_id)
+    facts += group.removal(former.member_id)
     facts.append(SubscriptionStored(group_id, member_id, member.subscription))
     facts.append(TargetStored(group_id, member_id, group.targets.get(former.member_id, NOTHING)))
     facts.append(CurrentStored(group_id, member_id, member.current))
     return member
 
 
-def note_subscription(group: ConsumerGroup, member: Member, updated: Member, facts: list[ModernFact]) -> bool:
+def note_subscription(group: ConsumerGroup, member: Member, updated: Member, facts: list[ConsumerFact]) -> bool:
     """Write down what the member says of itself, if that is new; whether it names other topics."""
     if updated == member:
         return False
     facts.append(SubscriptionStored(group.group_id, updated.member_id, updated.subscription))
     return updated.subscription.topics != member.subscription.topics
-
-
-def removal(group_id: str, member_id: str) -> list[ModernFact]:
-    """The facts of a member's end."""
-    return [
-        CurrentStored(group_id, member_id, None),
-        TargetStored(group_id, member_id, None),
-        SubscriptionStored(group_id, member_id, None),
-    ]
 
 
 def updated_subscription(old: Subscription, command: ConsumerHeartbeat) -> Subscription:

@@ -6,15 +6,14 @@ Called by `groups/modern/consumer.py`.
 from typing import TYPE_CHECKING
 
 from kafkapy.groups.modern.assignors import ASSIGNORS, GroupSpec, MemberSpec
+from kafkapy.groups.modern.core import NOTHING, Partitions, TargetEpoch
 from kafkapy.groups.modern.facts import (
-    ModernFact,
-    Partitions,
+    ConsumerFact,
     Subscription,
-    TargetEpoch,
     TargetEpochStored,
     TargetStored,
 )
-from kafkapy.groups.modern.group import NOTHING, ConsumerGroup, Member
+from kafkapy.groups.modern.group import ConsumerGroup, Member
 from kafkapy.groups.modern.java_order import hash_of_text, in_copied_order, in_order
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def new_target(
     is_homogeneous: bool,
     image: "ClusterImage",
     now_ms: int,
-) -> tuple[list[ModernFact], Partitions]:
+) -> tuple[list[ConsumerFact], Partitions]:
     """The facts of the target for this epoch, and what it has for the member that is about to be as given.
 
     A static member that takes its former self's place takes what that was to have.
@@ -64,7 +63,7 @@ def new_target(
                 counts[topic_id] = len(topic.partitions)
         members[member_id] = MemberSpec(subscription.instance_id, topic_ids, targets.get(member_id, NOTHING))
     found = ASSIGNORS[assignor](GroupSpec(members, counts, is_homogeneous))
-    facts: list[ModernFact] = []
+    facts: list[ConsumerFact] = []
     for member_id in in_order(members, hash_of_text):
         partitions = found.get(member_id, NOTHING)
         if partitions != targets.get(member_id):

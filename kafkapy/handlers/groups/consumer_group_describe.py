@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from kafkapy.cluster.image import ClusterImage
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.modern.commands import ConsumerGroupDescription, ConsumerMemberDescription
-from kafkapy.groups.modern.facts import Partitions
+from kafkapy.groups.modern.core import Partitions
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.handlers.groups.requests import require_consumer_protocol
 from kafkapy.protocol.messages.consumer_group_describe import (

@@ -11,7 +11,8 @@ from typing import Final
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.modern.commands import ConsumerHeartbeat
-from kafkapy.groups.modern.facts import AWAY_EPOCH, LEFT_EPOCH
+from kafkapy.groups.modern.core import LEFT_EPOCH
+from kafkapy.groups.modern.facts import AWAY_EPOCH
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.handlers.groups.requests import client_host, require_consumer_protocol
 from kafkapy.protocol.messages.consumer_group_heartbeat import (
