@@ -37,10 +37,11 @@ FLOORS = {
     "handlers": 7,
     "network": 8,
     "console": 8,
-    "broker": 9,
-    "testing": 10,
-    "cli": 11,
-    "__main__": 12,
+    "node": 9,
+    "broker": 10,
+    "testing": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 
 # The network carries bytes and is handed a dispatch function; it may not know the rooms.

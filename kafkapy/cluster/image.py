@@ -115,6 +115,10 @@ class ClusterImage:
         names = {topic.topic_id: name for name, topic in left.items()}
         return ClusterImage(self.cluster_id, self.config, left, names, self.overrides, self.kinds)
 
+    def with_config(self, config: BrokerConfig) -> "ClusterImage":
+        """The same cluster, for a broker with other settings."""
+        return ClusterImage(self.cluster_id, config, self.topics, self._names, self.overrides, self.kinds)
+
     def overrides_of(self, kind: int, name: str) -> Mapping[str, str]:
         """The settings of a broker, a group or a client metrics subscription that were changed."""
         return self.overrides.get((kind, name), {})

@@ -1,32 +1,28 @@
 """The cluster's door: what there is, who leads it, and how topics are created, grown and deleted.
 
-Behind it are a controller, which decides on changes while this broker leads the metadata log, and a follower, which
-carries out whatever the log tells and shows it. `broker.py` runs the service before every room that needs topics.
+Every broker has a door of its own; behind all those of a process is one core (`core.py`). Each broker runs its service
+before every room that needs topics.
 """
 
 import logging
-import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from kafkapy.clock import Clock
 from kafkapy.cluster.acls import Acl, AclFilter, CreateAcls, DeleteAcls
 from kafkapy.cluster.client_quotas import AlterClientQuotas, Entity, QuotaAlteration
-from kafkapy.cluster.controller import Controller
+from kafkapy.cluster.core import Core, Onlooker
 from kafkapy.cluster.delegation_tokens import (
     CreateToken,
     DelegationToken,
     ExpireToken,
-    RemoveExpiredTokens,
     RenewToken,
 )
 from kafkapy.cluster.features import FeatureUpdate, UpdateFeatures
-from kafkapy.cluster.follower import Follower
-from kafkapy.cluster.idle_settings import warn_of_idle_settings
-from kafkapy.cluster.image import INTERNAL_TOPICS, METADATA_LOG, Change, ClusterImage, TopicInfo
+from kafkapy.cluster.image import INTERNAL_TOPICS, Change, ClusterImage, TopicInfo
 from kafkapy.cluster.internal_topics import internal_topic
 from kafkapy.cluster.leadership import Leadership
 from kafkapy.cluster.machine import (
@@ -46,6 +42,7 @@ from kafkapy.cluster.machine import (
 from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.scram_credentials import AlterScramCredentials
 from kafkapy.config.layers import BrokerConfig
+from kafkapy.config.setting import ConfigResource
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import Principal, format_uuid
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
@@ -60,39 +57,52 @@ _AUTO_CREATE_TIMEOUT_MS: Final = 30_000
 
 
 class ClusterService:
-    """The cluster, as this broker knows and changes it."""
+    """The cluster, as one broker knows and changes it."""
 
     image: ClusterImage
-    """The cluster as of the last change that was carried out here."""
+    """The cluster as of the last change that was carried out here, with this broker's settings."""
 
-    def __init__(self, cluster_id: str, config: BrokerConfig, logs: Logs, membership: Membership, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster_id: str,
+        config: BrokerConfig,
+        logs: Logs,
+        membership: Membership,
+        clock: Clock,
+        core: Core | None = None,
+    ) -> None:
+        """`core` is that of the process; without it the broker has one of its own."""
         self.leadership = Leadership(membership.node_id, membership.leases, membership.brokers)
         """Which brokers there are, and who leads what."""
         self._peers = membership.peers
-        self._logs = logs
-        self._clock = clock
-        self._controller = Controller(cluster_id, config, logs, membership.leases, clock)
-        self._follower = Follower(cluster_id, config, logs, clock, self._show)
-        self._follower.on_change(warn_of_idle_settings)
-        self._follower.on_removal(self._controller.forget_removed)
+        self._core = core or Core(cluster_id, config, logs, membership.leases, clock)
+        self._has_own_core = core is None
+        self._static = self._config = config
+        self._shown: ClusterImage | None = None
+        self._callbacks: list[Callable[[Change], None]] = []
+        self._onlooker = Onlooker(self._show, self._tell)
         self._nursery: trio.Nursery | None = None
         self._in_passing: set[str] = set()
+        self._core.join(self._onlooker)
+        self._told = self.image
 
     def on_change(self, callback: Callable[[Change], None]) -> None:
         """Have `callback` called with each change of the image, once it is carried out."""
-        self._follower.on_change(callback)
+        self._callbacks.append(callback)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` once topics are known and their logs exist."""
-        await self._follower.open()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._controller.run)
-            await nursery.start(self._follower.run)
-            self._nursery = nursery
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                if self._has_own_core:
+                    await nursery.start(self._core.run)
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._core.leave(self._onlooker)
 
-    # Each raises REQUEST_TIMED_OUT when `timeout_ms` run out (the change may still be carried out), and NOT_CONTROLLER
-    # when another broker is the controller, or the metadata log refused the change. Who leaves only stops waiting.
+    # Each raises as `Core.change` does. Who leaves only stops waiting.
 
     async def create_topics(
         self,
@@ -104,7 +114,7 @@ class ClusterService:
     ) -> list[TopicResult]:
         """Create the topics; for each what it became, or why not."""
         topic_ids = [_new_id() for _ in topics]
-        results: list[TopicResult] = await self._change(
+        results: list[TopicResult] = await self._core.change(
             CreateTopics(topics, topic_ids, validate_only, spend), timeout_ms
         )
         return results
@@ -118,22 +128,22 @@ class ClusterService:
         spend: Spend = freely,
     ) -> list[TopicResult]:
         """Add partitions; for each topic what it became, or why not."""
-        results: list[TopicResult] = await self._change(CreatePartitions(topics, validate_only, spend), timeout_ms)
+        results: list[TopicResult] = await self._core.change(CreatePartitions(topics, validate_only, spend), timeout_ms)
         return results
 
     async def delete_topics(
         self, topic_ids: Sequence[bytes], *, timeout_ms: int | None = None, spend: Spend = freely
     ) -> list[TopicResult]:
         """Delete the topics and their logs; for each what it was, or why not."""
-        results: list[TopicResult] = await self._change(DeleteTopics(topic_ids, spend), timeout_ms)
+        results: list[TopicResult] = await self._core.change(DeleteTopics(topic_ids, spend), timeout_ms)
         return results
 
     async def alter_client_quotas(
         self, alterations: Sequence[QuotaAlteration], unresolvable: frozenset[str], *, validate_only: bool
     ) -> dict[Entity, KafkaError | None]:
         """Change what clients are limited to; for each entity None, or why not. See `AlterClientQuotas`."""
-        results: dict[Entity, KafkaError | None] = await self._change(
-            AlterClientQuotas(alterations, unresolvable, validate_only), None
+        results: dict[Entity, KafkaError | None] = await self._core.change(
+            AlterClientQuotas(alterations, unresolvable, validate_only)
         )
         return results
 
@@ -141,33 +151,33 @@ class ClusterService:
         self, resources: Sequence[ResourceAlteration], *, validate_only: bool = False
     ) -> list[KafkaError | None]:
         """Change the resources' own settings; for each None, or why not."""
-        results: list[KafkaError | None] = await self._change(AlterConfigs(resources, validate_only), None)
+        results: list[KafkaError | None] = await self._core.change(AlterConfigs(resources, validate_only))
         return results
 
     async def create_acls(self, acls: Sequence[Acl]) -> list[KafkaError | None]:
         """Add the ACLs that are not there yet; for each None, or why not."""
-        results: list[KafkaError | None] = await self._change(CreateAcls(acls, [_new_id() for _ in acls]), None)
+        results: list[KafkaError | None] = await self._core.change(CreateAcls(acls, [_new_id() for _ in acls]))
         return results
 
     async def delete_acls(self, filters: Sequence[AclFilter]) -> list[list[Acl] | KafkaError]:
         """Remove what the filters match; for each what went, or why nothing did."""
-        results: list[list[Acl] | KafkaError] = await self._change(DeleteAcls(filters), None)
+        results: list[list[Acl] | KafkaError] = await self._core.change(DeleteAcls(filters))
         return results
 
     async def alter_reassignments(
         self, reassignments: Sequence[Reassignment], *, timeout_ms: int
     ) -> list[KafkaError | None]:
         """Have partitions move to other brokers; for each None, or why not."""
-        results: list[KafkaError | None] = await self._change(AlterReassignments(reassignments), timeout_ms)
+        results: list[KafkaError | None] = await self._core.change(AlterReassignments(reassignments), timeout_ms)
         return results
 
     async def update_features(self, updates: Sequence[FeatureUpdate], *, validate_only: bool) -> None:
         """Settle on other levels of features. Raises INVALID_UPDATE_VERSION, and then none is changed."""
-        await self._change(UpdateFeatures(updates, self.leadership.node_id, validate_only), None)
+        await self._core.change(UpdateFeatures(updates, self.leadership.node_id, validate_only))
 
     async def alter_scram_credentials(self, command: AlterScramCredentials) -> dict[str, KafkaError | None]:
         """Change users' credentials; for each user None, or why not."""
-        results: dict[str, KafkaError | None] = await self._changed(command)
+        results: dict[str, KafkaError | None] = await self._core.change(command)
         return results
 
     async def create_token(
@@ -181,18 +191,13 @@ class ClusterService:
     ) -> DelegationToken:
         """A new delegation token, which lasts `renewal_ms` and can be renewed up to `lifetime_ms`."""
         command = CreateToken(format_uuid(_new_id()), owner, requester, renewers, lifetime_ms, renewal_ms)
-        token: DelegationToken = await self._changed(command)
+        token: DelegationToken = await self._core.change(command)
         return token
 
     async def move_token(self, command: RenewToken | ExpireToken) -> int:
         """When the delegation token ends now, in milliseconds. Raises DELEGATION_TOKEN_NOT_FOUND and the like."""
-        expires_ms: int = await self._changed(command)
+        expires_ms: int = await self._core.change(command)
         return expires_ms
-
-    async def remove_expired_tokens(self) -> int:
-        """How many delegation tokens went. Raises NOT_CONTROLLER where another broker sees to it."""
-        count: int = await self._changed(RemoveExpiredTokens())
-        return count
 
     async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
         """Have the controller create the topics with the broker's defaults, internal ones with theirs.
@@ -250,37 +255,34 @@ class ClusterService:
 
     async def allocate_producer_ids(self) -> range:
         """A block of producer ids that nobody else has, now or after a restart."""
-        block: range = await self._controller.execute(AllocateProducerIds())
+        block: range = await self._core.controller.execute(AllocateProducerIds())
         return block
 
     @property
     def metadata_offset(self) -> int:
         """How far the image has come in the metadata log: all facts before this offset are in it."""
-        return self._follower.offset
+        return self._core.metadata_offset
 
     async def catch_up(self) -> None:
         """Return once the image has whatever the metadata log has now, as far as this broker knows that log."""
-        bounds = self._logs.bounds(METADATA_LOG)
-        if not isinstance(bounds, Error):
-            await self._follower.reach(bounds.high_watermark)
-
-    async def _change(self, command: Any, timeout_ms: int | None) -> Any:
-        timeout_seconds = math.inf if timeout_ms is None else timeout_ms / 1000
-        if timeout_seconds <= 0:  # as in Kafka, no time at all is not enough: nothing is done
-            raise KafkaError(Error.REQUEST_TIMED_OUT)
-        with self._clock.until(self._clock.monotonic() + timeout_seconds):
-            results = await self._controller.execute(command)
-            await self.catch_up()
-            return results
-        raise KafkaError(Error.REQUEST_TIMED_OUT)
-
-    async def _changed(self, command: Any) -> Any:
-        result = await self._controller.execute(command)
-        await self.catch_up()
-        return result
+        await self._core.catch_up()
 
     def _show(self, image: ClusterImage) -> None:
+        if self._static is not self._core.config:  # images have the settings of another broker
+            if self._shown is None or image.config is not self._shown.config:
+                self._config = self._static.with_dynamic(
+                    broker=image.overrides_of(ConfigResource.BROKER, str(self.leadership.node_id)),
+                    default=image.overrides_of(ConfigResource.BROKER, ""),
+                )
+            self._shown = image
+            image = image.with_config(self._config)
         self.image = image
+
+    def _tell(self, change: Change) -> None:
+        change = change._replace(old=self._told, new=self.image)
+        self._told = self.image
+        for callback in self._callbacks:
+            callback(change)
 
 
 def _tell(name: str, result: TopicResult) -> None:

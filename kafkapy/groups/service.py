@@ -1,6 +1,6 @@
 """The group coordinator's door: one typed method an API, called by handlers.
 
-Each asks the shard of its group, one of those that `coordination/shards.py` runs on `__consumer_offsets`. `broker.py`
+Each asks the shard of its group, one of those that `coordination/shards.py` runs on `__consumer_offsets`. `node.py`
 runs the service (`run`) in the nursery that outlives the connections.
 """
 

@@ -1,19 +1,29 @@
-"""How a broker asks the brokers of its cluster: being alone, it asks itself, straight at the registry."""
+"""How a broker asks the brokers of its process, itself among them: straight at their registries."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kafkapy.errors import Error, KafkaError
 
+Ask = Callable[[Any], Awaitable[Any]]
 
-class SolePeers:
-    """`cluster.membership.Peers` for a broker that is alone."""
 
-    def __init__(self, node_id: int, ask: Callable[[Any], Awaitable[Any]]) -> None:
-        self._node_id = node_id
-        self._ask = ask
+class LocalPeers:
+    """`cluster.membership.Peers` within one process."""
+
+    def __init__(self) -> None:
+        self._asks: dict[int, Ask] = {}
+
+    def add(self, node_id: int, ask: Ask) -> None:
+        """This broker answers from now on."""
+        self._asks[node_id] = ask
+
+    def remove(self, node_id: int) -> None:
+        """This broker answers no more."""
+        del self._asks[node_id]
 
     async def ask(self, node_id: int, request: Any) -> Any:
-        if node_id != self._node_id:
+        ask = self._asks.get(node_id)
+        if ask is None:
             raise KafkaError(Error.BROKER_NOT_AVAILABLE)
-        return await self._ask(request)
+        return await ask(request)

@@ -2,7 +2,7 @@
 
 Reads `handlers.ALL`; imports a handler's module when its first request comes. Here, once, stands what happens when a
 handler refuses (a `KafkaError` becomes the API's own error response) and when it fails (one request is lost, with a
-log entry). `broker.py` hands `dispatch` to the network.
+log entry). `node.py` hands `dispatch` to the network.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """Listens, accepts, keeps within the limits, and stops in good order.
 
 The rooms behind it are unknown here: the server is handed `open_session`, which makes what a connection carries, and
-`dispatch`, which turns a frame into an answer. Called by `broker.py`.
+`dispatch`, which turns a frame into an answer. Called by `node.py`.
 """
 
 import contextlib

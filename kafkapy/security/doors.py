@@ -1,4 +1,4 @@
-"""What each listener asks of its clients before it serves them. Made by `broker.py` when it starts.
+"""What each listener asks of its clients before it serves them. Made by `node.py` when it starts.
 
 A listener that is open to all, PLAINTEXT, has no door.
 """

@@ -2,7 +2,7 @@
 
 Key stores are PEM, in the settings or in a file, or PKCS12; of JKS it is said how to convert it. Files are looked at
 now and then: when they have changed, new connections get what they say, or if that is no use what they said before.
-Called by `broker.py`.
+Called by `node.py`.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """What proves a delegation token: a code over its id, made with the secret of the cluster's brokers.
 
-Pure. Made by `broker.py` where `delegation.token.secret.key` is set; without it there are no tokens.
+Pure. Made by `node.py` where `delegation.token.secret.key` is set; without it there are no tokens.
 """
 
 import hmac

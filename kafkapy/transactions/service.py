@@ -1,7 +1,7 @@
 """The transaction coordinator's door: one typed method an API, called by handlers.
 
 Each asks the shard of its transactional id, one of those that `coordination/shards.py` runs on `__transaction_state`; a
-writer of markers runs beside each. `broker.py` runs the service (`run`) in the nursery that outlives the connections.
+writer of markers runs beside each. `node.py` runs the service (`run`) in the nursery that outlives the connections.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Asks the coordinators of transactions whether batches may begin one on the logs of this broker (KIP-890).
 
 Called by the Produce and TxnOffsetCommit handlers before they append. Clients of transaction version 2 have the
-partition added to the transaction by that, others only verified. `broker.py` runs it.
+partition added to the transaction by that, others only verified. `node.py` runs it.
 
 Invariants
  1. A coordinator is asked one request at a time; whoever comes meanwhile shares the next. A request has a transactional

@@ -20,7 +20,7 @@ from kafkapy.broker import Broker
 from kafkapy.clock import SystemClock
 from kafkapy.cluster.machine import NewTopic
 from kafkapy.errors import Error
-from kafkapy.handlers.peers import SolePeers
+from kafkapy.handlers.peers import LocalPeers
 from kafkapy.model import NO_TIMESTAMP
 from kafkapy.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
 from kafkapy.protocol.messages.fetch import FetchRequest
@@ -38,7 +38,7 @@ LONG_MS = 600_000
 LATEST = -1
 
 
-class Coordinator(SolePeers):
+class Coordinator(LocalPeers):
     """Has transactions of which all partitions are part, unless it objects; the broker answers everything else."""
 
     asked: list[AddPartitionsToTxnRequest]
@@ -78,7 +78,7 @@ class Coordinator(SolePeers):
 def coordinator(monkeypatch: pytest.MonkeyPatch) -> type[Coordinator]:
     Coordinator.asked, Coordinator.objections, Coordinator.may_answer = [], [], trio.Event()
     Coordinator.may_answer.set()
-    monkeypatch.setattr("kafkapy.broker.SolePeers", Coordinator)
+    monkeypatch.setattr("kafkapy.broker.LocalPeers", Coordinator)
     return Coordinator
 
 

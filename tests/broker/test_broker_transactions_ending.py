@@ -19,7 +19,7 @@ from disks import LyingDisk
 from kafkapy.broker import Broker
 from kafkapy.coordination.shard import ProducerEpoch
 from kafkapy.errors import Error
-from kafkapy.handlers.peers import SolePeers
+from kafkapy.handlers.peers import LocalPeers
 from kafkapy.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
 from kafkapy.protocol.messages.delete_groups import DeleteGroupsRequest
 from kafkapy.protocol.messages.delete_topics import DeleteTopicsRequest
@@ -44,7 +44,7 @@ TV1, TV2 = 4, 5
 """The versions of EndTxn that end a transaction by the rules of these transaction versions."""
 
 
-class HeldPeers(SolePeers):
+class HeldPeers(LocalPeers):
     """Holds requests for markers until they may go on: before they are carried out, or after."""
 
     before: bool
@@ -65,7 +65,7 @@ class HeldPeers(SolePeers):
 @pytest.fixture
 def peers(monkeypatch: pytest.MonkeyPatch) -> type[HeldPeers]:
     HeldPeers.before, HeldPeers.held, HeldPeers.go_on = True, 0, trio.Event()
-    monkeypatch.setattr("kafkapy.broker.SolePeers", HeldPeers)
+    monkeypatch.setattr("kafkapy.broker.LocalPeers", HeldPeers)
     return HeldPeers
 
 

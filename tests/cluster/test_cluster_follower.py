@@ -177,7 +177,7 @@ async def test_a_change_of_leaders_alone_changes_no_topic(cluster: Cluster) -> N
 
 async def test_facts_of_a_topic_that_nobody_told_of_are_refused_in_words(logs: Any) -> None:
     one = Cluster(logs)
-    await one.service._follower.open()
+    await one.service._core._follower.open()
     await one.write(PartitionRecord(partition_id=0, topic_id=ID, replicas=[1]))
     with pytest.RaisesGroup(DamagedLog, allow_unwrapped=True, flatten_subgroups=True) as refusal:
         await one.service.run()

@@ -268,7 +268,7 @@ async def test_who_wants_to_know_hears_of_each_topic_that_goes(cluster: ClusterS
 async def test_topics_whose_logs_are_gone_leave_nothing_in_a_checkpoint(cluster: ClusterService, store: Store) -> None:
     """Until then it tells that they are to go, since a crash may come before."""
     [topic] = await create(cluster, "t")
-    machine = cluster._controller._shard.machine
+    machine = cluster._core.controller._shard.machine
     before = len(list(machine.snapshot()))
     store.gate = trio.Event()
     async with trio.open_nursery() as nursery:

@@ -351,7 +351,7 @@ def test_it_stops_though_its_time_stands_still_and_somebody_waits() -> None:
             broker.groups()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kafkapy.broker.GRACE_SECONDS", 0.1)
+        patch.setattr("kafkapy.node.GRACE_SECONDS", 0.1)
         broker.clock.freeze()
         waiting = threading.Thread(target=ask)
         waiting.start()

@@ -10,7 +10,7 @@ is dropped at the first request that comes too late.
 
 Invariant: `session.principal` is set before the registry sees anything but ApiVersions.
 
-Made by `broker.py` for each connection; what may come next is decided in `security/sasl/authenticator.py`.
+Made by `node.py` for each connection; what may come next is decided in `security/sasl/authenticator.py`.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Mechanisms are those that are enabled; what each knows of users comes from its login module's options
 (`listener.name.<listener>.<mechanism>.sasl.jaas.config`, or a JAAS file's section KafkaServer) and, for SCRAM, from the
-cluster's metadata. Called by `broker.py` when it starts, in a thread: passwords are hashed.
+cluster's metadata. Called by `node.py` when it starts, in a thread: passwords are hashed.
 """
 
 import logging
