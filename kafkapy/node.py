@@ -1,7 +1,7 @@
 """One broker: its rooms, what it listens on, and what of it starts before what.
 
 Several may run in one process, over one store and one core of the cluster (`House`): each has coordinators, sessions,
-quotas and listeners of its own. Run by `fleet.py`; each block is opened inside of what it needs, so what is above is
+quotas and listeners of its own. Run by `broker.py`; each block is opened inside of what it needs, so what is above is
 still there when it ends.
 """
 
@@ -19,13 +19,14 @@ from kafkapy.cluster.core import Core
 from kafkapy.cluster.image import Change, ClusterImage
 from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
-from kafkapy.cluster.tenancy import Tenancy
 from kafkapy.config.authorizer import authorizer_settings
 from kafkapy.config.hosts import connections_per_host
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
 from kafkapy.config.setting import ConfigError
+from kafkapy.groups.persister import NoPersister
 from kafkapy.groups.service import GroupService
+from kafkapy.groups.share.service import ShareGroups
 from kafkapy.handlers.context import Context, Rooms, Session
 from kafkapy.handlers.peers import LocalPeers
 from kafkapy.handlers.registry import Registry
@@ -38,7 +39,8 @@ from kafkapy.network.server import Guard, Limits, Server
 from kafkapy.network.transport import PlainTransport
 from kafkapy.quotas.service import Quotas
 from kafkapy.security.doors import Door, doors
-from kafkapy.storage.base import LiveBroker, Logs
+from kafkapy.storage.base import Leases, Logs
+from kafkapy.storage.sole import SoleBroker
 from kafkapy.telemetry.service import Telemetry
 from kafkapy.transactions.producer_ids import ProducerIds
 from kafkapy.transactions.service import TransactionService
@@ -67,9 +69,9 @@ class House(NamedTuple):
     clock: Clock
     turns: Turns
     logs: Logs
+    leases: Leases
     cluster_id: str
     core: Core
-    tenancy: Tenancy
     peers: LocalPeers
     dispatch_of: Callable[[Registry], Dispatch]
 
@@ -94,9 +96,6 @@ class Node:
         self._doors: dict[str, Door] = {}
         self._bound: list[tuple[Endpoint, socket.socket]] = []
         self._told_to_stop = trio.Event()
-        self._life = trio.CancelScope()
-        self.ended = trio.Event()
-        """Set by who runs it, once it is gone."""
 
     async def prepare(self) -> None:
         """Have the addresses, before anything else is opened. Raises ConfigError, CannotListen, OSError."""
@@ -104,12 +103,7 @@ class Node:
         self._bound = bind(bound_listeners(self._config), self._config["socket.receive.buffer.bytes"])
         bound = [endpoint for endpoint, _ in self._bound]
         self.listeners = told_addresses(bound, self._announced)
-        self.ports = {endpoint.listener: endpoint.port for endpoint in bound}
-        self.port = self.ports[next(iter(self.listeners))]
-        endpoints = [
-            told._replace(port=told.port or own.port) for told, own in zip(self._announced, bound, strict=True)
-        ]
-        self.as_told = LiveBroker(self.node_id, self._config["broker.rack"], tuple(endpoints))
+        self.port = {endpoint.listener: endpoint.port for endpoint in bound}[next(iter(self.listeners))]
 
     def close(self) -> None:
         """Give the addresses back."""
@@ -120,16 +114,8 @@ class Node:
         """Take no more requests, and end once those under way are answered."""
         self._told_to_stop.set()
 
-    def kill(self) -> None:
-        """End at once, whatever is under way."""
-        self._life.cancel()
-
     async def run(self, house: House, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until told to stop, killed or cancelled; `started` once connections are accepted."""
-        with self._life:
-            await self._run(house, task_status)
-
-    async def _run(self, house: House, task_status: trio.TaskStatus[None]) -> None:
+        """Serve until told to stop, or cancelled; `started` once connections are accepted."""
         clock, rooms = house.clock, self._open_rooms(house)
         registry = Registry(rooms, _context(rooms))
         registry.observes = rooms.metrics is not None
@@ -148,15 +134,10 @@ class Node:
 
         rooms.cluster.on_change(on_change)
         house.peers.add(self.node_id, registry.ask)
-        try:
-            await self._serve(server, rooms, clock, task_status)
-        finally:
-            house.peers.remove(self.node_id)
-
-    async def _serve(self, server: Server, rooms: Rooms, clock: Clock, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as coordinators:
             await coordinators.start(rooms.cluster.run)
             await coordinators.start(rooms.groups.run)
+            await coordinators.start(rooms.share_groups.run)
             await coordinators.start(rooms.verifier.run)
             await coordinators.start(rooms.transactions.run)
             async with trio.open_nursery() as upkeep:
@@ -172,10 +153,11 @@ class Node:
             coordinators.cancel_scope.cancel()
 
     def _open_rooms(self, house: House) -> Rooms:
-        clock, logs, config = house.clock, house.logs, self._config
-        leases = house.tenancy.tenant(self.node_id)
-        membership = Membership(self.node_id, leases, house.tenancy, house.peers)
+        clock, logs, leases, config, node_id = house.clock, house.logs, house.leases, self._config, self.node_id
+        us = SoleBroker(node_id, config["broker.rack"], self._announced)
+        membership = Membership(node_id, leases, us, house.peers)
         cluster = ClusterService(house.cluster_id, config, logs, membership, clock, house.core)
+        groups = GroupService(cluster, logs, leases, clock, config)
         producer_ids = ProducerIds(cluster.allocate_producer_ids)
         tells_metrics = config["kafkapy.metrics.port"] >= 0
         self.rooms = Rooms(
@@ -183,7 +165,8 @@ class Node:
             turns=house.turns,
             logs=logs,
             cluster=cluster,
-            groups=GroupService(cluster, logs, leases, clock, config),
+            groups=groups,
+            share_groups=ShareGroups(cluster, groups, NoPersister(), house.peers),
             transactions=TransactionService(cluster, logs, leases, house.peers, producer_ids, clock, config),
             producer_ids=producer_ids,
             verifier=Verifier(cluster, logs, house.peers, clock),

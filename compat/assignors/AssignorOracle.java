@@ -13,6 +13,7 @@ import org.apache.kafka.coordinator.group.modern.*;
  * <pre>
  * group NAME HOMOGENEOUS|HETEROGENEOUS
  * topic ID PARTITIONS
+ * assignable ID PARTITIONS               (only of share groups: those that are initialised, with commas)
  * member ID INSTANCE TOPICS ASSIGNED     (TOPICS: ids with commas; ASSIGNED: id:0,1;id:2; "-" is nothing)
  * end
  * </pre>
@@ -23,6 +24,7 @@ public class AssignorOracle {
         Map<Uuid, Integer> counts = new HashMap<>();
         Map<String, MemberSubscriptionAndAssignmentImpl> members = new HashMap<>();
         Map<Uuid, Map<Integer, String>> owners = new HashMap<>();
+        Map<Uuid, Set<Integer>> assignable = new HashMap<>();
         String name = "";
         SubscriptionType type = SubscriptionType.HOMOGENEOUS;
         for (String line = in.readLine(); line != null; line = in.readLine()) {
@@ -34,6 +36,12 @@ public class AssignorOracle {
                     counts = new HashMap<>();
                     members = new HashMap<>();
                     owners = new HashMap<>();
+                    assignable = new HashMap<>();
+                }
+                case "assignable" -> {
+                    Set<Integer> partitions = new HashSet<>();
+                    for (String number : words[2].split(",")) partitions.add(Integer.parseInt(number));
+                    assignable.put(uuid(words[1]), partitions);
                 }
                 case "topic" -> counts.put(uuid(words[1]), Integer.parseInt(words[2]));
                 case "member" -> {
@@ -44,7 +52,7 @@ public class AssignorOracle {
                         for (String topic : words[4].split(";")) {
                             Uuid id = uuid(topic.split(":")[0]);
                             List<Integer> partitions = new ArrayList<>();
-                            for (String number : topic.split(":")[1].split(",")) partitions.add(Integer.parseInt(number));
+                            for (String number : topic.substring(topic.indexOf(":") + 1).split(",")) if (!number.isEmpty()) partitions.add(Integer.parseInt(number));
                             assigned.put(id, Collections.unmodifiableSet(new HashSet<>(partitions)));
                             for (int partition : partitions) {
                                 owners.computeIfAbsent(id, __ -> new HashMap<>()).put(partition, words[1]);
@@ -56,9 +64,14 @@ public class AssignorOracle {
                         Optional.empty(), instance, topics, new Assignment(Collections.unmodifiableMap(assigned))));
                 }
                 case "end" -> {
-                    ConsumerGroupPartitionAssignor assignor = name.equals("range") ? new RangeAssignor() : new UniformAssignor();
+                    PartitionAssignor assignor = switch (name) {
+                        case "range" -> new RangeAssignor();
+                        case "simple" -> new SimpleAssignor();
+                        default -> new UniformAssignor();
+                    };
                     Map<String, MemberAssignment> found = assignor.assign(
-                        new GroupSpecImpl(Collections.unmodifiableMap(members), type, owners, Optional.empty()),
+                        new GroupSpecImpl(Collections.unmodifiableMap(members), type, owners,
+                            name.equals("simple") ? Optional.of(assignable) : Optional.empty()),
                         new Topics(counts)).members();
                     for (String id : new TreeSet<>(members.keySet())) {
                         MemberAssignment assignment = found.get(id);
@@ -82,7 +95,7 @@ public class AssignorOracle {
             StringJoiner joined = new StringJoiner(",");
             new TreeSet<>(numbers).forEach(number -> joined.add(number.toString()));
             String hex = HexFormat.of().toHexDigits(id.getMostSignificantBits()) + HexFormat.of().toHexDigits(id.getLeastSignificantBits());
-            if (!numbers.isEmpty()) topics.add(hex + ":" + joined);
+            topics.add(hex + ":" + joined);
         });
         Collections.sort(topics);
         return topics.isEmpty() ? "-" : String.join(";", topics);

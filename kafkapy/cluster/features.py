@@ -18,6 +18,7 @@ from kafkapy.protocol.journal.cluster_metadata import FeatureLevelRecord
 METADATA_VERSION: Final = "metadata.version"
 TRANSACTION_VERSION: Final = "transaction.version"
 GROUP_VERSION: Final = "group.version"
+SHARE_VERSION: Final = "share.version"
 
 Levels = Mapping[str, int]
 """Features and their levels, 0 where one was switched off."""

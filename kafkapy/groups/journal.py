@@ -2,7 +2,8 @@
 
 A key begins with two bytes that name the record type, a value with two bytes of version; a null value is a tombstone.
 Written: what Kafka writes. Read: every version of those records, and the offset key of Kafka before 0.9. Those of
-consumer groups stand in `groups/modern/journal.py`; those of group types that are not coordinated here are left alone.
+consumer groups stand in `groups/modern/journal.py`, those of share groups in `groups/share/journal.py`; those of group
+types that are not coordinated here are left alone.
 Source: KIP-98 and Kafka's coordinator record schemas.
 """
 
@@ -22,6 +23,8 @@ from kafkapy.groups.facts import (
 )
 from kafkapy.groups.modern import journal as modern
 from kafkapy.groups.modern.facts import CONSUMER_FACTS
+from kafkapy.groups.share import journal as share
+from kafkapy.groups.share.facts import SHARE_FACTS
 from kafkapy.protocol.journal.group_metadata import GroupMetadataKey, GroupMetadataValue
 from kafkapy.protocol.journal.legacy_offset_commit import LegacyOffsetCommitKey, LegacyOffsetCommitValue
 from kafkapy.protocol.journal.offset_commit import OffsetCommitKey, OffsetCommitValue
@@ -164,11 +167,15 @@ def _decode_legacy_offset(key: bytes, value: bytes | None) -> Fact:
     return OffsetStored(name.group, name.topic, name.partition, committed)
 
 
-_ENCODERS: dict[type, Callable[[Any], Sequence[Entry]]] = dict.fromkeys(CONSUMER_FACTS, modern.encode)
+_ENCODERS: dict[type, Callable[[Any], Sequence[Entry]]] = {
+    **dict.fromkeys(CONSUMER_FACTS, modern.encode),
+    **dict.fromkeys(SHARE_FACTS, share.encode),
+}
 """By the types of facts of the newer protocols."""
 
 _DECODERS: dict[int, Callable[[bytes, bytes | None], Any]] = {
     **modern.DECODERS,
+    **share.DECODERS,
     LegacyOffsetCommitKey.RECORD_TYPE: _decode_legacy_offset,
     OffsetCommitKey.RECORD_TYPE: _decode_offset,
     GroupMetadataKey.RECORD_TYPE: _decode_group,

@@ -9,6 +9,7 @@ Invariants
  3. A group is removed only while it is empty.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -36,6 +37,7 @@ from kafkapy.groups.commands import (
     Heartbeat,
     InitialDelayOver,
     Join,
+    Joined,
     JoinExpired,
     Leave,
     ListGroups,
@@ -61,12 +63,17 @@ from kafkapy.groups.modern.topic_hash import RacksOf, TopicHashes
 from kafkapy.groups.offsets import GroupOffsets, KeyWas, Subscriber, validate_commit, validate_deletion
 from kafkapy.groups.pending import OffsetKey
 from kafkapy.groups.settings import GroupSettings
+from kafkapy.groups.share.protocol import ShareProtocol
 
 _EXPIRY_KEY = ("expiry",)
 
 
 def _no_racks(replicas: Sequence[int]) -> list[str]:
     return []
+
+
+def _no_consumers(group_id: str) -> KafkaError:
+    return KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group.")
 
 
 class GroupMachine:
@@ -81,7 +88,8 @@ class GroupMachine:
         self._conversion = Conversion(self.groups, classic, settings, hashes)
         self._consumer = consumer = ConsumerProtocol(self._conversion, settings, hashes)
         self.consumers = consumer.groups
-        self._modern = ModernGroups([consumer])
+        share = ShareProtocol(settings, hashes, functools.partial(self._is_of_others, ShareProtocol.name))
+        self._modern = ModernGroups([consumer, share])
         members = ClassicMembers(consumer, self._conversion, settings)
         self._of_classic_members: dict[
             type, tuple[Callable[..., None], Callable[[ConsumerGroup, Any, Ticket, Moment, Decision], None]]
@@ -100,7 +108,6 @@ class GroupMachine:
             DescribeConsumerGroup: self._describe_consumers,
             ListGroups: self._list,
             DeleteGroups: self._delete_groups,
-            ForgetTopic: self._forget_topic,
         }
         self._timers: dict[type, Callable[[Any, int, Decision], None]] = {
             MemberExpired: classic.member_expired,
@@ -111,6 +118,7 @@ class GroupMachine:
         }
         self._modern_requests: dict[type, Callable[[Any, Ticket, Moment, Decision], None]] = {
             ConsumerHeartbeat: self._heartbeat,
+            ForgetTopic: self._forget_topic,
             **self._modern.requests,
         }
 
@@ -229,7 +237,7 @@ class GroupMachine:
     def _heartbeat(self, command: ConsumerHeartbeat, ticket: Ticket, moment: Moment, out: Decision) -> None:
         group_id, epoch = command.group_id, command.member_epoch
         group = self.consumers.get(group_id)
-        if group is None and epoch == 0:
+        if group is None and epoch == 0 and self._modern.find(group_id) is None:
             classic = self.groups.get(group_id)
             group = ConsumerGroup(group_id) if classic is None else self._conversion.upgraded(classic, moment, out)
         if group is None:
@@ -244,15 +252,25 @@ class GroupMachine:
             new.soft = group.soft
 
     def _join(self, command: Join, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        consumers = self.consumers.get(command.group_id)
-        if consumers is not None and command.member_id == UNKNOWN_MEMBER:
-            out.facts += consumers.tombstones()
+        protocol = self._modern.protocol_of(command.group_id)
+        if protocol is not None:
+            group = protocol.groups[command.group_id]
+            if not (protocol.gives_way and group.is_empty):
+                out.answers.append(Answer(ticket, Joined(Error.INCONSISTENT_GROUP_PROTOCOL, UNKNOWN_MEMBER)))
+                return
+            if command.member_id == UNKNOWN_MEMBER:
+                out.facts += group.tombstones()
         self._classic.join(command, ticket, now_ms, out)
 
     def _no_consumer_group(self, group_id: str, kind: str) -> KafkaError:
-        if group_id in self.groups:
-            return KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group.")
+        if self._is_of_others(ConsumerProtocol.name, group_id):
+            return _no_consumers(group_id)
         return KafkaError(Error.GROUP_ID_NOT_FOUND, f"{kind} {group_id} not found.")
+
+    def _is_of_others(self, protocol_name: str, group_id: str) -> bool:
+        """Whether a group has this id that speaks another protocol."""
+        protocol = self._modern.protocol_of(group_id)
+        return group_id in self.groups if protocol is None else protocol.name != protocol_name
 
     # Offsets
 
@@ -265,6 +283,8 @@ class GroupMachine:
             member = validate_commit(group, command)
             if member is not None and transaction is None:
                 self._classic.extend_session(group, member, now_ms, out)
+        elif self._is_of_others(ConsumerProtocol.name, command.group_id):
+            raise _no_consumers(command.group_id)
         elif command.generation >= 0:
             unknown = Error.GROUP_ID_NOT_FOUND if command.knows_member_epochs else Error.ILLEGAL_GENERATION
             raise KafkaError(unknown, f"Group {command.group_id} not found.")
@@ -286,6 +306,8 @@ class GroupMachine:
 
     def _delete_offsets(self, command: DeleteOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
         group: Subscriber | None = self.consumers.get(command.group_id)
+        if group is None and self._modern.find(command.group_id) is not None:
+            raise _no_consumers(command.group_id)
         if group is None:
             group = classic = self._group(command.group_id)
             validate_deletion(classic)
@@ -293,8 +315,9 @@ class GroupMachine:
         out.facts += facts
         out.answers.append(Answer(ticket, errors))
 
-    def _forget_topic(self, command: ForgetTopic, ticket: Ticket, now_ms: int, out: Decision) -> None:
+    def _forget_topic(self, command: ForgetTopic, ticket: Ticket, moment: Moment, out: Decision) -> None:
         out.facts += self.offsets.forget_topic(command.topic, command.topic_id)
+        self._modern.forget_topic(command.topic_id, moment, out)
         out.answers.append(Answer(ticket, None))
 
     def _remove_expired(self, command: RemoveExpired, now_ms: int, out: Decision) -> None:

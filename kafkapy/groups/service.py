@@ -219,6 +219,10 @@ class GroupService:
         description: ConsumerGroupDescription = await shard.execute(DescribeConsumerGroup(group_id))
         return description
 
+    async def ask(self, group_id: str, command: Any) -> Any:
+        """A command of one of the newer protocols, to the shard of its group; raises as it decides."""
+        return await (await self._shards.of(group_id)).execute(command)
+
     async def list_groups(self, command: ListGroups) -> list[ListedGroup]:
         """ListGroups: every group of this broker. Raises COORDINATOR_LOAD_IN_PROGRESS while one may be missing."""
         listed: list[ListedGroup] = []

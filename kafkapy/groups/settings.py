@@ -41,6 +41,8 @@ class GroupSettings:
     consumer_max_size: int = 2**31 - 1
     consumer_regex_refresh_interval_ms: int = 600_000
     consumer_migration_policy: MigrationPolicy = MigrationPolicy.BIDIRECTIONAL
+    share_max_size: int = 200
+    share_initialize_retry_interval_ms: int = 30_000
 
     @classmethod
     def of(cls, config: Settings) -> "GroupSettings":
@@ -57,4 +59,6 @@ class GroupSettings:
             consumer_max_size=config["group.consumer.max.size"],
             consumer_regex_refresh_interval_ms=config["group.consumer.regex.refresh.interval.ms"],
             consumer_migration_policy=MigrationPolicy[config["group.consumer.migration.policy"].upper()],
+            share_max_size=config["group.share.max.size"],
+            share_initialize_retry_interval_ms=config["group.share.initialize.retry.interval.ms"],
         )

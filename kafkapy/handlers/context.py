@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kafkapy.cluster.service import ClusterService
     from kafkapy.config.layers import BrokerConfig
     from kafkapy.groups.service import GroupService
+    from kafkapy.groups.share.service import ShareGroups
     from kafkapy.handlers.observing import Observed
     from kafkapy.log.fetch_session import FetchSessionCache
     from kafkapy.metrics import RequestMetrics
@@ -102,6 +103,7 @@ class Rooms:
     logs: "Logs"
     cluster: "ClusterService"
     groups: "GroupService"
+    share_groups: "ShareGroups"
     transactions: "TransactionService"
     producer_ids: "ProducerIds"
     verifier: "Verifier"

@@ -379,9 +379,11 @@ def test_the_settings_of_a_broker_are_read_by_their_names():
         "group.consumer.max.size": 8,
         "group.consumer.regex.refresh.interval.ms": 9,
         "group.consumer.migration.policy": "Upgrade",
+        "group.share.max.size": 10,
+        "group.share.initialize.retry.interval.ms": 11,
     }
     assert GroupSettings.of(config) == GroupSettings(
-        1, 2, 3, 4, 5, 6 * 60_000, 7, ("range", "uniform"), 8, 9, MigrationPolicy.UPGRADE
+        1, 2, 3, 4, 5, 6 * 60_000, 7, ("range", "uniform"), 8, 9, MigrationPolicy.UPGRADE, 10, 11
     )
 
 

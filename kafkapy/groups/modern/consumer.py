@@ -61,6 +61,7 @@ class ConsumerProtocol(ModernProtocol[ConsumerGroup]):
     name = "consumer"
     fact_types = CONSUMER_FACTS
     keeps_offsets = True
+    gives_way = True
 
     def __init__(self, conversion: Conversion, group_settings: GroupSettings, hashes: TopicHashes) -> None:
         super().__init__(hashes)
@@ -72,9 +73,6 @@ class ConsumerProtocol(ModernProtocol[ConsumerGroup]):
 
     def new(self, group_id: str) -> ConsumerGroup:
         return ConsumerGroup(group_id)
-
-    def session_timeout_ms(self, group: ConsumerGroup, image: "ClusterImage") -> int:
-        return settings.session_timeout_ms(image, group.group_id)
 
     def fence_member(self, group: ConsumerGroup, member_id: str, moment: Moment, out: Decision) -> None:
         self.fence(group, [group.member(member_id)], moment, out)
@@ -113,7 +111,7 @@ class ConsumerProtocol(ModernProtocol[ConsumerGroup]):
         answer = ConsumerHeartbeatAnswer(
             member_id,
             current.epoch,
-            settings.heartbeat_interval_ms(image, group.group_id),
+            settings.heartbeat_interval_ms(self.name, group.group_id, image),
             current.assigned if tells else None,
         )
         out.answers.append(Answer(ticket, answer))
@@ -187,8 +185,7 @@ class ConsumerProtocol(ModernProtocol[ConsumerGroup]):
         image = moment.image
         epoch = self.note_subscribed(group, member, updated, image, out, is_bumped)
         target = Target(group.target_epoch, group.target(updated.member_id, updated.subscription.instance_id))
-        interval_ms = settings.assignment_interval_ms(image, group.group_id) if group.target_epoch < epoch else 0
-        if group.target_epoch < epoch and self.may_compute_target(group, interval_ms, moment.now_ms):
+        if group.target_epoch < epoch and self.may_compute_target(group, moment):
             assignor = self._preferred_assignor(group, member, updated)
             is_homogeneous = group.is_homogeneous_with(member.subscription, updated)
             new_facts, partitions = new_target(group, updated, epoch, assignor, is_homogeneous, image, moment.now_ms)

@@ -18,10 +18,9 @@ T = TypeVar("T")
 _LEAST_BUCKETS: Final = 16
 
 
-def in_order(items: Iterable[T], hash_of: Callable[[T], int]) -> list[T]:
-    """The items of a HashMap or HashSet into which they were put one by one."""
+def in_order(items: Iterable[T], hash_of: Callable[[T], int], buckets: int = _LEAST_BUCKETS) -> list[T]:
+    """The items of a HashMap or HashSet, with so many buckets at first, into which they were put one by one."""
     found = list(items)
-    buckets = _LEAST_BUCKETS
     while len(found) * 4 > buckets * 3:
         buckets *= 2
     return _walked(found, hash_of, buckets)
@@ -32,6 +31,11 @@ def in_copied_order(items: Iterable[T], hash_of: Callable[[T], int]) -> list[T]:
     found = list(items)
     wanted = max(int(len(found) / 0.75) + 1, _LEAST_BUCKETS)
     return _walked(found, hash_of, 1 << (wanted - 1).bit_length())
+
+
+def sized_for(count: int) -> int:
+    """The buckets of a table that Kafka's assignors make for so many items."""
+    return 1 << int((count + 1) / 0.75 + 1 - 1).bit_length()
 
 
 def _walked(items: list[T], hash_of: Callable[[T], int], buckets: int) -> list[T]:

@@ -63,17 +63,17 @@ def encode(fact: ConsumerFact) -> Sequence[Entry]:
     match fact:
         case EpochStored(group_id, epoch):
             value: Any = None if epoch is None else EpochValue(epoch=epoch.epoch, metadata_hash=epoch.metadata_hash)
-            return _entry(EpochKey(group_id=group_id), value)
+            return [entry(EpochKey(group_id=group_id), value)]
         case SubscriptionStored(group_id, member_id, subscription):
             value = None if subscription is None else _subscription_value(subscription)
-            return _entry(SubscriptionKey(group_id=group_id, member_id=member_id), value)
+            return [entry(SubscriptionKey(group_id=group_id, member_id=member_id), value)]
         case TargetEpochStored(group_id, target):
             value = (
                 None
                 if target is None
                 else TargetEpochValue(assignment_epoch=target.epoch, assignment_timestamp=target.timestamp_ms)
             )
-            return _entry(TargetEpochKey(group_id=group_id), value)
+            return [entry(TargetEpochKey(group_id=group_id), value)]
         case TargetStored(group_id, member_id, partitions):
             value = (
                 None
@@ -85,10 +85,10 @@ def encode(fact: ConsumerFact) -> Sequence[Entry]:
                     ]
                 )
             )
-            return _entry(TargetKey(group_id=group_id, member_id=member_id), value)
+            return [entry(TargetKey(group_id=group_id, member_id=member_id), value)]
         case CurrentStored(group_id, member_id, current):
             value = None if current is None else _current_value(current)
-            return _entry(CurrentKey(group_id=group_id, member_id=member_id), value)
+            return [entry(CurrentKey(group_id=group_id, member_id=member_id), value)]
         case PatternStored(group_id, pattern, resolved):
             value = (
                 None
@@ -97,19 +97,20 @@ def encode(fact: ConsumerFact) -> Sequence[Entry]:
                     topics=sorted(resolved.topics), version=resolved.version, timestamp=resolved.timestamp_ms
                 )
             )
-            return _entry(PatternKey(group_id=group_id, regular_expression=pattern), value)
+            return [entry(PatternKey(group_id=group_id, regular_expression=pattern), value)]
         case TopicsStored(group_id):
-            return _entry(TopicsKey(group_id=group_id), None)
+            return [entry(TopicsKey(group_id=group_id), None)]
 
 
-def _entry(key: Any, value: Any) -> Sequence[Entry]:
+def entry(key: Any, value: Any) -> Entry:
+    """The record of a key and what it says, in the version that all of these are written in; None: a tombstone."""
     raw_key = bytearray(key.RECORD_TYPE.to_bytes(2, "big"))
     key.encode(_VERSION, raw_key)
     if value is None:
-        return [Entry(bytes(raw_key), None)]
+        return Entry(bytes(raw_key), None)
     raw_value = bytearray(_VERSION.to_bytes(2, "big"))
     value.encode(_VERSION, raw_value)
-    return [Entry(bytes(raw_key), bytes(raw_value))]
+    return Entry(bytes(raw_key), bytes(raw_value))
 
 
 def _subscription_value(subscription: Subscription) -> SubscriptionValue:
@@ -159,7 +160,7 @@ def _decode_epoch(key: bytes, value: bytes | None) -> ConsumerFact:
     group_id = EpochKey.decode(0, key, 2)[0].group_id
     if value is None:
         return EpochStored(group_id, None)
-    message = EpochValue.decode(_version(value), value, 2)[0]
+    message = EpochValue.decode(version_of(value), value, 2)[0]
     return EpochStored(group_id, GroupEpoch(message.epoch, message.metadata_hash))
 
 
@@ -167,7 +168,7 @@ def _decode_subscription(key: bytes, value: bytes | None) -> ConsumerFact:
     name = SubscriptionKey.decode(0, key, 2)[0]
     if value is None:
         return SubscriptionStored(name.group_id, name.member_id, None)
-    message = SubscriptionValue.decode(_version(value), value, 2)[0]
+    message = SubscriptionValue.decode(version_of(value), value, 2)[0]
     classic = message.classic_member_metadata
     subscription = Subscription(
         message.instance_id,
@@ -192,7 +193,7 @@ def _decode_target_epoch(key: bytes, value: bytes | None) -> ConsumerFact:
     group_id = TargetEpochKey.decode(0, key, 2)[0].group_id
     if value is None:
         return TargetEpochStored(group_id, None)
-    message = TargetEpochValue.decode(_version(value), value, 2)[0]
+    message = TargetEpochValue.decode(version_of(value), value, 2)[0]
     return TargetEpochStored(group_id, TargetEpoch(message.assignment_epoch, message.assignment_timestamp))
 
 
@@ -200,7 +201,7 @@ def _decode_target(key: bytes, value: bytes | None) -> ConsumerFact:
     name = TargetKey.decode(0, key, 2)[0]
     if value is None:
         return TargetStored(name.group_id, name.member_id, None)
-    message = TargetValue.decode(_version(value), value, 2)[0]
+    message = TargetValue.decode(version_of(value), value, 2)[0]
     partitions = {topic.topic_id: tuple(sorted(topic.partitions)) for topic in message.topic_partitions}
     return TargetStored(name.group_id, name.member_id, partitions)
 
@@ -209,7 +210,7 @@ def _decode_current(key: bytes, value: bytes | None) -> ConsumerFact:
     name = CurrentKey.decode(0, key, 2)[0]
     if value is None:
         return CurrentStored(name.group_id, name.member_id, None)
-    message = CurrentValue.decode(_version(value), value, 2)[0]
+    message = CurrentValue.decode(version_of(value), value, 2)[0]
     known = message.state in MemberState.__members__.values()
     current = Current(
         message.member_epoch,
@@ -236,7 +237,7 @@ def _decode_pattern(key: bytes, value: bytes | None) -> ConsumerFact:
     name = PatternKey.decode(0, key, 2)[0]
     if value is None:
         return PatternStored(name.group_id, name.regular_expression, None)
-    message = PatternValue.decode(_version(value), value, 2)[0]
+    message = PatternValue.decode(version_of(value), value, 2)[0]
     resolved = Resolved(frozenset(message.topics), message.version, message.timestamp)
     return PatternStored(name.group_id, name.regular_expression, resolved)
 
@@ -245,7 +246,8 @@ def _decode_topics(key: bytes, value: bytes | None) -> ConsumerFact:
     return TopicsStored(TopicsKey.decode(0, key, 2)[0].group_id, value is not None)
 
 
-def _version(value: bytes) -> int:
+def version_of(value: bytes) -> int:
+    """The version that a record's value is written in."""
     return int.from_bytes(value[:2], "big")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from kafkapy.coordination.shard import CancelTimer, Decision, Moment, SetTimer, Ticket
+from kafkapy.groups.modern import settings
 from kafkapy.groups.modern.commands import SessionExpired
 from kafkapy.groups.modern.core import GroupEpoch, ModernGroup
 from kafkapy.groups.modern.topic_hash import TopicHashes
@@ -37,6 +38,8 @@ class ModernProtocol(ABC, Generic[G]):
     """All of its facts, those beside the skeleton's included."""
     keeps_offsets: ClassVar[bool]
     """Whether its groups commit offsets, which expire, and the group with the last of them."""
+    gives_way: ClassVar[bool]
+    """Whether an empty group gives way to a classic one of which somebody wants to be a member."""
 
     requests: Mapping[type, Request]
     timers: Mapping[type, Timer]
@@ -48,10 +51,6 @@ class ModernProtocol(ABC, Generic[G]):
     @abstractmethod
     def new(self, group_id: str) -> G:
         """A group of which there is no fact yet."""
-
-    @abstractmethod
-    def session_timeout_ms(self, group: G, image: "ClusterImage") -> int:
-        """How long members of the group may be silent."""
 
     @abstractmethod
     def fence_member(self, group: G, member_id: str, moment: Moment, out: Decision) -> None:
@@ -78,13 +77,20 @@ class ModernProtocol(ABC, Generic[G]):
         group.soft.checked_topics = image.topics
         return epoch
 
-    @staticmethod
-    def may_compute_target(group: G, interval_ms: int, now_ms: int) -> bool:
+    def may_compute_target(self, group: G, moment: Moment) -> bool:
         """Targets are not computed more often than the assignment interval allows (KIP-1263)."""
         computed_ms = group.target_timestamp_ms
-        return computed_ms == 0 or now_ms >= computed_ms + interval_ms
+        interval_ms = settings.assignment_interval_ms(self.name, group.group_id, moment.image)
+        return computed_ms == 0 or moment.now_ms >= computed_ms + interval_ms
+
+    def forget_topic(self, topic_id: bytes, moment: Moment, out: Decision) -> None:
+        """A topic was deleted."""
 
     # Sessions
+
+    def session_timeout_ms(self, group: G, image: "ClusterImage") -> int:
+        """How long members of the group may be silent."""
+        return settings.session_timeout_ms(self.name, group.group_id, image)
 
     def expire_session_in(self, group_id: str, member_id: str, timeout_ms: int, now_ms: int, out: Decision) -> None:
         """The member was heard of: its session begins anew."""
@@ -163,6 +169,10 @@ class ModernGroups:
         for protocol in self.protocols:
             for group in protocol.groups.values():
                 yield from group.facts()
+
+    def forget_topic(self, topic_id: bytes, moment: Moment, out: Decision) -> None:
+        for protocol in self.protocols:
+            protocol.forget_topic(topic_id, moment, out)
 
     def with_offsets(self) -> Iterator[ModernGroup[Any, Any, Any]]:
         """The groups that commit offsets."""

@@ -1,7 +1,7 @@
 """DeleteGroups (key 42), versions 0 to 3.
 
-Removes groups that have no members, and all they committed. A group named twice is answered once. The text beside an
-error (version 3 on) stays null: in Kafka only streams groups have something to say there.
+Removes groups that have no members, and all they committed, or share groups have done. A group named twice is answered
+once. The text beside an error (version 3 on) stays null: in Kafka only streams groups have something to say there.
 """
 
 from kafkapy.errors import Error, KafkaError
@@ -18,7 +18,8 @@ async def handle(request: DeleteGroupsRequest, ctx: Context) -> DeleteGroupsResp
             allowed.append(group_id)
         except KafkaError as refusal:
             errors[group_id] = refusal.error
-    errors = await ctx.rooms.groups.delete_groups(allowed) | errors
+    errors |= await ctx.rooms.share_groups.forget(allowed)
+    errors |= await ctx.rooms.groups.delete_groups([group_id for group_id in allowed if group_id not in errors])
     return DeleteGroupsResponse(
         results=[
             DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=error)

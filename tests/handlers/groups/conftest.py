@@ -15,12 +15,14 @@ from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.service import GroupService
+from kafkapy.groups.share.service import ShareGroups
 from kafkapy.handlers.context import Context, Session
 from kafkapy.handlers.registry import Registry
 from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages import response_class
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.storage.memory import open_memory
+from tests.groups.persisters import Keeper
 from tests.membership import alone
 from tests.waiting import answered
 
@@ -39,8 +41,11 @@ class Broker:
         clock = TrioClock()
         self.logs = logs
         self.rooms: Any = SimpleNamespace(config=config, clock=clock, logs=logs)
-        self.cluster = self.rooms.cluster = ClusterService("c", config, logs, alone(logs, self.rooms), clock)
+        membership = alone(logs, self.rooms)
+        self.cluster = self.rooms.cluster = ClusterService("c", config, logs, membership, clock)
         self.groups = self.rooms.groups = GroupService(self.cluster, logs, logs.leases, clock, config)
+        self.keeper = Keeper()
+        self.rooms.share_groups = ShareGroups(self.cluster, self.groups, self.keeper, membership.peers)
         self.cluster.on_change(self._on_change)
         self.denied: dict[Any, Any] = {}
         self.rooms.denied = self.denied
@@ -84,6 +89,7 @@ class Broker:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.cluster.run)
             await nursery.start(self.groups.run)
+            await nursery.start(self.rooms.share_groups.run)
             task_status.started()
 
 
