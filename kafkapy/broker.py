@@ -18,15 +18,17 @@ import trio
 from kafkapy.clock import Clock, SystemClock
 from kafkapy.cluster.core import Core
 from kafkapy.cluster.delegation_tokens import RemoveExpiredTokens
+from kafkapy.cluster.tenancy import Tenancy
 from kafkapy.cluster.token_expiry import expire_tokens
 from kafkapy.config.layers import BrokerConfig
+from kafkapy.fleet import Fleet
 from kafkapy.handlers.context import Rooms
 from kafkapy.handlers.peers import LocalPeers
 from kafkapy.handlers.registry import Registry
 from kafkapy.log.housekeeping import apply_retention, clean_logs, expire_producers
 from kafkapy.model import format_uuid
 from kafkapy.network.connection import Dispatch
-from kafkapy.node import House, Node, descriptors_each
+from kafkapy.node import House, descriptors_each
 from kafkapy.storage.base import CleanerSettings, Logs
 from kafkapy.storage.memory import MemoryLogs, open_memory
 from kafkapy.turns import Turns
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A running broker: where to reach it, and what it is.
+    """A running broker: where to reach it, and what it is; of several the first, and all in `fleet`.
 
     `listeners` says by name what clients of each are told, host:port; the first is for clients on this machine, and
     `port` is the one that it is bound to. At `metrics_port` metrics are told.
@@ -49,12 +51,15 @@ class Broker:
     cluster_id: str
     node_id: int
     rooms: Rooms
+    fleet: Fleet
     metrics_port: int | None = None
 
     @property
     def bootstrap_servers(self) -> str:
-        """The first listener's host:port."""
-        return next(iter(self.listeners.values()))
+        """The first listener's host:port; of several brokers that of each which runs, with commas between."""
+        first = next(iter(self.listeners))
+        others = [node.listeners[first] for node_id, node in self.fleet.nodes.items() if node_id != self.node_id]
+        return ",".join([self.listeners[first], *others])
 
 
 @asynccontextmanager
@@ -68,8 +73,13 @@ async def open_broker(
     clock: Clock | None = None,
     disk: "Disk | None" = None,
     dispatch_of: Callable[[Registry], Dispatch] = lambda registry: registry.dispatch,
+    brokers: int = 1,
+    racks: Sequence[str] = (),
 ) -> AsyncIterator[Broker]:
     """Run a broker for the length of the block; it accepts connections when the block begins.
+
+    Or several `brokers` over one store, a cluster: with one node id after the other, and listeners of their own
+    (`config/several.py`), in these racks. They come and go as `Broker.fleet` is told.
 
     `data_dir` None keeps everything in memory; in `other_dirs` lie logs, too. `advertise_host` is the host that clients
     are told, whatever the settings say and however they came. `disk` reaches the directories' files: tests hand one
@@ -78,25 +88,38 @@ async def open_broker(
     Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
     """
     clock, turns = clock or SystemClock(), Turns()
-    node = Node(config, advertise_host)
+    fleet = Fleet(config, brokers, racks, advertise_host)
+    first = next(iter(fleet.nodes.values()))
     data_dirs = () if data_dir is None else (data_dir, *other_dirs)
     try:
-        await node.prepare()
+        await fleet.prepare()
         async with _open_store(data_dirs, config, clock, turns, cluster_id, disk) as (logs, cluster_id):
             core = Core(cluster_id, config, logs, logs.leases, clock)
-            house = House(clock, turns, logs, logs.leases, cluster_id, core, LocalPeers(), dispatch_of)
+            tenancy = Tenancy(core, logs, logs.leases)
+            for node_id in fleet.nodes:
+                tenancy.tenant(node_id)
+            house = House(clock, turns, logs, cluster_id, core, tenancy, LocalPeers(), dispatch_of)
             async with trio.open_nursery() as cluster:
                 await cluster.start(core.run)
                 async with trio.open_nursery() as housekeeping:
                     housekeeping.start_soon(_keep_house, logs, clock, core)
                     async with trio.open_nursery() as nodes:
-                        await nodes.start(node.run, house)
-                        yield Broker(node.listeners, node.port, cluster_id, node.node_id, node.rooms, node.metrics_port)
-                        node.stop()
+                        await nodes.start(fleet.run, house)
+                        yield Broker(
+                            first.listeners,
+                            first.port,
+                            cluster_id,
+                            first.node_id,
+                            first.rooms,
+                            fleet,
+                            first.metrics_port,
+                        )
+                        await fleet.stop_all()
+                        nodes.cancel_scope.cancel()
                     housekeeping.cancel_scope.cancel()
                 cluster.cancel_scope.cancel()
     finally:
-        node.close()
+        fleet.close()
 
 
 @asynccontextmanager

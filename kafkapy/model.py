@@ -6,7 +6,7 @@ padding, as every Kafka tool prints them.
 
 import base64
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 ZERO_UUID = bytes(16)
 
@@ -106,6 +106,10 @@ class ResourceType(IntEnum):
 
 CLUSTER_NAME = "kafka-cluster"
 """The one resource of type CLUSTER."""
+
+
+NOBODY: Final = -1
+"""In place of the node id of a leader."""
 
 
 class Endpoint(NamedTuple):

@@ -1,7 +1,7 @@
 """One broker: its rooms, what it listens on, and what of it starts before what.
 
 Several may run in one process, over one store and one core of the cluster (`House`): each has coordinators, sessions,
-quotas and listeners of its own. Run by `broker.py`; each block is opened inside of what it needs, so what is above is
+quotas and listeners of its own. Run by `fleet.py`; each block is opened inside of what it needs, so what is above is
 still there when it ends.
 """
 
@@ -19,6 +19,7 @@ from kafkapy.cluster.core import Core
 from kafkapy.cluster.image import Change, ClusterImage
 from kafkapy.cluster.membership import Membership
 from kafkapy.cluster.service import ClusterService
+from kafkapy.cluster.tenancy import Tenancy
 from kafkapy.config.authorizer import authorizer_settings
 from kafkapy.config.hosts import connections_per_host
 from kafkapy.config.layers import BrokerConfig
@@ -39,8 +40,7 @@ from kafkapy.network.server import Guard, Limits, Server
 from kafkapy.network.transport import PlainTransport
 from kafkapy.quotas.service import Quotas
 from kafkapy.security.doors import Door, doors
-from kafkapy.storage.base import Leases, Logs
-from kafkapy.storage.sole import SoleBroker
+from kafkapy.storage.base import LiveBroker, Logs
 from kafkapy.telemetry.service import Telemetry
 from kafkapy.transactions.producer_ids import ProducerIds
 from kafkapy.transactions.service import TransactionService
@@ -69,9 +69,9 @@ class House(NamedTuple):
     clock: Clock
     turns: Turns
     logs: Logs
-    leases: Leases
     cluster_id: str
     core: Core
+    tenancy: Tenancy
     peers: LocalPeers
     dispatch_of: Callable[[Registry], Dispatch]
 
@@ -96,6 +96,9 @@ class Node:
         self._doors: dict[str, Door] = {}
         self._bound: list[tuple[Endpoint, socket.socket]] = []
         self._told_to_stop = trio.Event()
+        self._life = trio.CancelScope()
+        self.ended = trio.Event()
+        """Set by who runs it, once it is gone."""
 
     async def prepare(self) -> None:
         """Have the addresses, before anything else is opened. Raises ConfigError, CannotListen, OSError."""
@@ -103,7 +106,12 @@ class Node:
         self._bound = bind(bound_listeners(self._config), self._config["socket.receive.buffer.bytes"])
         bound = [endpoint for endpoint, _ in self._bound]
         self.listeners = told_addresses(bound, self._announced)
-        self.port = {endpoint.listener: endpoint.port for endpoint in bound}[next(iter(self.listeners))]
+        self.ports = {endpoint.listener: endpoint.port for endpoint in bound}
+        self.port = self.ports[next(iter(self.listeners))]
+        endpoints = [
+            told._replace(port=told.port or own.port) for told, own in zip(self._announced, bound, strict=True)
+        ]
+        self.as_told = LiveBroker(self.node_id, self._config["broker.rack"], tuple(endpoints))
 
     def close(self) -> None:
         """Give the addresses back."""
@@ -114,8 +122,16 @@ class Node:
         """Take no more requests, and end once those under way are answered."""
         self._told_to_stop.set()
 
+    def kill(self) -> None:
+        """End at once, whatever is under way."""
+        self._life.cancel()
+
     async def run(self, house: House, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until told to stop, or cancelled; `started` once connections are accepted."""
+        """Serve until told to stop, killed or cancelled; `started` once connections are accepted."""
+        with self._life:
+            await self._run(house, task_status)
+
+    async def _run(self, house: House, task_status: trio.TaskStatus[None]) -> None:
         clock, rooms = house.clock, self._open_rooms(house)
         registry = Registry(rooms, _context(rooms))
         registry.observes = rooms.metrics is not None
@@ -134,6 +150,12 @@ class Node:
 
         rooms.cluster.on_change(on_change)
         house.peers.add(self.node_id, registry.ask)
+        try:
+            await self._serve(server, rooms, clock, task_status)
+        finally:
+            house.peers.remove(self.node_id)
+
+    async def _serve(self, server: Server, rooms: Rooms, clock: Clock, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as coordinators:
             await coordinators.start(rooms.cluster.run)
             await coordinators.start(rooms.groups.run)
@@ -153,9 +175,9 @@ class Node:
             coordinators.cancel_scope.cancel()
 
     def _open_rooms(self, house: House) -> Rooms:
-        clock, logs, leases, config, node_id = house.clock, house.logs, house.leases, self._config, self.node_id
-        us = SoleBroker(node_id, config["broker.rack"], self._announced)
-        membership = Membership(node_id, leases, us, house.peers)
+        clock, logs, config = house.clock, house.logs, self._config
+        leases = house.tenancy.tenant(self.node_id)
+        membership = Membership(self.node_id, leases, house.tenancy, house.peers)
         cluster = ClusterService(house.cluster_id, config, logs, membership, clock, house.core)
         groups = GroupService(cluster, logs, leases, clock, config)
         producer_ids = ProducerIds(cluster.allocate_producer_ids)

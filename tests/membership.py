@@ -6,7 +6,8 @@ from kafkapy.cluster.membership import Membership
 from kafkapy.handlers.peers import LocalPeers
 from kafkapy.handlers.registry import Registry
 from kafkapy.model import Endpoint
-from kafkapy.storage.sole import SoleBroker
+from kafkapy.storage.base import LiveBroker
+from tests.handlers.two_brokers import LiveBrokers
 
 US = 1
 
@@ -16,4 +17,4 @@ def alone(logs: Any, rooms: Any, rack: str | None = None) -> Membership:
     endpoint = Endpoint("PLAINTEXT", "broker.test", 9092, "PLAINTEXT")
     peers = LocalPeers()
     peers.add(US, Registry(rooms).ask)
-    return Membership(US, logs.leases, SoleBroker(US, rack, [endpoint]), peers)
+    return Membership(US, logs.leases, LiveBrokers([LiveBroker(US, rack, (endpoint,))]), peers)

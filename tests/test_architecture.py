@@ -38,10 +38,11 @@ FLOORS = {
     "network": 8,
     "console": 8,
     "node": 9,
-    "broker": 10,
-    "testing": 11,
-    "cli": 12,
-    "__main__": 13,
+    "fleet": 10,
+    "broker": 11,
+    "testing": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 
 # The network carries bytes and is handed a dispatch function; it may not know the rooms.
@@ -62,7 +63,11 @@ PURE = (
     "cluster/client_quotas.py",
     "cluster/features.py",
     "cluster/delegation_tokens.py",
+    "cluster/brokers.py",
+    "cluster/electing.py",
     "cluster/image.py",
+    "cluster/partitions.py",
+    "cluster/registrations.py",
     "cluster/placement.py",
     "cluster/kinds.py",
     "cluster/machine.py",

@@ -1,7 +1,8 @@
 """What the cluster looks like: topics, partitions, settings. Immutable.
 
-Who leads a partition and which brokers there are is no part of it: that is a view (`leadership.py`). Handlers and rooms
-hold an image for the length of a request and never see it change. `ClusterMachine` makes the next one after each write;
+Who leads a partition is here as the controller has decided it, and which brokers there are as they have registered;
+handlers ask for both elsewhere (`leadership.py`), where what is decided and what is so are one. Handlers and rooms hold
+an image for the length of a request and never see it change. `ClusterMachine` makes the next one after each write;
 untouched topics are shared between images.
 """
 
@@ -14,9 +15,10 @@ from kafkapy.cluster.acls import NO_ACLS, AclTable
 from kafkapy.cluster.client_quotas import QuotaTable
 from kafkapy.cluster.delegation_tokens import DelegationToken
 from kafkapy.cluster.features import Levels
+from kafkapy.cluster.registrations import NO_REGISTRATIONS, Registered, alone
 from kafkapy.cluster.scram_credentials import CredentialKey
 from kafkapy.config.layers import BrokerConfig, TopicConfig
-from kafkapy.model import METADATA_TOPIC, LogId, ScramCredential
+from kafkapy.model import METADATA_TOPIC, NOBODY, LogId, ScramCredential
 
 INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 METADATA_TOPIC_ID: Final = bytes(15) + b"\x01"
@@ -24,10 +26,21 @@ METADATA_LOG: Final = LogId(METADATA_TOPIC, 0, METADATA_TOPIC_ID)
 
 
 class PartitionInfo(NamedTuple):
-    """One partition and the brokers that are to have it."""
+    """One partition, the brokers that are to have it, and what the controller has made of that.
+
+    `isr` and `leader`: those in sync, and who leads; `elr`: who may lead where none is in sync. `adding` and
+    `removing`: replicas of a reassignment that is under way.
+    """
 
     log: LogId
     replicas: tuple[int, ...]
+    isr: tuple[int, ...] = ()
+    leader: int = NOBODY
+    leader_epoch: int = 0
+    partition_epoch: int = 0
+    elr: tuple[int, ...] = ()
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class Shown(NamedTuple):
     features: Levels = MappingProxyType({})
     delegation_tokens: Mapping[str, DelegationToken] = MappingProxyType({})
     scram_credentials: Mapping[CredentialKey, ScramCredential] = MappingProxyType({})
+    registrations: Registered = NO_REGISTRATIONS
 
 
 _NOTHING_SHOWN: Final = Shown()
@@ -114,6 +128,11 @@ class ClusterImage:
         left = {name: topic for name, topic in self.topics.items() if name not in gone}
         names = {topic.topic_id: name for name, topic in left.items()}
         return ClusterImage(self.cluster_id, self.config, left, names, self.overrides, self.kinds)
+
+    @property
+    def brokers(self) -> Registered:
+        """The brokers of the cluster, there or not."""
+        return self.kinds.registrations or alone(self.config)
 
     def with_config(self, config: BrokerConfig) -> "ClusterImage":
         """The same cluster, for a broker with other settings."""

@@ -10,6 +10,7 @@ from typing import Final
 from kafkapy.coordination.shard import Entry
 from kafkapy.protocol.journal.cluster_metadata import (
     AccessControlEntryRecord,
+    BrokerRegistrationChangeRecord,
     ClientQuotaRecord,
     ConfigRecord,
     DelegationTokenRecord,
@@ -17,11 +18,13 @@ from kafkapy.protocol.journal.cluster_metadata import (
     PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
+    RegisterBrokerRecord,
     RemoveAccessControlEntryRecord,
     RemoveDelegationTokenRecord,
     RemoveTopicRecord,
     RemoveUserScramCredentialRecord,
     TopicRecord,
+    UnregisterBrokerRecord,
     UserScramCredentialRecord,
 )
 from kafkapy.protocol.primitives import ProtocolError
@@ -42,6 +45,9 @@ MetadataFact = (
     | RemoveUserScramCredentialRecord
     | DelegationTokenRecord
     | RemoveDelegationTokenRecord
+    | BrokerRegistrationChangeRecord
+    | RegisterBrokerRecord
+    | UnregisterBrokerRecord
 )
 
 _FRAME_VERSION: Final = 1
@@ -60,6 +66,9 @@ _WRITTEN_VERSIONS: Final[dict[type[MetadataFact], int]] = {
     RemoveUserScramCredentialRecord: 0,
     DelegationTokenRecord: 0,
     RemoveDelegationTokenRecord: 0,
+    RegisterBrokerRecord: 3,
+    UnregisterBrokerRecord: 0,
+    BrokerRegistrationChangeRecord: 0,
 }
 _BY_KEY: Final = {fact.API_KEY: fact for fact in _WRITTEN_VERSIONS}
 

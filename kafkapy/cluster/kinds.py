@@ -11,6 +11,7 @@ from kafkapy.cluster.acls import Acls
 from kafkapy.cluster.client_quotas import ClientQuotas
 from kafkapy.cluster.delegation_tokens import DelegationTokens
 from kafkapy.cluster.features import Features
+from kafkapy.cluster.registrations import Registrations
 from kafkapy.cluster.scram_credentials import ScramCredentials
 from kafkapy.coordination.shard import Moment
 
@@ -53,5 +54,6 @@ KINDS: Final[dict[str, type[Kind]]] = {
     "features": Features,
     "delegation_tokens": DelegationTokens,
     "scram_credentials": ScramCredentials,
+    "registrations": Registrations,
 }
 """By the name of the field of `Shown` that shows it."""

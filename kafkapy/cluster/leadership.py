@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
 from kafkapy.cluster.image import METADATA_LOG, PartitionInfo, TopicInfo
-from kafkapy.model import NO_LEADER_EPOCH, LogId
+from kafkapy.model import NO_LEADER_EPOCH, NOBODY, LogId
 from kafkapy.storage.base import Brokers, Holder, Leases, LiveBroker
-
-NOBODY: Final = -1
-"""In place of a node id."""
 
 _UNLED: Final = Holder(NOBODY, NO_LEADER_EPOCH)
 
@@ -42,7 +39,11 @@ class Leadership:
         self._there = {broker.node_id: broker for broker in brokers.live()}
         self._made: dict[bytes, tuple[TopicInfo, Any]] = {}
         self._made_at = leases.moves
-        brokers.watch(self._brokers_changed)
+        self._watch = brokers.watch(self._brokers_changed)
+
+    def close(self) -> None:
+        """Look no more who comes and goes."""
+        self._watch.close()
 
     def holder(self, log: LogId) -> Holder:
         """Who leads a log; node -1 when nobody does."""

@@ -1,7 +1,7 @@
 """The machine behind topics, settings and producer ids: commands in, metadata facts out.
 
 Pure: ids come with the commands. One shard on the metadata log runs it (`cluster/controller.py`). Kinds of facts that
-have a module of their own decide there (`kinds.py`). Every partition has one replica, on this node: there is one node.
+have a module of their own decide there (`kinds.py`); what is asked of brokers and replicas is decided in `brokers.py`.
 
 Invariants
  1. A topic id is never used twice, so a re-created topic is another topic.
@@ -12,10 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from kafkapy.cluster import brokers
 from kafkapy.cluster.image import PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
-from kafkapy.cluster.placement import DEFAULT, Assignments, Placed, check_assignment, placed_by_count, placed_by_hand
-from kafkapy.cluster.state import ClusterState, Topic, partition_fact, topic_facts
+from kafkapy.cluster.partitions import partition_fact
+from kafkapy.cluster.placement import (
+    DEFAULT,
+    Assignments,
+    Placed,
+    check_active,
+    check_assignment,
+    placed_by_count,
+    placed_by_hand,
+    striped,
+)
+from kafkapy.cluster.state import ClusterState, Topic, topic_facts
 from kafkapy.cluster.topic_names import validate_topic_name
 from kafkapy.config.altering import Alteration, altered, check, replacing
 from kafkapy.config.layers import BrokerConfig, validate_topic_overrides
@@ -98,21 +109,6 @@ class AlterConfigs:
     validate_only: bool = False
 
 
-class Reassignment(NamedTuple):
-    """The brokers that a partition is to have from now on; None ends the reassignment that is under way."""
-
-    topic: str
-    partition: int
-    brokers: Sequence[int] | None
-
-
-@dataclass(slots=True)
-class AlterReassignments:
-    """Answered by a list: for each partition None, or the `KafkaError` that refuses it."""
-
-    reassignments: Sequence[Reassignment]
-
-
 @dataclass(slots=True)
 class AllocateProducerIds:
     """Answered by a `range` of producer ids that nobody else gets."""
@@ -138,13 +134,15 @@ class ClusterMachine:
                 return self._create_partitions(command, ticket)
             case AlterConfigs():
                 return self._alter_configs(command, ticket)
-            case AlterReassignments():
-                return Decision([], [Answer(ticket, [self._refusal_of(one) for one in command.reassignments])])
             case AllocateProducerIds():
                 first = self.state.next_producer_id
                 fact = ProducerIdsRecord(broker_id=self._node_id, next_producer_id=first + PRODUCER_ID_BLOCK)
                 return Decision([fact], [Answer(ticket, range(first, first + PRODUCER_ID_BLOCK))])
-        facts, answer = self._kind_of[type(command)].decide(command, moment)
+        facts: Sequence[MetadataFact]
+        if (decide := brokers.COMMANDS.get(type(command))) is not None:
+            facts, answer = decide(self.state, command)
+        else:
+            facts, answer = self._kind_of[type(command)].decide(command, moment)
         return Decision(list(facts), [Answer(ticket, answer)])
 
     def loaded(self, moment: Moment) -> Decision:
@@ -159,23 +157,23 @@ class ClusterMachine:
             try:
                 self._check_name(topic.name, taken)
                 overrides = _checked_overrides(topic.overrides, self.state.config)
-                assignments = self._place(topic)
+                assignments = self._place(topic, topic_id)
                 command.spend(len(assignments))
             except KafkaError as refusal:
                 results.append(refusal)
                 continue
             taken.add(topic.name)
-            partitions = [self._partition(topic.name, topic_id, index, brokers) for index, brokers in assignments]
+            partitions = [self._partition(topic.name, topic_id, index, replicas) for index, replicas in assignments]
             created = self.state.described(topic.name, topic_id, partitions, overrides)
             results.append(created)
             facts += topic_facts(created)
         return Decision([] if command.validate_only else facts, [Answer(ticket, results)])
 
-    def _place(self, topic: NewTopic) -> Placed:
-        count, factor, config = topic.partition_count, topic.replication_factor, self.state.config
+    def _place(self, topic: NewTopic, topic_id: bytes) -> Placed:
+        count, factor, registered = topic.partition_count, topic.replication_factor, self.state.brokers
         if topic.assignments:
-            return placed_by_hand(count, factor, topic.assignments, config)
-        return placed_by_count(count, factor, config)
+            return placed_by_hand(count, factor, topic.assignments, registered)
+        return placed_by_count(count, factor, self.state.config, registered, topic_id)
 
     def _asked_partition_count(self, topic: NewTopic) -> int:
         """How many partitions the topic asks for, whether or not it will get them."""
@@ -252,37 +250,25 @@ class ClusterMachine:
                 f"The topic {wanted.name} currently has {present} partition(s); "
                 f"{wanted.partition_count} would not be an increase.",
             )
-        brokers: Sequence[Sequence[int]] = [(self._node_id,)] * (wanted.partition_count - present)
-        if wanted.assignments is not None:
-            if len(wanted.assignments) != wanted.partition_count - present:
+        count, registered = wanted.partition_count - present, self.state.brokers
+        factor = len(topic.partitions[0].replicas)
+        if wanted.assignments is None:
+            placed: Sequence[Sequence[int]] = striped(count, factor, registered, topic.topic_id + present.to_bytes(4))
+        else:
+            placed = wanted.assignments
+            if len(placed) != count:
                 raise KafkaError(
                     Error.INVALID_REPLICA_ASSIGNMENT,
-                    f"Attempted to add {wanted.partition_count - present} additional partition(s), "
-                    f"but only {len(wanted.assignments)} assignment(s) were specified.",
+                    f"Attempted to add {count} additional partition(s), but only {len(placed)} assignment(s) were "
+                    "specified.",
                 )
-            for replicas in wanted.assignments:
-                check_assignment(replicas, self._node_id)
-            brokers = wanted.assignments
+            for index, replicas in enumerate(placed, present):
+                check_assignment(replicas, registered, factor)
+                check_active(index, replicas, registered)
         return [
-            self._partition(topic.name, topic.topic_id, present + number, tuple(replicas))
-            for number, replicas in enumerate(brokers)
+            self._partition(topic.name, topic.topic_id, index, tuple(replicas))
+            for index, replicas in enumerate(placed, present)
         ]
-
-    def _refusal_of(self, wanted: Reassignment) -> KafkaError | None:
-        """Why a partition cannot have those brokers; None when it has them: there is one, so nothing ever moves."""
-        topic = self.state.topic(wanted.topic)
-        if topic is None:
-            return KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {wanted.topic}.")
-        if wanted.partition not in topic.partitions:
-            message = f"Unable to find partition {wanted.topic}:{wanted.partition}."
-            return KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, message)
-        if wanted.brokers is None:
-            return KafkaError(Error.NO_REASSIGNMENT_IN_PROGRESS)
-        try:
-            check_assignment(wanted.brokers, self._node_id)
-        except KafkaError as refusal:
-            return refusal
-        return None
 
     def _alter_configs(self, command: AlterConfigs, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []
@@ -317,7 +303,9 @@ class ClusterMachine:
         ]
 
     def _partition(self, name: str, topic_id: bytes, index: int, replicas: tuple[int, ...]) -> PartitionInfo:
-        return PartitionInfo(LogId(name, index, topic_id), replicas)
+        registered = self.state.brokers
+        there = tuple(replica for replica in replicas if not registered[replica].is_fenced)
+        return PartitionInfo(LogId(name, index, topic_id), replicas, replicas if there == replicas else there, there[0])
 
     # -- applying
 

@@ -13,6 +13,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.cluster.acls import Acl, AclFilter, CreateAcls, DeleteAcls
+from kafkapy.cluster.brokers import AlterReassignments, Reassignment
 from kafkapy.cluster.client_quotas import AlterClientQuotas, Entity, QuotaAlteration
 from kafkapy.cluster.core import Core, Onlooker
 from kafkapy.cluster.delegation_tokens import (
@@ -28,13 +29,11 @@ from kafkapy.cluster.leadership import Leadership
 from kafkapy.cluster.machine import (
     AllocateProducerIds,
     AlterConfigs,
-    AlterReassignments,
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
     NewPartitions,
     NewTopic,
-    Reassignment,
     ResourceAlteration,
     Spend,
     freely,
@@ -101,6 +100,7 @@ class ClusterService:
                 await trio.sleep_forever()
         finally:
             self._core.leave(self._onlooker)
+            self.leadership.close()
 
     # Each raises as `Core.change` does. Who leaves only stops waiting.
 

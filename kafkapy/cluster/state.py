@@ -1,16 +1,15 @@
 """What metadata facts add up to: topics, settings, the next producer id.
 
 Pure. The controller's machine decides on it, and whoever follows the metadata log makes images of it: the same facts
-give the same state everywhere. Kinds of facts that have a module of their own are added up there (`kinds.py`). Facts of
-Kafka's that say nothing of all these (registrations of brokers) pass without effect, and so do
-leaders: who leads is a view (`leadership.py`).
+give the same state everywhere. Kinds of facts that have a module of their own are added up there (`kinds.py`), and
+what becomes of a partition in `partitions.py`.
 
 Invariants
  1. A topic's partitions are numbered from 0 without a gap.
  2. An image never changes, and shares with the one before what no fact has touched.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
@@ -18,10 +17,12 @@ from typing import Final, NamedTuple
 from kafkapy.cluster.image import Change, ClusterImage, PartitionInfo, Shown, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.kinds import KINDS, Kind
+from kafkapy.cluster.partitions import changed, partition_fact, told
+from kafkapy.cluster.registrations import Registered, alone
 from kafkapy.cluster.topic_names import collision_key
 from kafkapy.config.layers import BrokerConfig, TopicConfig
 from kafkapy.config.setting import ConfigResource
-from kafkapy.model import LogId, format_uuid
+from kafkapy.model import format_uuid
 from kafkapy.protocol.journal.cluster_metadata import (
     ConfigRecord,
     PartitionChangeRecord,
@@ -30,11 +31,8 @@ from kafkapy.protocol.journal.cluster_metadata import (
     RemoveTopicRecord,
     TopicRecord,
 )
-from kafkapy.protocol.primitives import ZERO_UUID
 
 _NOTHING: Final[Mapping[str, str]] = {}
-_ANY_DIRECTORY: Final = ZERO_UUID
-"""The broker chooses where a replica lies, as Kafka writes of one that has several directories."""
 
 
 class _Resource(NamedTuple):
@@ -81,6 +79,21 @@ class ClusterState:
         """The topic of this name."""
         return self._topics.get(name)
 
+    def topics(self) -> Iterable[Topic]:
+        """All topics."""
+        return self._topics.values()
+
+    @property
+    def registered(self) -> Registered:
+        """The brokers that have registered: none as long as the cluster is one broker's."""
+        brokers: Registered = self.kinds["registrations"].shown
+        return brokers
+
+    @property
+    def brokers(self) -> Registered:
+        """The brokers of the cluster, there or not."""
+        return self.registered or alone(self._static)
+
     def topic_by_id(self, topic_id: bytes) -> Topic | None:
         """The topic of this id."""
         name = self._names.get(topic_id)
@@ -114,11 +127,11 @@ class ClusterState:
         match fact:
             case TopicRecord(name=name, topic_id=topic_id):
                 self._put(Topic(name, topic_id))
-            case PartitionRecord():
-                self._put_partition(fact.topic_id, fact.partition_id, fact.replicas)
-            case PartitionChangeRecord():
-                if fact.replicas is not None:
-                    self._put_partition(fact.topic_id, fact.partition_id, fact.replicas)
+            case PartitionRecord(topic_id=topic_id):
+                self._put_partition(topic_id, fact.partition_id, told(fact, self._topic_of(topic_id).name))
+            case PartitionChangeRecord(topic_id=topic_id):
+                present = self._topic_of(topic_id).partitions[fact.partition_id]
+                self._put_partition(topic_id, fact.partition_id, changed(present, fact))
             case ConfigRecord():
                 self._set(_Resource(fact.resource_type, fact.resource_name), fact.name, fact.value)
             case RemoveTopicRecord(topic_id=topic_id):
@@ -137,9 +150,7 @@ class ClusterState:
                 return partial(self._drop, topic_id)
             case PartitionRecord() | PartitionChangeRecord():
                 old = self._topic_of(fact.topic_id).partitions.get(fact.partition_id)
-                return partial(
-                    self._put_partition, fact.topic_id, fact.partition_id, None if old is None else old.replicas
-                )
+                return partial(self._put_partition, fact.topic_id, fact.partition_id, old)
             case ConfigRecord():
                 resource = _Resource(fact.resource_type, fact.resource_name)
                 return partial(self._set, resource, fact.name, self._overrides.get(resource, _NOTHING).get(fact.name))
@@ -184,12 +195,12 @@ class ClusterState:
         self._overrides.pop(_Resource(ConfigResource.TOPIC, name), None)
         self._stale[name] = None
 
-    def _put_partition(self, topic_id: bytes, index: int, replicas: Sequence[int] | None) -> None:
+    def _put_partition(self, topic_id: bytes, index: int, partition: PartitionInfo | None) -> None:
         topic = self._topic_of(topic_id)
-        if replicas is None:
+        if partition is None:
             del topic.partitions[index]
         else:
-            topic.partitions[index] = PartitionInfo(LogId(topic.name, index, topic_id), tuple(replicas))
+            topic.partitions[index] = partition
         self._stale[topic.name] = None
 
     def _set(self, resource: _Resource, name: str, value: str | None) -> None:
@@ -259,21 +270,6 @@ def topic_facts(topic: TopicInfo) -> Iterator[MetadataFact]:
         yield ConfigRecord(resource_type=ConfigResource.TOPIC, resource_name=topic.name, name=name, value=value)
     for partition in topic.partitions:
         yield partition_fact(partition)
-
-
-def partition_fact(partition: PartitionInfo) -> PartitionRecord:
-    """A partition as a fact, with what Kafka wants to see in it of leaders: that all is as it was asked for."""
-    replicas = list(partition.replicas)
-    return PartitionRecord(
-        partition_id=partition.log.partition,
-        topic_id=partition.log.topic_id,
-        replicas=replicas,
-        isr=replicas,
-        leader=replicas[0],
-        leader_epoch=0,
-        partition_epoch=0,
-        directories=[_ANY_DIRECTORY] * len(replicas),
-    )
 
 
 def _facts_of(

@@ -36,7 +36,7 @@ There is nobody to wait for when a group begins; and the kernel sizes a connecti
 100 KiB, which costs a batch of 1 MB several trips through the loop, either way.
 """
 
-_ONE_NODE = (
+_COUNTS_OF_REPLICAS = (
     "default.replication.factor",
     "offsets.topic.replication.factor",
     "transaction.state.log.replication.factor",
@@ -44,7 +44,7 @@ _ONE_NODE = (
     "share.coordinator.state.topic.replication.factor",
     "share.coordinator.state.topic.min.isr",
 )
-"""Counts of replicas that a single node cannot reach."""
+"""What cannot be more than there are brokers."""
 
 _OF_A_LISTENER = r"listener\.name\.[^.]*\.(.*)"
 _OF_A_MECHANISM = (
@@ -125,10 +125,12 @@ class BrokerConfig(Config):
         environment: Mapping[str, str] | None = None,
         flags: Mapping[str, str] | None = None,
         profile: Mapping[str, str] = DEVELOPMENT_PROFILE,
+        brokers: int = 1,
     ) -> "BrokerConfig":
         """Merge the static layers and check every value; ConfigError with a line for each that is not valid.
 
-        And with one for those that would keep people out, and cannot yet.
+        And with one for those that would keep people out, and cannot yet. `brokers`: how many there are to be with
+        these settings.
         """
         given = {**(file or {}), **(environment or {}), **(flags or {})}
         static = {**profile, **given}
@@ -147,11 +149,12 @@ class BrokerConfig(Config):
         if problems:
             raise ConfigError("\n".join(problems))
         warnings = complaints(given)
-        for name in _ONE_NODE:
-            if int(static.get(name) or BROKER[name].default or 1) > 1:
+        for name in _COUNTS_OF_REPLICAS:
+            if int(static.get(name) or BROKER[name].default or 1) > brokers:
                 if name in given:
-                    warnings.append(f"{name}={given[name]} is more than one node can hold; using 1")
-                static[name] = "1"
+                    nodes = "one node" if brokers == 1 else f"{brokers} nodes"
+                    warnings.append(f"{name}={given[name]} is more than {nodes} can hold; using {brokers}")
+                static[name] = str(brokers)
         config = cls(static, warnings=warnings)
         if config["node.id"] != config["broker.id"]:
             raise ConfigError("You must set `node.id` to the same value as `broker.id`.")

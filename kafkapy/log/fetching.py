@@ -141,7 +141,10 @@ class _Waiting(Delayed[list[Found]]):
 
     def _moved(self, log: LogId) -> None:
         if self.missing_bytes > 0:
-            self.missing_bytes -= self._counts[log].grown(self._logs.reach(log, self._isolation))
+            grown = self._counts[log].grown(self._logs.reach(log, self._isolation))
+            if not grown and self._epoch_of(log) is None:
+                grown = _AT_ONCE  # another broker leads it now
+            self.missing_bytes -= grown
             if self.missing_bytes <= 0 and self._wake is not None:
                 self._wake()
 

@@ -86,6 +86,7 @@ class Write:
     `data` holds exactly the batches that `headers` describes, back to back; a control batch is described by a
     `ControlHeader`. With `expect_end`, the write is refused
     (outcome NOT_LEADER_OR_FOLLOWER) unless the log ends at that offset: the store itself stops a deposed coordinator.
+    So is one with an older leader epoch than the log has: the store itself stops a deposed leader.
     With a `verification`, a transaction begins with it only if that is still the log's (INVALID_TXN_STATE); None: the
     writer answers for it.
     """
@@ -424,6 +425,9 @@ class Logs(Protocol):
         What comes before the watch is opened is not told: look once more after that. `wake` takes note, and may ask for
         `bounds` and `reach`.
         """
+
+    def look_again(self, logs: Sequence[LogId]) -> None:
+        """Wake who watches any of these logs: another broker leads it now."""
 
 
 class Holder(NamedTuple):

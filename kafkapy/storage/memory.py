@@ -250,6 +250,8 @@ class MemoryLogs:
             return Outcome(error=Error.UNKNOWN_TOPIC_OR_PARTITION)
         if write.expect_end is not None and write.expect_end != log.head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
+        if log.batches and write.leader_epoch < log.batches[-1][0].leader_epoch:
+            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has another leader")
         verdict = log.head.judge(write.headers, write.origin, write.verification)
         if isinstance(verdict, Refused):
             return Outcome(log_start_offset=log.start, error=verdict.error, message=verdict.message)
@@ -409,6 +411,10 @@ class MemoryLogs:
     async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
         checkpoint, found = self._checkpoints.get(log), self._logs.get(log)
         return None if checkpoint and found and checkpoint.offset < found.cleaned_to else checkpoint
+
+    def look_again(self, logs: Sequence[LogId]) -> None:
+        for log in logs:
+            self._watchers.notify(log)
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)

@@ -1,12 +1,12 @@
-"""A broker that is alone: every log is its own, and no other broker is there.
+"""A process that is alone: every log of its store is its own.
 
-The one-process side of `Leases` and `Brokers`; made by the stores that no other broker shares, and by `broker.py`.
+The one-process side of `Leases`; made by the stores that no other process shares.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kafkapy.model import Endpoint, LogId
-from kafkapy.storage.base import Holder, LiveBroker, Watch
+from kafkapy.model import LogId
+from kafkapy.storage.base import Holder, Watch
 
 Told = Callable[[Sequence[LogId]], None]
 
@@ -65,23 +65,3 @@ class _LeaseWatch:
     def close(self) -> None:
         if self in self._watches:
             self._watches.remove(self)
-
-
-class SoleBroker:
-    """The broker itself, which is there as long as it can be asked."""
-
-    def __init__(self, node_id: int, rack: str | None, endpoints: Sequence[Endpoint]) -> None:
-        self._live = (LiveBroker(node_id, rack, tuple(endpoints)),)
-
-    def live(self) -> Sequence[LiveBroker]:
-        return self._live
-
-    def watch(self, wake: Callable[[], None]) -> Watch:
-        return _NoWatch()
-
-
-class _NoWatch:
-    """Nothing ever changes."""
-
-    def close(self) -> None:
-        pass

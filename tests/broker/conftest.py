@@ -21,7 +21,7 @@ def start_broker(tmp_path: Path) -> StartBroker:
         *, memory: bool = False, settings: dict[str, str] | None = None, **options: object
     ) -> AsyncIterator[Broker]:
         flags = {"listeners": "PLAINTEXT://127.0.0.1:0", **(settings or {})}
-        config = BrokerConfig.load(flags=flags)
+        config = BrokerConfig.load(flags=flags, brokers=options.get("brokers", 1))  # type: ignore[arg-type]
         async with open_broker(config, data_dir=None if memory else tmp_path / "data", **options) as broker:  # type: ignore[arg-type]
             yield broker
 

@@ -166,13 +166,14 @@ async def test_settings_of_groups_and_subscriptions_and_features_are_in_the_imag
     assert dict(cluster.service.image.kinds.features) == {"group.version": 0}
 
 
-async def test_a_change_of_leaders_alone_changes_no_topic(cluster: Cluster) -> None:
+async def test_leaders_and_replicas_are_shown_as_they_change(cluster: Cluster) -> None:
     await cluster.write(*topic_facts(1))
-    topic = cluster.service.image.topics["t"]
     await cluster.write(PartitionChangeRecord(partition_id=0, topic_id=ID, isr=[2], leader=2))
-    assert cluster.service.image.topics["t"] is topic
+    [led] = cluster.service.image.topics["t"].partitions
+    assert (led.isr, led.leader, led.leader_epoch, led.partition_epoch) == ((2,), 2, 0, 0)
     await cluster.write(PartitionChangeRecord(partition_id=0, topic_id=ID, replicas=[2, 1]))
-    assert cluster.service.image.topics["t"].partitions[0].replicas == (2, 1)
+    [moved] = cluster.service.image.topics["t"].partitions
+    assert (moved.replicas, moved.leader, moved.leader_epoch, moved.partition_epoch) == ((2, 1), 2, 0, 1)
 
 
 async def test_facts_of_a_topic_that_nobody_told_of_are_refused_in_words(logs: Any) -> None:

@@ -129,9 +129,10 @@ async def test_an_empty_log_has_no_shard_before_somebody_asks(broker):
     assert len(broker.rooms.groups._shards.running()) == 1
 
 
-async def test_writes_carry_the_epoch_of_the_lease(broker, monkeypatch):
+async def test_writes_carry_the_epoch_of_the_lease(broker):
     log = await log_of_g(broker)
-    monkeypatch.setattr(leases(broker), "epoch", lambda _: 5)
+    leases(broker).lose([log])
+    leases(broker).gain({log: 5})
     await commit(broker, 1)
     found = await broker.rooms.logs.epoch_end(log, 5)
     assert found is not None

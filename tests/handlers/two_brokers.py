@@ -1,6 +1,7 @@
 """Two brokers over one store: the broker under test, number 1, leads only what the test leaves it of its logs."""
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from kafkapy.model import Endpoint, LogId
@@ -71,6 +72,7 @@ class LiveBrokers:
 
     def watch(self, wake: Callable[[], None]) -> Any:
         self._wakes.append(wake)
+        return SimpleNamespace(close=lambda: self._wakes.remove(wake))
 
     def change(self, brokers: Sequence[LiveBroker]) -> None:
         self._live = tuple(brokers)

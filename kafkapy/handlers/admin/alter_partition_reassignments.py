@@ -6,7 +6,7 @@ number of replicas may change (version 1, KIP-860) is told back as it came. A re
 REQUEST_TIMED_OUT.
 """
 
-from kafkapy.cluster.machine import Reassignment
+from kafkapy.cluster.brokers import Reassignment
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context
 from kafkapy.model import Operation, ResourceType

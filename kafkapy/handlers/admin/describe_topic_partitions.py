@@ -7,10 +7,10 @@ answer, and a cursor that says where the next page begins. No topics named means
 from collections.abc import Iterable
 
 from kafkapy.cluster.image import INTERNAL_TOPICS, PartitionInfo, TopicInfo
-from kafkapy.cluster.leadership import NOBODY
 from kafkapy.cluster.topic_names import topic_name_problem
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.model import NOBODY
 from kafkapy.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequest,
     DescribeTopicPartitionsResponse,

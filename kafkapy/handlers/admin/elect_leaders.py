@@ -5,10 +5,9 @@ leases, which are not moved on demand: a partition that is led as it is wanted n
 partitions leaves out, and one that is not cannot have one. A request that allows no time gets REQUEST_TIMED_OUT.
 """
 
-from kafkapy.cluster.leadership import NOBODY
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context
-from kafkapy.model import Operation, ResourceType
+from kafkapy.model import NOBODY, Operation, ResourceType
 from kafkapy.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
 
 TopicResult = ElectLeadersResponse.ReplicaElectionResult

@@ -12,12 +12,12 @@ that nobody leads, or somebody who is not there, is LEADER_NOT_AVAILABLE.
 from functools import partial
 
 from kafkapy.cluster.image import INTERNAL_TOPICS, TopicInfo
-from kafkapy.cluster.leadership import NOBODY, Leadership
+from kafkapy.cluster.leadership import Leadership
 from kafkapy.cluster.topic_names import topic_name_problem
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.admin.creation import tell_creation
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
-from kafkapy.model import ZERO_UUID
+from kafkapy.model import NOBODY, ZERO_UUID
 from kafkapy.protocol.messages.metadata import MetadataRequest, MetadataResponse
 
 Topic = MetadataResponse.MetadataResponseTopic

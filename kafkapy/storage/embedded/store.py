@@ -245,6 +245,8 @@ class EmbeddedLogs:
         head = partition.head
         if write.expect_end is not None and write.expect_end != head.end_offset:
             return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
+        if partition.epochs and write.leader_epoch < partition.epochs[-1][0]:
+            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has another leader")
         verdict = head.judge(write.headers, write.origin, write.verification)
         if isinstance(verdict, Accepted):
             first_unflushed = not partition.unflushed_count
@@ -424,6 +426,10 @@ class EmbeddedLogs:
             if count >= _PRODUCERS_A_STEP:
                 count = 0
                 yield
+
+    def look_again(self, logs: Sequence[LogId]) -> None:
+        for log in logs:
+            self._watchers.notify(log)
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)
