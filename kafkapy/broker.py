@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from kafkapy.clock import Clock, SystemClock
+from kafkapy.cluster.balancing import balance_leaders
+from kafkapy.cluster.brokers import BalanceLeaders
 from kafkapy.cluster.core import Core
 from kafkapy.cluster.delegation_tokens import RemoveExpiredTokens
 from kafkapy.cluster.tenancy import Tenancy
@@ -174,6 +176,15 @@ async def _keep_house(logs: Logs, clock: Clock, cluster: Core) -> None:
                 interval_ms=config["log.retention.check.interval.ms"],
             )
         )
+        if config["auto.leader.rebalance.enable"]:
+            duties.start_soon(
+                partial(
+                    balance_leaders,
+                    partial(cluster.change, BalanceLeaders()),
+                    clock,
+                    interval_seconds=config["leader.imbalance.check.interval.seconds"],
+                )
+            )
         if config["delegation.token.secret.key"]:
             duties.start_soon(
                 partial(

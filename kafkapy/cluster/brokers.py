@@ -52,9 +52,9 @@ class UnregisterBroker:
 
 @dataclass(slots=True)
 class ElectLeaders:
-    """Answered by a list: for each partition None, or why its leader stays; a dict by partition if all are asked for.
+    """Answered by a dict: for each partition None, or why its leader stays.
 
-    All: those of which the leader is who it should be are left out.
+    Without partitions all are asked for, but those whose leader is who it should be.
     """
 
     partitions: Sequence[tuple[str, int]] | None
@@ -143,9 +143,9 @@ def _without(state: ClusterState, going: set[int]) -> list[MetadataFact]:
 
 def _elect(state: ClusterState, command: ElectLeaders) -> Decided:
     facts: list[MetadataFact] = []
-    asked = command.partitions
-    if asked is not None:
-        return facts, [_elected(state, topic, index, command, facts) for topic, index in asked]
+    if command.partitions is not None:
+        asked = dict.fromkeys(command.partitions)
+        return facts, {(name, index): _elected(state, name, index, command, facts) for name, index in asked}
     results: dict[tuple[str, int], KafkaError | None] = {}
     for topic, partition in list(_partitions(state)):
         refusal = _elected(state, topic.name, partition.log.partition, command, facts)
@@ -179,6 +179,8 @@ def _elected(
 
 def _balance(state: ClusterState, command: BalanceLeaders) -> Decided:
     facts: list[MetadataFact] = []
+    if not state.registered:
+        return facts, 0
     voters = _voters_of(state)
     for topic, partition in _partitions(state):
         if partition.leader != partition.replicas[0]:

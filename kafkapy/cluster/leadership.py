@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
 from kafkapy.cluster.image import METADATA_LOG, PartitionInfo, TopicInfo
+from kafkapy.log.fetching import Epochs, leaders_only
 from kafkapy.model import NO_LEADER_EPOCH, NOBODY, LogId
 from kafkapy.storage.base import Brokers, Holder, Leases, LiveBroker
 
@@ -30,10 +31,16 @@ class PartitionState(NamedTuple):
 class Leadership:
     """The brokers of the cluster, and what each leads, as far as this broker knows."""
 
-    def __init__(self, node_id: int, leases: Leases, brokers: Brokers) -> None:
+    def __init__(
+        self, node_id: int, leases: Leases, brokers: Brokers, topic: Callable[[bytes], TopicInfo | None]
+    ) -> None:
+        """`topic` finds one by its id."""
         self.node_id = node_id
         self.epoch = leases.epoch
         """The leader epoch under which this broker leads a log; None when it does not."""
+        self.of_leaders, self.of_replicas = leaders_only(self.epoch), Epochs(self.epoch, self.replica_epoch)
+        """What is read here by clients that read from leaders alone, and by others."""
+        self._topic = topic
         self._leases = leases
         self._brokers = brokers
         self._there = {broker.node_id: broker for broker in brokers.live()}
@@ -75,6 +82,21 @@ class Leadership:
         if leader != NOBODY and leader not in isr:
             isr = (leader, *isr)
         return PartitionState(leader, epoch, isr, tuple(replica for replica in replicas if replica not in there))
+
+    def replica_epoch(self, log: LogId) -> int | None:
+        """The leader epoch of a log of which this broker has a replica that is in sync, led here or not; else None."""
+        topic = self._topic(log.topic_id)
+        if topic is None or log.partition >= len(topic.partitions):
+            return None
+        partition = topic.partitions[log.partition]
+        leader, epoch, isr, _ = self.of(partition)
+        return epoch if leader in partition.replicas and self.node_id in isr else None
+
+    def preferred_replica(self, partition: PartitionInfo, rack: str) -> int | None:
+        """The replica in sync that a client of this rack best reads from; None when that is the leader (KIP-392)."""
+        leader, _, isr, _ = self.of(partition)
+        near = [node_id for node_id in isr if self._there[node_id].rack == rack]
+        return None if not near or leader in near else near[0]
 
     def in_sync_count(self, partition: PartitionInfo) -> int:
         """How many replicas of a partition that this broker leads are in sync."""

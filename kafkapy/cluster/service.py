@@ -13,7 +13,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.cluster.acls import Acl, AclFilter, CreateAcls, DeleteAcls
-from kafkapy.cluster.brokers import AlterReassignments, Reassignment
+from kafkapy.cluster.brokers import AlterReassignments, ElectLeaders, Reassignment, UnregisterBroker
 from kafkapy.cluster.client_quotas import AlterClientQuotas, Entity, QuotaAlteration
 from kafkapy.cluster.core import Core, Onlooker
 from kafkapy.cluster.delegation_tokens import (
@@ -71,7 +71,9 @@ class ClusterService:
         core: Core | None = None,
     ) -> None:
         """`core` is that of the process; without it the broker has one of its own."""
-        self.leadership = Leadership(membership.node_id, membership.leases, membership.brokers)
+        self.leadership = Leadership(
+            membership.node_id, membership.leases, membership.brokers, lambda topic_id: self.image.topic_by_id(topic_id)
+        )
         """Which brokers there are, and who leads what."""
         self._peers = membership.peers
         self._core = core or Core(cluster_id, config, logs, membership.leases, clock)
@@ -165,11 +167,25 @@ class ClusterService:
         return results
 
     async def alter_reassignments(
-        self, reassignments: Sequence[Reassignment], *, timeout_ms: int
+        self, reassignments: Sequence[Reassignment], *, may_change_factor: bool, timeout_ms: int
     ) -> list[KafkaError | None]:
         """Have partitions move to other brokers; for each None, or why not."""
-        results: list[KafkaError | None] = await self._core.change(AlterReassignments(reassignments), timeout_ms)
+        command = AlterReassignments(reassignments, may_change_factor)
+        results: list[KafkaError | None] = await self._core.change(command, timeout_ms)
         return results
+
+    async def elect_leaders(
+        self, partitions: Sequence[tuple[str, int]] | None, *, is_unclean: bool, timeout_ms: int
+    ) -> dict[tuple[str, int], KafkaError | None]:
+        """Have leaders elected for these partitions, or for all that need one; for each None, or why it stays."""
+        results: dict[tuple[str, int], KafkaError | None] = await self._core.change(
+            ElectLeaders(partitions, is_unclean), timeout_ms
+        )
+        return results
+
+    async def unregister_broker(self, node_id: int) -> None:
+        """Forget a broker that is not there. Raises BROKER_ID_NOT_REGISTERED, INVALID_REQUEST."""
+        await self._core.change(UnregisterBroker(node_id))
 
     async def update_features(self, updates: Sequence[FeatureUpdate], *, validate_only: bool) -> None:
         """Settle on other levels of features. Raises INVALID_UPDATE_VERSION, and then none is changed."""

@@ -17,6 +17,7 @@ from kafkapy.model import ResourceType as ResourceType
 
 if TYPE_CHECKING:
     from kafkapy.clock import Clock
+    from kafkapy.cluster.registrations import Registration
     from kafkapy.cluster.service import ClusterService
     from kafkapy.config.layers import BrokerConfig
     from kafkapy.groups.service import GroupService
@@ -137,7 +138,7 @@ class Context:
         """Counts the partitions that this request creates or deletes; from that version on it may refuse (KIP-599)."""
         return freely if self.observed is None else self.observed.spending(strict=self.api_version >= strict_from)
 
-    def endpoint_of(self, broker: "LiveBroker") -> Endpoint | None:
+    def endpoint_of(self, broker: "LiveBroker | Registration") -> Endpoint | None:
         """Where this client reaches a broker: by the listener that it came in on; None when the broker has no such."""
         session = self.session
         for endpoint in broker.endpoints:

@@ -38,7 +38,23 @@ Found = Slice | Diverged
 """What was read of one log. A slice with an error has no offsets: as in Kafka, clients look them up."""
 
 EpochOf = Callable[[LogId], int | None]
-"""The leader epoch under which this broker leads a log; None when it does not."""
+"""The leader epoch of a log that may be read; None when it may not."""
+
+
+class Epochs(NamedTuple):
+    """What may be read here: what this broker leads, and otherwise what it has a replica of (KIP-392)."""
+
+    of_leader: EpochOf
+    of_replica: EpochOf
+
+
+def _nothing(log: LogId) -> int | None:
+    return None
+
+
+def leaders_only(of_leader: EpochOf) -> Epochs:
+    """For clients that do not read from replicas."""
+    return Epochs(of_leader, _nothing)
 
 
 def refused(error: Error, *, is_there: bool = True) -> Found:
@@ -46,10 +62,16 @@ def refused(error: Error, *, is_there: bool = True) -> Found:
     return Slice(error=error, aborted=None if is_there else [])
 
 
+def empty(bounds: Bounds) -> Found:
+    """What stands for a partition of which nothing is sent: where it begins and ends."""
+    start, high_watermark, stable, _ = bounds
+    return Slice(high_watermark=high_watermark, last_stable_offset=stable, log_start_offset=start)
+
+
 async def fetch(
     logs: Logs,
     clock: Clock,
-    epoch_of: EpochOf,
+    epochs: Epochs,
     wanted: Sequence[LogToRead],
     *,
     isolation: IsolationLevel,
@@ -58,11 +80,11 @@ async def fetch(
     max_wait_ms: int,
 ) -> list[Found] | Delayed[list[Found]]:
     """Read each of these logs, which are different ones; `found[i]` answers `wanted[i]`."""
-    found = await _read(logs, epoch_of, wanted, isolation, max_bytes)
+    found = await _read(logs, epochs, wanted, isolation, max_bytes)
     if max_wait_ms <= 0 or _is_enough(found, min_bytes):
         return found
     deadline = clock.monotonic() + max_wait_ms / 1000
-    waiting = _Waiting(logs, clock, epoch_of, wanted, isolation, max_bytes, min_bytes, deadline)
+    waiting = _Waiting(logs, clock, epochs, wanted, isolation, max_bytes, min_bytes, deadline)
     # Nothing is awaited from the count until the watch is open, so that no growth falls in between.
     has_grown = waiting.count(found)
     if waiting.missing_bytes > 0:
@@ -82,7 +104,7 @@ class _Waiting(Delayed[list[Found]]):
     __slots__ = (
         "_clock",
         "_counts",
-        "_epoch_of",
+        "_epochs",
         "_isolation",
         "_logs",
         "_max_bytes",
@@ -96,7 +118,7 @@ class _Waiting(Delayed[list[Found]]):
         self,
         logs: Logs,
         clock: Clock,
-        epoch_of: EpochOf,
+        epochs: Epochs,
         wanted: Sequence[LogToRead],
         isolation: IsolationLevel,
         max_bytes: int,
@@ -106,7 +128,7 @@ class _Waiting(Delayed[list[Found]]):
         super().__init__(deadline)
         self._logs = logs
         self._clock = clock
-        self._epoch_of = epoch_of
+        self._epochs = epochs
         self._wanted = wanted
         self._isolation = isolation
         self._max_bytes = max_bytes
@@ -142,7 +164,7 @@ class _Waiting(Delayed[list[Found]]):
     def _moved(self, log: LogId) -> None:
         if self.missing_bytes > 0:
             grown = self._counts[log].grown(self._logs.reach(log, self._isolation))
-            if not grown and self._epoch_of(log) is None:
+            if not grown and self._epochs.of_leader(log) is None:
                 grown = _AT_ONCE  # another broker leads it now
             self.missing_bytes -= grown
             if self.missing_bytes <= 0 and self._wake is not None:
@@ -151,7 +173,7 @@ class _Waiting(Delayed[list[Found]]):
     async def attempt(self) -> list[Found] | None:
         if self.missing_bytes > 0 and self._clock.monotonic() < self.deadline:
             return None
-        return await _read(self._logs, self._epoch_of, self._wanted, self._isolation, self._max_bytes)
+        return await _read(self._logs, self._epochs, self._wanted, self._isolation, self._max_bytes)
 
     def close(self) -> None:
         if self._watch is not None:
@@ -190,13 +212,16 @@ class _Count:
 
 
 async def _read(
-    logs: Logs, epoch_of: EpochOf, wanted: Sequence[LogToRead], isolation: IsolationLevel, max_bytes: int
+    logs: Logs, epochs: Epochs, wanted: Sequence[LogToRead], isolation: IsolationLevel, max_bytes: int
 ) -> list[Found]:
     found: list[Found | None] = []
     reads: list[Read] = []
+    of_leader = epochs.of_leader
     for one in wanted:
         log, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = one
-        leader_epoch = epoch_of(log)
+        leader_epoch = of_leader(log)
+        if leader_epoch is None:
+            leader_epoch = epochs.of_replica(log)
         answer: Found | None = None
         if leader_epoch is None:
             error = logs.bounds(log)

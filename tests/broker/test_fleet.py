@@ -6,15 +6,21 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from kafkapy.broker import Broker
 from kafkapy.errors import Error
+from kafkapy.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
+from kafkapy.protocol.messages.describe_cluster import DescribeClusterRequest
+from kafkapy.protocol.messages.elect_leaders import ElectLeadersRequest
 from kafkapy.protocol.messages.fetch import FetchRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.heartbeat import HeartbeatRequest
+from kafkapy.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.produce import ProduceRequest
+from kafkapy.protocol.messages.unregister_broker import UnregisterBrokerRequest
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from tests.broker.conftest import StartBroker
@@ -110,7 +116,7 @@ async def coordinators(broker: Broker, count: int = 12) -> dict[str, int]:
 
 
 async def test_who_does_not_lead_says_who_does(start_broker: StartBroker) -> None:
-    async with three(start_broker) as broker:
+    async with three(start_broker, factor=1) as broker:
         told = await metadata(broker)
         of_two = told.led_by(2)
         answer, endpoints = await produce(broker, 1, of_two)
@@ -202,6 +208,108 @@ async def test_a_fetch_that_waits_hears_at_once_that_the_leader_is_another(
             [found] = (await wire.receive()).responses[0].partitions
             assert found.error_code == Error.NOT_LEADER_OR_FOLLOWER
             assert found.current_leader.leader_id in (1, 3)
+
+
+async def test_a_replica_is_read_like_the_leader_by_clients_that_can(start_broker: StartBroker) -> None:
+    async with three(start_broker) as broker:
+        told = await metadata(broker)
+        index = told.led_by(2)
+        await produce(broker, 2, index)
+        async with await Wire.connect(port_of(broker, 3)) as wire:
+            [found] = (await wire.ask(fetching(told, index), 13)).responses[0].partitions
+            assert (found.error_code, found.high_watermark, len(found.records) > 0) == (0, 1, True)
+            old = fetching(told, index)
+            old.topics[0].topic = "t"
+            [found] = (await wire.ask(old, 10)).responses[0].partitions
+            assert found.error_code == Error.NOT_LEADER_OR_FOLLOWER
+
+
+async def test_a_client_is_sent_to_the_replica_in_its_rack(start_broker: StartBroker) -> None:
+    selector = {"replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector"}
+    async with three(start_broker, settings={**SETTINGS, **selector}) as broker:
+        told = await metadata(broker)
+        index = told.led_by(2)
+        await produce(broker, 2, index)
+
+        async def asked_from(rack: str) -> tuple[int, int]:
+            request = fetching(told, index)
+            request.rack_id = rack
+            async with await Wire.connect(port_of(broker, 2)) as wire:
+                [found] = (await wire.ask(request, 13)).responses[0].partitions
+            assert (found.error_code, found.high_watermark) == (0, 1)
+            return found.preferred_read_replica, len(found.records)
+
+        assert await asked_from("c") == (3, 0)
+        assert (await asked_from("b"))[0] == -1
+        assert (await asked_from("elsewhere"))[0] == -1
+        await broker.fleet.stop(3)
+        near, size = await asked_from("c")
+        assert near == -1
+        assert size > 0
+
+
+async def test_leaders_come_back_when_they_are_elected_and_by_themselves(
+    start_broker: StartBroker, autojump_clock: object
+) -> None:
+    async with three(start_broker, memory=True) as broker:
+        before = (await metadata(broker)).leaders
+        await broker.fleet.kill(2)
+        await broker.fleet.start(2)
+        assert 2 not in (await metadata(broker)).leaders.values()
+        async with await Wire.connect(broker.port) as wire:
+            answer = await wire.ask(ElectLeadersRequest(topic_partitions=None, timeout_ms=9000), 2)
+        [topic] = [topic for topic in answer.replica_election_results if topic.topic == "t"]
+        assert [one.error_code for one in topic.partition_result] == [0]
+        assert (await metadata(broker)).leaders == before
+        await broker.fleet.kill(3)
+        await broker.fleet.start(3)
+        await trio.sleep(301)  # the interval of leader.imbalance.check.interval.seconds, on a clock that jumps
+        assert (await metadata(broker)).leaders == before
+
+
+async def test_replicas_move_to_other_brokers(start_broker: StartBroker) -> None:
+    async with three(start_broker, factor=1) as broker:
+        index = (await metadata(broker)).led_by(1)
+        await produce(broker, 1, index)
+        assert await reassign(broker, index, [3]) == 0
+        one = (await metadata(broker)).partitions[index]
+        assert (one.leader_id, one.replica_nodes, one.isr_nodes) == (3, [3], [3])
+        answer, _ = await produce(broker, 3, index)
+        assert (answer.error_code, answer.base_offset) == (0, 1)
+        await broker.fleet.stop(2)
+        assert await reassign(broker, index, [2]) == 0
+        async with await Wire.connect(broker.port) as wire:
+            [topic] = (await wire.ask(ListPartitionReassignmentsRequest(), 0)).topics
+        [moving] = topic.partitions
+        assert (moving.replicas, moving.adding_replicas, moving.removing_replicas) == ([2, 3], [2], [3])
+        await broker.fleet.start(2)
+        one = (await metadata(broker)).partitions[index]
+        assert (one.leader_id, one.replica_nodes) == (2, [2])
+
+
+async def reassign(broker: Broker, index: int, replicas: list[int]) -> int:
+    partition = AlterPartitionReassignmentsRequest.ReassignablePartition(partition_index=index, replicas=replicas)
+    topic = AlterPartitionReassignmentsRequest.ReassignableTopic(name="t", partitions=[partition])
+    async with await Wire.connect(broker.port) as wire:
+        answer = await wire.ask(AlterPartitionReassignmentsRequest(topics=[topic], timeout_ms=9000), 0)
+    error: int = answer.responses[0].partitions[0].error_code
+    return error
+
+
+async def test_a_broker_that_is_gone_is_told_as_fenced_until_it_is_unregistered(start_broker: StartBroker) -> None:
+    async with three(start_broker) as broker, await Wire.connect(broker.port) as wire:
+        there = await wire.ask(UnregisterBrokerRequest(broker_id=3), 0)
+        assert there.error_code == Error.INVALID_REQUEST
+        await broker.fleet.stop(3)
+        asked = DescribeClusterRequest(endpoint_type=1, include_fenced_brokers=True)
+        answer = await wire.ask(asked, 2)
+        assert {one.broker_id: one.is_fenced for one in answer.brokers} == {1: False, 2: False, 3: True}
+        assert (await wire.ask(UnregisterBrokerRequest(broker_id=3), 0)).error_code == 0
+        answer = await wire.ask(asked, 2)
+        assert [one.broker_id for one in answer.brokers] == [1, 2]
+        await broker.fleet.start(3)
+        answer = await wire.ask(asked, 2)
+        assert [one.broker_id for one in answer.brokers] == [1, 2, 3]
 
 
 async def test_a_broker_that_is_added_takes_part(start_broker: StartBroker) -> None:

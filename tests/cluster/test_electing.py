@@ -55,7 +55,7 @@ class Cluster(Driver):
         return one.leader, one.leader_epoch, one.isr, one.elr
 
     def elect(self, *, is_unclean: bool = False) -> Error:
-        [refusal] = self.do(ElectLeaders([("t", 0)], is_unclean))
+        refusal = self.do(ElectLeaders([("t", 0)], is_unclean))["t", 0]
         return Error.NONE if refusal is None else refusal.error
 
     def reassign(self, brokers: list[int] | None, *, may_change_factor: bool = True) -> Error:

@@ -14,7 +14,7 @@ from disks import opened
 from kafkapy.clock import ManualClock, SystemClock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error
-from kafkapy.log.fetching import Diverged, EpochOf, Found, LogToRead, fetch, refused
+from kafkapy.log.fetching import Diverged, EpochOf, Found, LogToRead, fetch, leaders_only, refused
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.storage.base import Logs, LogSettings
 
@@ -31,7 +31,7 @@ async def test_whole_batches_are_enough_where_part_of_one_more_would_be(tmp_path
         found = await fetch(
             logs,
             SystemClock(),
-            lambda log: 0,
+            leaders_only(lambda log: 0),
             [LogToRead(LOG, 0, 3 * len(BATCH) + 500)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
@@ -56,7 +56,7 @@ async def test_a_fetch_from_an_older_segment_does_not_wait_for_what_it_cannot_br
         found = await fetch(
             logs,
             SystemClock(),
-            lambda log: 0,
+            leaders_only(lambda log: 0),
             [LogToRead(LOG, offset, 1 << 20)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
@@ -77,7 +77,7 @@ async def test_a_segment_whose_rest_is_not_stable_yet_may_bring_more(tmp_path: P
         found = await fetch(
             logs,
             SystemClock(),
-            lambda log: 0,
+            leaders_only(lambda log: 0),
             [LogToRead(LOG, 0, 1 << 20)],
             isolation=IsolationLevel.READ_COMMITTED,
             max_bytes=1 << 20,
@@ -114,7 +114,7 @@ class Poll:
         found = await fetch(
             logs,
             clock or ManualClock(),
-            epoch_of,
+            leaders_only(epoch_of),
             wanted,
             isolation=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
@@ -282,7 +282,7 @@ async def test_what_all_logs_bring_together_is_enough(tmp_path: Path) -> None:
         found = await fetch(
             logs,
             ManualClock(),
-            lambda log: 0,
+            leaders_only(lambda log: 0),
             [wanted(LOG), wanted(OTHER)],
             isolation=IsolationLevel.READ_UNCOMMITTED,
             max_bytes=1 << 20,
@@ -301,7 +301,7 @@ async def test_an_error_comes_without_offsets(tmp_path: Path) -> None:
         found = await fetch(
             logs,
             ManualClock(),
-            lambda log: 0,
+            leaders_only(lambda log: 0),
             [wanted(LOG, 5)],
             isolation=IsolationLevel.READ_COMMITTED,
             max_bytes=1 << 20,

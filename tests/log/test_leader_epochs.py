@@ -15,7 +15,7 @@ from disks import opened
 from kafkapy.clock import ManualClock, SystemClock
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error
-from kafkapy.log.fetching import Diverged, LogToRead, fetch
+from kafkapy.log.fetching import Diverged, LogToRead, fetch, leaders_only
 from kafkapy.log.offsets import LogAtEpoch, find_epoch_end
 from kafkapy.model import IsolationLevel
 from kafkapy.storage.base import EpochEnd, Logs, LogSettings
@@ -34,7 +34,7 @@ async def fetched(logs: Logs, offset: int, epoch: int, *, present: int) -> Error
     found = await fetch(
         logs,
         SystemClock(),
-        lambda log: present,
+        leaders_only(lambda log: present),
         [LogToRead(LOG, offset, 1 << 20, last_fetched_epoch=epoch)],
         isolation=IsolationLevel.READ_UNCOMMITTED,
         max_bytes=1 << 20,

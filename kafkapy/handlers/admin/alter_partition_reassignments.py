@@ -1,9 +1,8 @@
 """AlterPartitionReassignments (key 45), versions 0 to 1.
 
-Which brokers partitions are to be on. With one broker, a partition that is to be there is there at once, and whatever
-else is asked for is no valid assignment; no reassignment is ever under way, so there is none to cancel. Whether the
-number of replicas may change (version 1, KIP-860) is told back as it came. A request that allows no time gets
-REQUEST_TIMED_OUT.
+Which brokers partitions are to be on. A partition is at once where brokers are that are there; a reassignment to others
+is under way until they come, and can be cancelled. Whether the number of replicas may change (version 1, KIP-860) is
+told back as it came. A request that allows no time gets REQUEST_TIMED_OUT.
 """
 
 from kafkapy.cluster.brokers import Reassignment
@@ -30,7 +29,11 @@ async def handle(request: AlterPartitionReassignmentsRequest, ctx: Context) -> A
         for topic in request.topics
         for partition in topic.partitions
     ]
-    refusals = iter(await ctx.rooms.cluster.alter_reassignments(asked, timeout_ms=request.timeout_ms))
+    refusals = iter(
+        await ctx.rooms.cluster.alter_reassignments(
+            asked, may_change_factor=request.allow_replication_factor_change, timeout_ms=request.timeout_ms
+        )
+    )
     return AlterPartitionReassignmentsResponse(
         allow_replication_factor_change=request.allow_replication_factor_change,
         error_message=None,

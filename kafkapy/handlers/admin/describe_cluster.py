@@ -1,7 +1,7 @@
 """DescribeCluster (key 60), versions 0 to 2.
 
 The cluster's id, controller and brokers. There is no separate controller to talk to, so a question for controllers
-(version 1 on) is one for the wrong endpoint; and no broker is ever fenced.
+(version 1 on) is one for the wrong endpoint. Brokers that are fenced are told where they are asked for (version 2 on).
 """
 
 from kafkapy.errors import Error, KafkaError
@@ -33,6 +33,14 @@ async def handle(request: DescribeClusterRequest, ctx: Context) -> DescribeClust
             if (endpoint := ctx.endpoint_of(broker)) is not None
         ],
     )
+    if request.include_fenced_brokers:
+        response.brokers += [
+            DescribeClusterResponse.DescribeClusterBroker(
+                broker_id=broker.node_id, host=endpoint.host, port=endpoint.port, rack=broker.rack, is_fenced=True
+            )
+            for broker in cluster.image.brokers.values()
+            if broker.is_fenced and (endpoint := ctx.endpoint_of(broker)) is not None
+        ]
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = ctx.cluster_authorized_operations()
     return response

@@ -42,7 +42,7 @@ def _refused(index: int, error: Error) -> PartitionData:
 def _quorum(ctx: Context) -> PartitionData:
     keeper, epoch = ctx.rooms.cluster.leadership.holder(METADATA_LOG)
     bounds = ctx.rooms.logs.bounds(METADATA_LOG)
-    if isinstance(bounds, Error) or keeper != ctx.rooms.cluster.leadership.node_id:
+    if isinstance(bounds, Error):
         return _refused(METADATA_LOG.partition, Error.NOT_LEADER_OR_FOLLOWER)
     now_ms = ctx.rooms.clock.now_ms()
     voter = DescribeQuorumResponse.ReplicaState(

@@ -88,7 +88,7 @@ def _described(topic: TopicInfo, page: Iterable[PartitionInfo], ctx: Context) ->
                 leader_epoch=leader_epoch,
                 replica_nodes=list(partition.replicas),
                 isr_nodes=list(isr),
-                eligible_leader_replicas=[],
+                eligible_leader_replicas=list(partition.elr),
                 last_known_elr=[],
                 offline_replicas=list(offline),
             )

@@ -4,12 +4,13 @@ Reads partitions in request order within the limits; the first batch of the firs
 whole, however large (KIP-74). Less than `min_bytes` waits up to `max_wait_ms`. Sessions (KIP-227) make requests and
 answers incremental from version 7 on; topics are named by id from version 13 on. Batches go out as they lie in the log.
 Where a limit falls within a batch, the beginning of that batch is mostly left out: Kafka sends it, and clients throw it
-away. It counts for `min_bytes` all the same. There is one replica of everything, so no other replica is ever preferred,
-and a request that comes as a replica's is refused for each partition (NOT_LEADER_OR_FOLLOWER). A client over its quota
+away. It counts for `min_bytes` all the same. From version 11 on a replica that is in sync is read
+like the leader, and where `replica.selector.class` says so, the leader names one in the client's rack (KIP-392). A
+request that comes as a replica's is refused for each partition (NOT_LEADER_OR_FOLLOWER). A client over its quota
 gets nothing, whatever was found, and no session; less is looked for where more would be over it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kafkapy.cluster.image import TopicInfo
 from kafkapy.delayed import Delayed
@@ -17,7 +18,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.handlers.data.current_leader import name_leaders
 from kafkapy.log.fetch_session import NO_SESSION, FetchContext, News, PartitionKey, Wanted
-from kafkapy.log.fetching import Diverged, Found, LogToRead, fetch, refused
+from kafkapy.log.fetching import Diverged, Found, LogToRead, empty, fetch, refused
 from kafkapy.model import IsolationLevel
 from kafkapy.protocol.messages.fetch import FetchRequest, FetchResponse
 
@@ -29,6 +30,8 @@ _IDS_FROM_VERSION = 13
 _STORAGE_ERROR_FROM_VERSION = 6
 _REPLICA_STATE_FROM_VERSION = 15
 _LEADERS_FROM_VERSION = 16
+_REPLICAS_FROM_VERSION = 11
+_BY_RACK = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 _LEADER_ERRORS = frozenset({Error.NOT_LEADER_OR_FOLLOWER, Error.FENCED_LEADER_EPOCH})
 _RESPONSE_BYTES, _PARTITION_BYTES = 20, 60  # what an answer has beside records, about
 _READ, _TOPIC = Operation.READ, ResourceType.TOPIC  # looked up here, not for every partition
@@ -53,9 +56,17 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     answers: list[Found | None] = []  # None where the log is to be read
     to_read: list[LogToRead] = []
     is_replica = _replica_id(request, ctx.api_version) >= 0
+    leadership = ctx.rooms.cluster.leadership
+    rack = request.rack_id
+    if rack and ctx.rooms.config["replica.selector.class"] != _BY_RACK:
+        rack = ""
+    elsewhere: dict[PartitionKey, int] = {}
     for one in context.wanted:
         log = _log_to_read(one, ctx, is_replica=is_replica)
-        if isinstance(log, LogToRead):
+        if rack and isinstance(log, LogToRead) and (nearer := _nearer(log, rack, ctx)) is not None:
+            elsewhere[one.key] = nearer
+            answers.append(_bounds_of(log, ctx))
+        elif isinstance(log, LogToRead):
             to_read.append(log)
             answers.append(None)
         else:
@@ -66,7 +77,8 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
         following = iter(found)
         if ctx.observed is not None and ctx.observed.hold_fetch(_size(found)):
             return FetchResponse(session_id=ctx.rooms.fetch_sessions.throttled(context))
-        return _response(context, [next(following) if answer is None else answer for answer in answers], ctx)
+        all_found = [next(following) if answer is None else answer for answer in answers]
+        return _response(context, all_found, elsewhere, ctx)
 
     if not to_read:
         return packed(())
@@ -76,7 +88,7 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     found = await fetch(
         ctx.rooms.logs,
         ctx.rooms.clock,
-        ctx.rooms.cluster.leadership.epoch,
+        leadership.of_replicas if ctx.api_version >= _REPLICAS_FROM_VERSION else leadership.of_leaders,
         to_read,
         isolation=IsolationLevel.READ_COMMITTED if request.isolation_level == 1 else IsolationLevel.READ_UNCOMMITTED,
         max_bytes=max_bytes,
@@ -87,10 +99,14 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     return found.then(packed) if isinstance(found, Delayed) else packed(found)
 
 
-def _response(context: FetchContext, found: Sequence[Found], ctx: Context) -> FetchResponse:
-    """What the session lets be told of what was found in its partitions."""
+def _response(
+    context: FetchContext, found: Sequence[Found], nearer: Mapping[PartitionKey, int], ctx: Context
+) -> FetchResponse:
+    """What the session lets be told of what was found in its partitions; `nearer`: where to read instead."""
     wanted = context.wanted
-    told = context.select((one.key, _news(piece)) for one, piece in zip(wanted, found, strict=True))
+    told = context.select(
+        (one.key, _news(piece, is_elsewhere=one.key in nearer)) for one, piece in zip(wanted, found, strict=True)
+    )
     response = FetchResponse(session_id=context.session_id)
     elsewhere: list[tuple[PartitionData, TopicInfo, int]] = []
     last_name, last_id = None, None
@@ -107,6 +123,8 @@ def _response(context: FetchContext, found: Sequence[Found], ctx: Context) -> Fe
             response.responses.append(topic)
         data = _packed(index, piece)
         partitions.append(data)
+        if nearer and key in nearer:
+            data.preferred_read_replica = nearer[key]
         if data.error_code:
             if data.error_code in _LEADER_ERRORS and ctx.api_version >= _LEADERS_FROM_VERSION:
                 known = ctx.rooms.cluster.image.topic_by_id(topic_id)
@@ -157,6 +175,22 @@ def _log_to_read(wanted: Wanted, ctx: Context, *, is_replica: bool) -> LogToRead
     return LogToRead(topic.partitions[index].log, fetch_offset, max_bytes, current_leader_epoch, last_fetched_epoch)
 
 
+def _nearer(wanted: LogToRead, rack: str, ctx: Context) -> int | None:
+    """The replica that the client is to read from instead of this leader."""
+    cluster = ctx.rooms.cluster
+    partition = cluster.image.partition(wanted.log.topic, wanted.log.partition)
+    if partition is None or cluster.leadership.epoch(wanted.log) is None:
+        return None
+    return cluster.leadership.preferred_replica(partition, rack)
+
+
+def _bounds_of(wanted: LogToRead, ctx: Context) -> Found:
+    bounds = ctx.rooms.logs.bounds(wanted.log)
+    if isinstance(bounds, Error):
+        return refused(bounds)
+    return empty(bounds)
+
+
 def _replica_id(request: FetchRequest, api_version: int) -> int:
     if api_version < _REPLICA_STATE_FROM_VERSION:
         return request.replica_id
@@ -169,10 +203,10 @@ def _size(found: Sequence[Found]) -> int:
     return _RESPONSE_BYTES + sum(_PARTITION_BYTES + piece.size_bytes for piece in pieces)
 
 
-def _news(found: Found) -> News:
+def _news(found: Found, *, is_elsewhere: bool = False) -> News:
     if isinstance(found, Diverged):
         return News(False, found.bounds.high_watermark, found.bounds.log_start_offset, diverges=True)
-    return News(found.size_bytes > 0, found.high_watermark, found.log_start_offset, found.error)
+    return News(found.size_bytes > 0 or is_elsewhere, found.high_watermark, found.log_start_offset, found.error)
 
 
 def _packed(index: int, found: Found) -> PartitionData:
