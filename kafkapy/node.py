@@ -25,12 +25,13 @@ from kafkapy.config.hosts import connections_per_host
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
 from kafkapy.config.setting import ConfigError
-from kafkapy.groups.persister import NoPersister
 from kafkapy.groups.service import GroupService
 from kafkapy.groups.share.service import ShareGroups
 from kafkapy.handlers.context import Context, Rooms, Session
 from kafkapy.handlers.peers import LocalPeers
 from kafkapy.handlers.registry import Registry
+from kafkapy.handlers.sharing.group_persister import GroupPersister
+from kafkapy.handlers.sharing.session_end import connection_closed
 from kafkapy.log.fetch_session import FetchSessionCache
 from kafkapy.metrics import RequestMetrics
 from kafkapy.model import Endpoint
@@ -40,6 +41,10 @@ from kafkapy.network.server import Guard, Limits, Server
 from kafkapy.network.transport import PlainTransport
 from kafkapy.quotas.service import Quotas
 from kafkapy.security.doors import Door, doors
+from kafkapy.sharing.partitions import SharePartitions
+from kafkapy.sharing.persister import SharePersister
+from kafkapy.sharing.sessions import ShareSessions
+from kafkapy.sharing.state.service import ShareStateService
 from kafkapy.storage.base import LiveBroker, Logs
 from kafkapy.telemetry.service import Telemetry
 from kafkapy.transactions.producer_ids import ProducerIds
@@ -137,11 +142,21 @@ class Node:
         registry.observes = rooms.metrics is not None
         guards = {listener: _guard(door, registry, clock) for listener, door in self._doors.items()}
         quotas = rooms.quotas
-        server = Server(self._limits, _open_session, house.dispatch_of(registry), clock, guards, quotas.hold)
+        server = Server(
+            self._limits,
+            _open_session,
+            house.dispatch_of(registry),
+            clock,
+            guards,
+            quotas.hold,
+            lambda session: connection_closed(session, rooms),
+        )
 
         def on_change(change: Change) -> None:
             for topic in change.deleted:
                 rooms.groups.on_topic_deleted(topic)
+                rooms.share_state.on_topic_deleted(topic.topic_id)
+                rooms.share_partitions.on_topic_deleted(topic.topic_id)
             if change.new.config is not change.old.config:
                 _follow_limits(server, change.new.config)
             if change.new.kinds.client_quotas is not change.old.kinds.client_quotas:
@@ -162,6 +177,8 @@ class Node:
             await coordinators.start(rooms.share_groups.run)
             await coordinators.start(rooms.verifier.run)
             await coordinators.start(rooms.transactions.run)
+            await coordinators.start(rooms.share_state.run)
+            await coordinators.start(rooms.share_partitions.run)
             async with trio.open_nursery() as upkeep:
                 self._keep_fresh(upkeep, clock)
                 async with trio.open_nursery() as connections:
@@ -181,6 +198,8 @@ class Node:
         cluster = ClusterService(house.cluster_id, config, logs, membership, clock, house.core)
         groups = GroupService(cluster, logs, leases, clock, config)
         producer_ids = ProducerIds(cluster.allocate_producer_ids)
+        share_state = ShareStateService(cluster, logs, leases, clock, config)
+        persister = SharePersister(cluster, share_state, house.peers, clock)
         tells_metrics = config["kafkapy.metrics.port"] >= 0
         self.rooms = Rooms(
             clock=clock,
@@ -188,11 +207,14 @@ class Node:
             logs=logs,
             cluster=cluster,
             groups=groups,
-            share_groups=ShareGroups(cluster, groups, NoPersister(), house.peers),
+            share_groups=ShareGroups(cluster, groups, GroupPersister(persister), house.peers),
             transactions=TransactionService(cluster, logs, leases, house.peers, producer_ids, clock, config),
             producer_ids=producer_ids,
             verifier=Verifier(cluster, logs, house.peers, clock),
             fetch_sessions=_fetch_sessions(config),
+            share_state=share_state,
+            share_partitions=SharePartitions(cluster, logs, persister, clock),
+            share_sessions=ShareSessions(config["group.share.max.share.sessions"]),
             quotas=Quotas(config, clock),
             telemetry=Telemetry(listens=tells_metrics),
             metrics=RequestMetrics() if tells_metrics else None,

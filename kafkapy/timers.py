@@ -54,6 +54,11 @@ class Timers(Generic[Key, Value]):
             self._enter(key, deadline)
             self._bound()
 
+    def deadline_of(self, key: Key) -> float | None:
+        """The key's deadline, if it has one."""
+        live = self._live.get(key)
+        return None if live is None else live[0]
+
     def cancel(self, key: Key) -> None:
         """The key has no deadline any longer, but perhaps soon another one."""
         if self._live.pop(key, None) is not None:

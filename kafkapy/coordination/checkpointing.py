@@ -94,10 +94,11 @@ class Snapshot(NamedTuple):
 class Checkpointing:
     """Writes a shard's checkpoints. `run` does it in a task of its own, beside the shard's."""
 
-    def __init__(self, logs: Logs, log: LogId, journal: Journal[Any]) -> None:
+    def __init__(self, logs: Logs, log: LogId, journal: Journal[Any], *, is_wanted: bool = True) -> None:
         self._logs = logs
         self._log = log
         self._journal = journal
+        self._is_wanted = is_wanted
         self._size = 0
         self._written_since = 0
         self._to_write: tuple[Snapshot, BatchMark, int] | None = None
@@ -109,7 +110,9 @@ class Checkpointing:
 
     def is_due(self, record_count: int = 0) -> bool:
         """Whether a checkpoint is worth it once so many more records are in the log."""
-        return self._to_write is None and self._written_since + record_count > max(MIN_RECORDS, self._size)
+        if not self._is_wanted or self._to_write is not None:
+            return False
+        return self._written_since + record_count > max(MIN_RECORDS, self._size)
 
     def wrote(self, record_count: int) -> None:
         """So many records were appended to the log."""

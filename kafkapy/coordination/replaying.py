@@ -6,7 +6,7 @@ Invariants
  1. What a transaction wrote, and its marker, come to the machine where they stand in the log: after all that lies
     before them, and before all that lies behind.
  2. Of the other records of a key only the last of each bite is applied: coordinators' topics are compacted, so what a
-    later record supersedes says nothing. Records without a key all count.
+    later record supersedes says nothing. Records without a key all count, and those of shards whose records add up.
  3. Nothing is applied that fails its CRC.
 """
 
@@ -132,9 +132,9 @@ class Replay:
             return  # what compaction left of a batch
         self.record_count += header.record_count
         if not header.attributes & (CONTROL | TRANSACTIONAL):
-            latest, offset = self._latest, header.base_offset
+            latest, offset, all_count = self._latest, header.base_offset, self._type.records_add_up
             for key, value in keys_and_values(batch, header):
-                if key is None:
+                if key is None or all_count:
                     self._apply(key, value)
                 else:
                     latest.pop(key, None)  # so that it comes after those that it followed

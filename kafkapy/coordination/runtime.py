@@ -129,7 +129,9 @@ class Shard:
         self._log = shard_log
         self._clock = clock
         self._image = image
-        self._checkpointing = Checkpointing(shard_log.logs, shard_log.log, shard_type.journal)
+        self._checkpointing = Checkpointing(
+            shard_log.logs, shard_log.log, shard_type.journal, is_wanted=not shard_type.records_add_up
+        )
         self._settled = trio.Event()
         self._refusal: KafkaError | None = KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, f"{name} is loading")
         self._end_offset = 0
@@ -144,6 +146,11 @@ class Shard:
         self._failure: Exception | None = None
         self._wake = trio.Event()
         self._sleeping_until = float("-inf")
+
+    @property
+    def end_offset(self) -> int:
+        """Where the log ends, as far as `view` has it."""
+        return self._end_offset
 
     @property
     def loaded(self) -> bool:

@@ -156,3 +156,8 @@ class ShardType(NamedTuple):
     machine_factory: Callable[[], Machine]
     journal: Journal[Any]
     view: Callable[[Any], Any] = _no_view
+    records_add_up: bool = False
+    """Whether a record adds to those of its key before it, instead of superseding them. Such a log is not compacted,
+    and whoever cuts it off must be able to say what is redundant: its shards are loaded from it alone, without
+    checkpoints.
+    """

@@ -8,7 +8,7 @@ coordinator did not answer in time.
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from kafkapy.errors import Error, KafkaError
+from kafkapy.errors import KafkaError
 
 UNKNOWN_START: Final = -1
 """In place of a start offset: the group begins where its setting `share.auto.offset.reset` says."""
@@ -50,22 +50,3 @@ class Persister(Protocol):
         self, group_id: str, partitions: Sequence[TopicIdPartition]
     ) -> Mapping[TopicIdPartition, StateSummary | KafkaError]:
         """How far the group is with each of these partitions (ReadShareGroupStateSummary, leader epoch 0)."""
-
-
-class NoPersister:
-    """For a broker without a share coordinator: there is none to be asked."""
-
-    async def initialize(
-        self, group_id: str, state_epoch: int, starts: Mapping[TopicIdPartition, int]
-    ) -> Mapping[TopicIdPartition, KafkaError | None]:
-        return dict.fromkeys(starts, KafkaError(Error.COORDINATOR_NOT_AVAILABLE))
-
-    async def delete(
-        self, group_id: str, partitions: Sequence[TopicIdPartition]
-    ) -> Mapping[TopicIdPartition, KafkaError | None]:
-        return dict.fromkeys(partitions, KafkaError(Error.COORDINATOR_NOT_AVAILABLE))
-
-    async def summaries(
-        self, group_id: str, partitions: Sequence[TopicIdPartition]
-    ) -> Mapping[TopicIdPartition, StateSummary | KafkaError]:
-        return dict.fromkeys(partitions, KafkaError(Error.COORDINATOR_NOT_AVAILABLE))

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from kafkapy.quotas.service import Quotas
     from kafkapy.security.authorizer import Authorizer
     from kafkapy.security.tokens import TokenSecret
+    from kafkapy.sharing.partitions import SharePartitions
+    from kafkapy.sharing.sessions import ShareSession, ShareSessions
+    from kafkapy.sharing.state.service import ShareStateService
     from kafkapy.storage.base import LiveBroker, Logs
     from kafkapy.telemetry.service import Telemetry
     from kafkapy.transactions.producer_ids import ProducerIds
@@ -83,6 +86,8 @@ class Session:
     """Whether it was a delegation token that told who it is: such a client gets no further tokens."""
     software_name: str = "unknown"
     software_version: str = "unknown"
+    share_sessions: "frozenset[ShareSession]" = frozenset()
+    """Those that were opened on this connection: they end with it."""
     mute: Callable[[float], None] = field(default=lambda until: None, repr=False)
     """Answers what is under way, and hears nothing more of this client before that moment of the clock (KIP-219)."""
     _address: str | None = field(default=None, init=False, repr=False)
@@ -109,6 +114,9 @@ class Rooms:
     producer_ids: "ProducerIds"
     verifier: "Verifier"
     fetch_sessions: "FetchSessionCache"
+    share_state: "ShareStateService"
+    share_partitions: "SharePartitions"
+    share_sessions: "ShareSessions"
     quotas: "Quotas"
     telemetry: "Telemetry"
     metrics: "RequestMetrics | None" = None

@@ -347,7 +347,7 @@ class Connection:
         self.closed = True
         while self.waits:
             self._end_wait()
-        self.session, self.dispatch = None, _answer_nothing  # what was there knows this connection
+        self.dispatch = _answer_nothing
         self.transport.close()
 
     # -- sending

@@ -10,7 +10,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -64,11 +64,15 @@ def _welcome(host: str) -> float:
     return 0
 
 
+def _let_go(session: Any) -> None:
+    """What a connection carried is of no use to anybody."""
+
+
 class Server:
     """All listeners of a broker and their connections; `guards` are those of listeners that have one, by name.
 
     `hold` is asked of each connection by its host: for how many seconds it is held without a word, and then closed
-    (KIP-612), 0 when it is welcome.
+    (KIP-612), 0 when it is welcome. `close_session` is told what a connection carried, once that has ended.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Server:
         clock: Clock,
         guards: Mapping[str, Guard] | None = None,
         hold: Callable[[str], float] = _welcome,
+        close_session: Callable[[Any], None] = _let_go,
     ) -> None:
         self._limits = limits
         self._hold = hold
@@ -87,6 +92,7 @@ class Server:
         self._guards = guards or {}
         self._strangers: dict[Connection, float] = {}  # not known yet, and since when they are there: oldest first
         self._open_session = open_session
+        self._close_session = close_session
         self._dispatch = dispatch
         self._crew = Crew(clock, self._forget)
         self._per_ip: Counter[str] = Counter()
@@ -241,6 +247,8 @@ class Server:
     def _forget(self, connection: Connection) -> None:
         """The connection has ended."""
         self._know(connection)
+        session, connection.session = connection.session, None  # it knows the connection
+        self._close_session(session)
         host = connection.peer.peer_host
         self._per_ip[host] -= 1
         if not self._per_ip[host]:

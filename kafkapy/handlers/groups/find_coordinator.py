@@ -1,11 +1,11 @@
 """FindCoordinator (key 10), versions 0 to 6.
 
-Names the broker that coordinates a group or a transactional id, at the address that Metadata gives out too: the one
-that leads its partition of the internal topic. The first question brings that topic into being; as in Kafka its answer
-is COORDINATOR_NOT_AVAILABLE, upon which clients ask again, or with `kafkapy.auto.create.wait` it waits. From version 4
-on many keys are asked for in one request, each with an error of its own, which as in Kafka says no more about itself.
-Not yet: coordinators of share groups; a well-formed question for one, which only brokers have, is answered
-UNSUPPORTED_VERSION: asking again would not help.
+Names the broker that coordinates a group, a transactional id, or a share partition's state, at the address that
+Metadata gives out too: the one that leads its partition of the internal topic. The first question brings that topic
+into being; as in Kafka its answer is COORDINATOR_NOT_AVAILABLE, upon which clients ask again, or with
+`kafkapy.auto.create.wait` it waits. From version 4 on many keys are asked for in one request, each with an error of its
+own, which as in Kafka says no more about itself. Which broker keeps the state of a share partition only brokers ask,
+from version 6 on.
 """
 
 from typing import Final
@@ -14,6 +14,7 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.model import Endpoint, parse_uuid
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+from kafkapy.sharing.state.facts import SharePartitionKey
 
 FIRST_BATCHED_VERSION: Final = 4
 FIRST_SHARE_VERSION: Final = 6
@@ -70,8 +71,7 @@ async def _find(key_type: int, key: str, ctx: Context) -> tuple[Error, str, int,
             ctx.require(Operation.DESCRIBE, ResourceType.TRANSACTIONAL_ID, key)
             log = await ctx.rooms.transactions.coordinating_log(key)
         elif key_type == _SHARE:
-            _check_share_key(key, ctx)
-            raise KafkaError(Error.UNSUPPORTED_VERSION, "This broker does not coordinate share groups yet.")
+            log = await ctx.rooms.share_state.coordinating_log(_share_key(key, ctx))
         else:
             raise KafkaError(Error.INVALID_REQUEST, Error.INVALID_REQUEST.text)
     except KafkaError as refusal:
@@ -89,7 +89,7 @@ def _message(refusal: KafkaError, ctx: Context) -> str:
     return refusal.message or ("" if ctx.api_version >= FIRST_BATCHED_VERSION else refusal.error.text)
 
 
-def _check_share_key(key: str, ctx: Context) -> None:
+def _share_key(key: str, ctx: Context) -> SharePartitionKey:
     """A share coordinator is asked for by brokers only, with a key of the form group:topic id:partition (KIP-932)."""
     if ctx.api_version < FIRST_SHARE_VERSION:
         raise KafkaError(Error.INVALID_REQUEST)
@@ -97,9 +97,9 @@ def _check_share_key(key: str, ctx: Context) -> None:
     group_id, _, rest = key.partition(":")
     *middle, topic_id, partition = rest.split(":") if ":" in rest else ("", "")
     try:
-        parse_uuid(topic_id)
-        int(partition)
+        share_key = SharePartitionKey(":".join((group_id, *middle)).strip(), parse_uuid(topic_id), int(partition))
     except ValueError:
         raise KafkaError(Error.INVALID_REQUEST) from None
-    if not ":".join((group_id, *middle)).strip():
+    if not share_key.group_id:
         raise KafkaError(Error.INVALID_REQUEST)
+    return share_key

@@ -21,6 +21,7 @@ from kafkapy.handlers.registry import Registry
 from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages import response_class
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
+from kafkapy.sharing.state.service import ShareStateService
 from kafkapy.storage.memory import open_memory
 from tests.groups.persisters import Keeper
 from tests.membership import alone
@@ -46,6 +47,7 @@ class Broker:
         self.groups = self.rooms.groups = GroupService(self.cluster, logs, logs.leases, clock, config)
         self.keeper = Keeper()
         self.rooms.share_groups = ShareGroups(self.cluster, self.groups, self.keeper, membership.peers)
+        self.rooms.share_state = ShareStateService(self.cluster, logs, logs.leases, clock, config)
         self.cluster.on_change(self._on_change)
         self.denied: dict[Any, Any] = {}
         self.rooms.denied = self.denied

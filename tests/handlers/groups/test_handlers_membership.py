@@ -106,8 +106,8 @@ async def test_before_that_a_group_is_coordinated_by_nobody(broker):
 @pytest.mark.parametrize(
     ("version", "key_type", "key", "error"),
     [
-        (6, SHARE, SHARE_KEY, Error.UNSUPPORTED_VERSION),
-        (6, SHARE, "a:" + SHARE_KEY, Error.UNSUPPORTED_VERSION),
+        (6, SHARE, SHARE_KEY, Error.COORDINATOR_NOT_AVAILABLE),
+        (6, SHARE, "a:" + SHARE_KEY, Error.COORDINATOR_NOT_AVAILABLE),
         (5, SHARE, SHARE_KEY, Error.INVALID_REQUEST),
         (6, SHARE, "g", Error.INVALID_REQUEST),
         (6, SHARE, "g:0", Error.INVALID_REQUEST),
