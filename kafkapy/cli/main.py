@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--data-dir", metavar="DIR", help="keep the data here")
     where.add_argument("--memory", action="store_true", help="keep the data in memory, and lose it at the end")
     start.add_argument("--advertise", metavar="HOST", help="tell clients to connect to this host")
+    start.add_argument(
+        "--brokers", type=int, default=1, metavar="N", help="run so many brokers, a cluster, over one store (1)"
+    )
+    start.add_argument("--racks", default="", metavar="A,B,…", help="the racks in which they stand, in turn")
     start.add_argument("--metrics-port", type=int, help="tell metrics over HTTP at this port of 127.0.0.1")
     start.add_argument("--json-ready", action="store_true", help="print one line of JSON on stdout when ready")
     start.add_argument(

@@ -73,6 +73,8 @@ class _Process:
             other_dirs=self._other_dirs,
             cluster_id=_cluster_id(),
             advertise_host=self._options.advertise,
+            brokers=self._options.brokers,
+            racks=[rack for rack in self._options.racks.split(",") if rack],
         ) as broker:
             self._ready = True
             # Modules, settings and recovered logs stay: the collector need not look at them over and over.
@@ -93,6 +95,7 @@ class _Process:
                 "bootstrap_servers": broker.bootstrap_servers,
                 "port": broker.port,
                 "listeners": broker.listeners,
+                "brokers": {str(node_id): node.listeners for node_id, node in broker.fleet.nodes.items()},
                 "cluster_id": broker.cluster_id,
                 "data_dir": None if self._data_dir is None else str(self._data_dir),
                 "pid": os.getpid(),
@@ -143,7 +146,9 @@ def _configuration(options: argparse.Namespace) -> BrokerConfig:
         from kafkapy.cli.folders import default_data_dir  # rarely needed, and not free
 
         flags["log.dirs"] = str(default_data_dir())
-    return BrokerConfig.load(file=file, environment=environment, flags=flags)
+    if options.brokers < 1:
+        raise StartError(f"--brokers {options.brokers} is less than one")
+    return BrokerConfig.load(file=file, environment=environment, flags=flags, brokers=options.brokers)
 
 
 def _flags(options: argparse.Namespace) -> dict[str, str]:

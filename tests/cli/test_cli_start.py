@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,11 +64,26 @@ def test_ready_names_what_was_asked_for(tmp_path: Path) -> None:
         process,
         ready,
     ):
-        assert set(ready) == {"bootstrap_servers", "port", "listeners", "cluster_id", "data_dir", "pid"}
+        assert set(ready) == {"bootstrap_servers", "port", "listeners", "brokers", "cluster_id", "data_dir", "pid"}
         assert ready["bootstrap_servers"] == f"127.0.0.1:{ready['port']}"
         assert (ready["cluster_id"], ready["pid"]) == ("MkU3OEVBNTcwNTJENDM2Qg", process.pid)
         assert ready["data_dir"] == str(tmp_path / "d")
         socket.create_connection(("127.0.0.1", int(str(ready["port"])))).close()
+
+
+def test_several_brokers_are_told_with_their_addresses() -> None:
+    with running("--port", "0", "--memory", "--brokers", "3", "--racks", "a,b") as (_, ready):
+        brokers: Any = ready["brokers"]
+        assert list(brokers) == ["1", "2", "3"]
+        addresses = [listeners["PLAINTEXT"] for listeners in brokers.values()]
+        assert ready["bootstrap_servers"] == ",".join(addresses)
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port))).close()
+
+
+def test_less_than_one_broker_is_refused() -> None:
+    assert "--brokers 0 is less than one" in failing("--memory", "--brokers", "0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

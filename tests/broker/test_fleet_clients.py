@@ -1,0 +1,246 @@
+"""Stock clients of three brokers that come and go while they work: nothing lost, doubled, reordered.
+
+`python -m tests.broker.test_fleet_clients ROUNDS SEED` goes on for as many rounds as it is told.
+"""
+
+import asyncio
+import random
+import sys
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+import confluent_kafka
+import kafka
+import trio
+
+from kafkapy.broker import Broker, open_broker
+from kafkapy.config.layers import BrokerConfig
+
+SETTINGS = {
+    "listeners": "PLAINTEXT://127.0.0.1:0",
+    "kafkapy.auto.create.wait": "true",
+    "offsets.topic.num.partitions": "6",
+    "transaction.state.log.num.partitions": "6",
+    "default.replication.factor": "3",
+    "num.partitions": "6",
+    "min.insync.replicas": "1",
+}
+PARTITIONS = 6
+EACH_ROUND = 60
+"""So many records must each writer have acknowledged before a broker goes, and again before it comes back."""
+
+
+@asynccontextmanager
+async def three(directory: Path) -> AsyncIterator[Broker]:
+    config = BrokerConfig.load(flags=SETTINGS, brokers=3)
+    async with open_broker(config, data_dir=directory, brokers=3) as broker:
+        yield broker
+
+
+class Writer(ABC):
+    """Writes numbers in a thread, round the partitions, until it is told to stop; `acknowledged` tells how many."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.topic = topic
+        self.acknowledged = 0
+        self.failures: list[Any] = []
+        self.sent = 0
+        self.over = threading.Event()
+
+    def value(self) -> tuple[int, bytes]:
+        """The next record's partition and value."""
+        number = self.sent
+        self.sent += 1
+        return number % PARTITIONS, b"%s %d" % (type(self).__name__.encode(), number)
+
+    @abstractmethod
+    def run(self) -> None:
+        """Write; in a thread."""
+
+
+class Confluent(Writer):
+    def run(self) -> None:
+        producer = confluent_kafka.Producer(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "retry.backoff.ms": 20,
+                "reconnect.backoff.ms": 10,
+                "reconnect.backoff.max.ms": 200,
+            }
+        )
+
+        def told(error: Any, message: Any) -> None:
+            if error is not None:
+                self.failures.append(error)
+            else:
+                self.acknowledged += 1
+
+        while not self.over.is_set():
+            partition, value = self.value()
+            producer.produce(self.topic, value, partition=partition, on_delivery=told)
+            producer.poll(0.002)
+        assert producer.flush(60) == 0
+
+
+class KafkaPython(Writer):
+    def run(self) -> None:
+        producer = kafka.KafkaProducer(
+            bootstrap_servers=self.bootstrap_servers.split(","),
+            enable_idempotence=True,
+            retry_backoff_ms=20,
+            reconnect_backoff_ms=10,
+            reconnect_backoff_max_ms=200,
+        )
+        pending = []
+        while not self.over.is_set():
+            partition, value = self.value()
+            pending.append(producer.send(self.topic, value, partition=partition))
+            if len(pending) == 10:
+                self._settle(pending)
+        self._settle(pending)
+        producer.close()
+
+    def _settle(self, pending: list[Any]) -> None:
+        for future in pending:
+            future.get(60)
+            self.acknowledged += 1
+        pending.clear()
+
+
+class AioKafka(Writer):
+    def run(self) -> None:
+        asyncio.run(self._write())
+
+    async def _write(self) -> None:
+        async with aiokafka.AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap_servers,
+            enable_idempotence=True,
+            retry_backoff_ms=20,
+            request_timeout_ms=30_000,
+            metadata_max_age_ms=1000,
+        ) as producer:
+            while not self.over.is_set():
+                sent = []
+                for _ in range(10):
+                    partition, value = self.value()
+                    sent.append(await producer.send(self.topic, value, partition=partition))
+                for future in sent:
+                    await future
+                    self.acknowledged += 1
+
+
+class Reader(threading.Thread):
+    """A member of a group that commits what it has read, and goes on from there when it is thrown back."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self.consumer = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "readers",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "reconnect.backoff.ms": 10,
+                "reconnect.backoff.max.ms": 200,
+            }
+        )
+        self.consumer.subscribe([topic])
+        self.seen: dict[int, set[int]] = defaultdict(set)
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            messages = self.consumer.consume(100, 0.2)
+            for message in messages:
+                if message.error() is None:
+                    self.seen[message.partition()].add(message.offset())
+            if messages:
+                try:
+                    self.consumer.commit(asynchronous=False)
+                except confluent_kafka.KafkaException:
+                    continue  # the coordinator moves: what is committed next has this in it
+        self.consumer.close()
+
+
+async def until(true: Callable[[], bool], seconds: float = 90) -> None:
+    with trio.fail_after(seconds):
+        while not true():
+            await trio.sleep(0.01)
+
+
+async def disturb(broker: Broker, rounds: int, seed: int, writers: list[Writer]) -> None:
+    """Have brokers go and come back, one at a time."""
+    chance = random.Random(seed)
+
+    async def go_on() -> None:
+        reached = [writer.acknowledged + EACH_ROUND for writer in writers]
+        await until(lambda: all(w.failures or w.acknowledged >= r for w, r in zip(writers, reached, strict=True)))
+
+    await go_on()
+    for _ in range(rounds):
+        node_id = chance.choice(sorted(broker.fleet.nodes))
+        await getattr(broker.fleet, chance.choice(["stop", "kill"]))(node_id)
+        await go_on()
+        await broker.fleet.start(node_id)
+        await go_on()
+
+
+def read_all(bootstrap_servers: str, topic: str) -> dict[int, list[bytes]]:
+    consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap_servers.split(","), auto_offset_reset="earliest")
+    partitions = [kafka.TopicPartition(topic, index) for index in range(PARTITIONS)]
+    consumer.assign(partitions)
+    ends = consumer.end_offsets(partitions)
+    found: dict[int, list[bytes]] = {index: [] for index in range(PARTITIONS)}
+    while any(consumer.position(partition) < ends[partition] for partition in partitions):
+        for partition, records in consumer.poll(1000).items():
+            found[partition.partition] += [record.value for record in records]
+    consumer.close()
+    return found
+
+
+async def run(directory: Path, rounds: int, seed: int) -> None:
+    async with three(directory) as broker:
+        servers = broker.bootstrap_servers
+        await broker.rooms.cluster.auto_create(["t"])
+        writers: list[Writer] = [Confluent(servers, "t"), KafkaPython(servers, "t"), AioKafka(servers, "t")]
+        reader = Reader(servers, "t")
+        reader.start()
+        async with trio.open_nursery() as nursery:
+            for writer in writers:
+                nursery.start_soon(trio.to_thread.run_sync, writer.run)
+            try:
+                await disturb(broker, rounds, seed, writers)
+            finally:
+                for writer in writers:
+                    writer.over.set()
+        assert [writer.failures for writer in writers] == [[], [], []]
+        found = await trio.to_thread.run_sync(read_all, servers, "t")
+        for writer in writers:
+            name = type(writer).__name__.encode()
+            for index, values in found.items():
+                numbers = [int(value.split()[1]) for value in values if value.startswith(name + b" ")]
+                assert numbers == list(range(index, writer.sent, PARTITIONS)), (name, index)
+        whole = {index: set(range(len(values))) for index, values in found.items()}
+        await until(lambda: dict(reader.seen) == whole)
+        reader.over.set()
+        await trio.to_thread.run_sync(reader.join)
+
+
+async def test_nothing_is_lost_doubled_or_reordered_while_brokers_come_and_go(tmp_path: Path) -> None:
+    await run(tmp_path, rounds=6, seed=7)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as where:
+        trio.run(run, Path(where), int(sys.argv[1]), int(sys.argv[2]))
+    print("nothing lost, doubled or reordered")
