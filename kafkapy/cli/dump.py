@@ -72,7 +72,7 @@ def dump(path: Path) -> Iterator[Entry]:
     yield {"entry": "file", "size": path.stat().st_size}
     if name in _TEXTS:
         yield from _text(path)
-    elif name == checkpoints.COORDINATOR:
+    elif name in checkpoints.COORDINATOR:
         yield from _coordinator(path)
     elif kind in ("log", "checkpoint"):
         with path.open("rb") as file:

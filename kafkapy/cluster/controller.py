@@ -1,21 +1,18 @@
 """The controller: changes the cluster's metadata, for as long as this broker leads the metadata log.
 
-One shard runs the cluster machine on that log, a shard a tenure. Called by the cluster's service; what comes of a
-change is for those to see who follow the log (`follower.py`), the controller's own broker among them.
+One shard runs the cluster machine on that log, a shard a tenure. It begins with what this broker's follower has of the
+log, so that nothing is read twice. Called by the cluster's core; what comes of a change is for those to see who
+follow the log (`follower.py`), the controller's own broker among them.
 """
 
-from functools import partial
 from typing import Any, Final
 
 import trio
 
 from kafkapy.clock import Clock
+from kafkapy.cluster.follower import Follower
 from kafkapy.cluster.image import METADATA_LOG
-from kafkapy.cluster.journal import MetadataJournal
-from kafkapy.cluster.machine import ClusterMachine
-from kafkapy.config.layers import BrokerConfig
 from kafkapy.coordination.runtime import Shard, ShardLog
-from kafkapy.coordination.shard import ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.storage.base import Leases, Logs
 
@@ -29,8 +26,8 @@ _OF_COORDINATORS: Final = {
 class Controller:
     """The broker's part in deciding what becomes of the cluster."""
 
-    def __init__(self, cluster_id: str, config: BrokerConfig, logs: Logs, leases: Leases, clock: Clock) -> None:
-        self._type = ShardType(partial(ClusterMachine, cluster_id, config), MetadataJournal())
+    def __init__(self, follower: Follower, logs: Logs, leases: Leases, clock: Clock) -> None:
+        self._follower = follower
         self._logs = logs
         self._leases = leases
         self._clock = clock
@@ -81,7 +78,10 @@ class Controller:
 
     async def _decide(self, epoch: int, task_status: trio.TaskStatus[None]) -> None:
         while True:
-            self._shard = Shard("cluster metadata", self._type, ShardLog(self._logs, METADATA_LOG, epoch), self._clock)
+            shard_log = ShardLog(self._logs, METADATA_LOG, epoch)
+            self._shard = Shard(
+                "cluster metadata", self._follower.shard_type, shard_log, self._clock, ahead=self._follower.fork
+            )
             await self._shard.run(task_status)
             task_status = trio.TASK_STATUS_IGNORED  # somebody else wrote to the log, but it is ours: read what
 

@@ -35,11 +35,11 @@ class Core:
     def __init__(self, cluster_id: str, config: BrokerConfig, logs: Logs, leases: Leases, clock: Clock) -> None:
         self.config = config
         """The settings of the process's first broker, as it was started with them."""
-        self.controller = Controller(cluster_id, config, logs, leases, clock)
         self._logs = logs
         self._clock = clock
         self._onlookers: list[Onlooker] = []
         self._follower = Follower(cluster_id, config, logs, clock, self._show)
+        self.controller = Controller(self._follower, logs, leases, clock)
         self._follower.on_change(warn_of_idle_settings)
         self._follower.on_change(self._tell)
         self._follower.on_removal(self.controller.forget_removed)
@@ -48,8 +48,8 @@ class Core:
         """Serve until cancelled; `started` once topics are known and their logs exist."""
         await self._follower.open()
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.controller.run)
             await nursery.start(self._follower.run)
+            await nursery.start(self.controller.run)
             task_status.started()
 
     def join(self, onlooker: Onlooker) -> None:

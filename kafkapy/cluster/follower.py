@@ -26,7 +26,7 @@ from kafkapy.cluster.state import ClusterState
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.coordination.replaying import Replay
 from kafkapy.coordination.shard import ShardType
-from kafkapy.errors import KafkaError
+from kafkapy.errors import Error, KafkaError
 from kafkapy.storage.base import Logs
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,9 @@ class Follower:
         self, cluster_id: str, config: BrokerConfig, logs: Logs, clock: Clock, show: Callable[[ClusterImage], None]
     ) -> None:
         machine = partial(ClusterMachine, cluster_id, config)
-        self._replay = Replay(logs, METADATA_LOG, ShardType(machine, MetadataJournal()))
+        self.shard_type = ShardType(machine, MetadataJournal(), is_trimmed=True)
+        self._replay = Replay(logs, METADATA_LOG, self.shard_type)
+        self._loaded = trio.Event()
         self._logs = logs
         self._clock = clock
         self._show = show
@@ -81,6 +83,7 @@ class Follower:
         watch = self._logs.watch([METADATA_LOG], lambda log: self._grown.set())
         try:
             await self._replay.load()
+            self._loaded.set()
             change = self._state.advance()
             await self._topic_logs.follow_all(change.new, self._state.removed)
             self._end(change)
@@ -93,6 +96,11 @@ class Follower:
         finally:
             watch.close()
 
+    async def fork(self) -> Replay:
+        """The machine as far as the log has been read here, for somebody who goes on by himself."""
+        await self._loaded.wait()
+        return self._replay.fork()
+
     async def reach(self, offset: int) -> None:
         """Return once everything before this offset of the metadata log is carried out."""
         while self.offset < offset:
@@ -103,10 +111,21 @@ class Follower:
             try:
                 await self._replay.catch_up()
             except KafkaError as refusal:
-                _log.error("the metadata log cannot be followed, which is tried again: %s", refusal)
-                await self._clock.sleep(_RETRY_SECONDS)
+                if refusal.error is Error.OFFSET_OUT_OF_RANGE:
+                    await self._load_again()
+                else:
+                    _log.error("the metadata log cannot be followed, which is tried again: %s", refusal)
+                    await self._clock.sleep(_RETRY_SECONDS)
             else:
                 return
+
+    async def _load_again(self) -> None:
+        """The log was trimmed beyond what has been read of it: its checkpoint has what is missing."""
+        image = self._state.advance().new
+        self._loaded = trio.Event()
+        await self._replay.load()
+        self._state.succeed(image)
+        self._loaded.set()
 
     async def _carry_out(self, change: Change) -> None:
         if change.deleted:

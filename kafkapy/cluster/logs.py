@@ -12,8 +12,10 @@ from kafkapy.config.layers import TopicConfig
 from kafkapy.model import LogId
 from kafkapy.storage.base import Logs, LogSettings
 
-_METADATA_SETTINGS: Final = LogSettings(flush_messages=1)
-"""A topic that was answered for must outlive a power cut: metadata is synced at every write, as Kafka does."""
+_METADATA_SETTINGS: Final = LogSettings(flush_messages=1, segment_bytes=4 << 20)
+"""A topic that was answered for must outlive a power cut: metadata is synced at every write, as Kafka does. What its
+checkpoints hold goes from the log, a segment at a time.
+"""
 
 
 class TopicLogs:

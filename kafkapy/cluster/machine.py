@@ -117,8 +117,10 @@ class AllocateProducerIds:
 class ClusterMachine:
     """Decides what becomes of topics; `state` is what has become of them."""
 
-    def __init__(self, cluster_id: str, static: BrokerConfig) -> None:
-        self.state = ClusterState(cluster_id, static)
+    def __init__(self, cluster_id: str, static: BrokerConfig, state: ClusterState | None = None) -> None:
+        self.state = state or ClusterState(cluster_id, static)
+        self._cluster_id = cluster_id
+        self._static = static
         self._node_id: int = static["node.id"]
         self._kind_of = {command: kind for kind in self.state.kinds.values() for command in kind.commands}
 
@@ -322,6 +324,10 @@ class ClusterMachine:
 
     def snapshot(self) -> Iterator[MetadataFact]:
         return self.state.snapshot()
+
+    def copy(self) -> "ClusterMachine":
+        """One that has come as far, and shares nothing that changes."""
+        return ClusterMachine(self._cluster_id, self._static, self.state.copy())
 
 
 def _refuse_too_many(count: int, what: str) -> None:

@@ -225,6 +225,29 @@ class ClusterState:
 
     # -- what it comes to
 
+    def copy(self) -> "ClusterState":
+        """The same sum, to be added to by itself."""
+        twin = ClusterState(self._image.cluster_id, self._static)
+        twin.config, twin.next_producer_id, twin.removed = self.config, self.next_producer_id, set(self.removed)
+        for name, kind in self.kinds.items():
+            for fact in kind.snapshot(kind.shown):
+                twin.kinds[name].apply(fact)
+        twin._topics = {
+            name: Topic(name, topic.topic_id, dict(topic.partitions)) for name, topic in self._topics.items()
+        }
+        twin._names = dict(self._names)
+        twin._collisions = {key: set(names) for key, names in self._collisions.items()}
+        twin._overrides = {resource: dict(overrides) for resource, overrides in self._overrides.items()}
+        twin._infos, twin._image = self._infos, self._image
+        twin._stale, twin._others_are_stale = dict(self._stale), True
+        return twin
+
+    def succeed(self, image: ClusterImage) -> None:
+        """This state was read anew: `advance` is to tell what is other now than in an image of before."""
+        self._infos, self._image = dict(image.topics), image
+        self._stale.update(dict.fromkeys(image.topics))
+        self._others_are_stale = True
+
     def advance(self) -> Change:
         """The image now, and what has become of topics since the last one."""
         old = self._image

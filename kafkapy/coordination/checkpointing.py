@@ -7,7 +7,9 @@ replayed by the same code.
 Invariants
  1. A checkpoint is believed only if its log still has that very batch right before the checkpoint's offset: a log that
     a power cut shortened, one that grew again afterwards, or another one's, has not.
- 2. One is written when more facts were written since the last than it had, and at least some thousands: so all of them
+ 2. Where a log is trimmed (`ShardType.is_trimmed`), what goes is in two checkpoints that are on the medium, and the
+    log keeps the marks of both: with either of them all is there.
+ 3. One is written when more facts were written since the last than it had, and at least some thousands: so all of them
     together cost no more than a small multiple of the facts themselves.
 """
 
@@ -18,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
-from kafkapy.coordination.shard import InTransaction, Journal, Machine
+from kafkapy.coordination.shard import InTransaction, Journal, Machine, ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_PRODUCER_ID, LogId
 from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch, read_header
@@ -57,7 +59,10 @@ class Content(NamedTuple):
 
 
 async def open_checkpoint(logs: Logs, log: LogId, checkpoint: Checkpoint) -> Content | None:
-    """What is in the checkpoint, or None, with a word in the log, when it does not fit the log as it is."""
+    """What is in the checkpoint, or None, with a word in the log, when it does not fit the log as it is.
+
+    Raises KafkaError when that cannot be seen.
+    """
     problem = "it is of another version"
     if len(checkpoint.data) >= _HEAD.size:
         version, base_offset, crc = _HEAD.unpack_from(checkpoint.data)
@@ -66,15 +71,19 @@ async def open_checkpoint(logs: Logs, log: LogId, checkpoint: Checkpoint) -> Con
             if await _has_batch(logs, log, mark, checkpoint.offset):
                 return Content(mark, memoryview(checkpoint.data)[_HEAD.size :])
             problem = f"the log has not the batch that ended at offset {checkpoint.offset}"
-    _log.warning("the checkpoint of %s is not used, its log is read from the start: %s", log, problem)
+    _log.warning("the checkpoint of %s is not used: %s", log, problem)
     return None
 
 
 async def _has_batch(logs: Logs, log: LogId, mark: BatchMark, end_offset: int) -> bool:
     bounds = logs.bounds(log)
-    if isinstance(bounds, Error) or not bounds.log_start_offset <= mark.base_offset < end_offset <= bounds.end_offset:
+    if isinstance(bounds, Error):
+        raise KafkaError(bounds)
+    if not bounds.log_start_offset <= mark.base_offset < end_offset <= bounds.end_offset:
         return False
     [piece] = await logs.read([Read(log, end_offset - 1, 1)], 1)
+    if piece.error is Error.KAFKA_STORAGE_ERROR:
+        raise KafkaError(piece.error, f"{log} could not be read")
     if not piece.records:
         return False
     try:
@@ -94,19 +103,21 @@ class Snapshot(NamedTuple):
 class Checkpointing:
     """Writes a shard's checkpoints. `run` does it in a task of its own, beside the shard's."""
 
-    def __init__(self, logs: Logs, log: LogId, journal: Journal[Any], *, is_wanted: bool = True) -> None:
+    def __init__(self, logs: Logs, log: LogId, shard_type: ShardType) -> None:
         self._logs = logs
         self._log = log
-        self._journal = journal
-        self._is_wanted = is_wanted
+        self._journal = shard_type.journal
+        self._is_wanted = not shard_type.records_add_up
+        self._trims = shard_type.is_trimmed
+        self._last_mark: BatchMark | None = None  # that of the checkpoint that is on the medium
         self._size = 0
         self._written_since = 0
         self._to_write: tuple[Snapshot, BatchMark, int] | None = None
         self._given = trio.Event()
 
-    def loaded(self, checkpoint_size: int, record_count: int) -> None:
+    def loaded(self, checkpoint_size: int, checkpoint_mark: BatchMark | None, record_count: int) -> None:
         """The shard was loaded from a checkpoint of so many records (0: there was none), and from as many behind it."""
-        self._size, self._written_since = checkpoint_size, record_count
+        self._size, self._last_mark, self._written_since = checkpoint_size, checkpoint_mark, record_count
 
     def is_due(self, record_count: int = 0) -> bool:
         """Whether a checkpoint is worth it once so many more records are in the log."""
@@ -150,6 +161,9 @@ class Checkpointing:
             await trio.lowlevel.checkpoint()
         await self._logs.save_checkpoint(self._log, Checkpoint(offset, b"".join(parts)))
         self._size = size
+        before, self._last_mark = self._last_mark, last_batch
+        if self._trims and before is not None:
+            await self._logs.trim(self._log, before.base_offset)
 
 
 def _batches(snapshot: Snapshot, journal: Journal[Any]) -> Iterator[tuple[bytes, int]]:

@@ -44,6 +44,19 @@ class DamagedLog(Exception):
         self.offset = offset
 
 
+class LostBeginning(DamagedLog):
+    """What comes before a log's first offset is in no checkpoint that is left."""
+
+    def __init__(self, log: LogId, start_offset: int) -> None:
+        Exception.__init__(
+            self,
+            f"{log} begins at offset {start_offset}: what came before it was in its checkpoints, "
+            "which are missing, or damaged, or another log's",
+        )
+        self.log = log
+        self.offset = start_offset
+
+
 class Replay:
     """A machine, and how far its log has been brought into it."""
 
@@ -61,20 +74,54 @@ class Replay:
         """The last batch before `offset`."""
         self.checkpoint_size = 0
         """How many records the checkpoint had."""
+        self.checkpoint_mark: BatchMark | None = None
+        """The last batch before the checkpoint."""
         self.record_count = 0
         """How many records were read behind the checkpoint."""
         self._latest: dict[bytes, tuple[bytes | None, int]] = {}  # the last value of a key, and its batch's offset
 
     async def load(self) -> None:
-        """Bring in all that is in the log. Raises `KafkaError` when there is no such log here, and DamagedLog."""
+        """Bring in all that is in the log.
+
+        Raises `KafkaError` when there is no such log here, DamagedLog, and LostBeginning.
+        """
+        while not await self._load_beginning():
+            pass
+        await self.catch_up()
+
+    async def _load_beginning(self) -> bool:
+        """Begin with a checkpoint that fits the log, or at the log's start; False when that has moved meanwhile."""
+        start = self._start_offset()
+        unfit = []
+        for checkpoint in await self._logs.load_checkpoints(self._log):
+            self._begin(start)
+            if await self._load_checkpoint(checkpoint):
+                break
+            unfit.append(checkpoint)
+        else:
+            if self._type.is_trimmed and start > 0:
+                if self._start_offset() > start:
+                    return False
+                raise LostBeginning(self._log, start)
+            self._begin(start)
+        for checkpoint in unfit:  # nobody may come to believe it later, when the log has other records there
+            await self._logs.drop_checkpoint(self._log, checkpoint)
+        return True
+
+    def _start_offset(self) -> int:
         bounds = self._logs.bounds(self._log)
         if isinstance(bounds, Error):
             raise KafkaError(bounds, f"there is no log {self._log}")
-        self._begin(bounds.log_start_offset)
-        checkpoint = await self._logs.load_checkpoint(self._log)
-        if checkpoint is not None and checkpoint.data:
-            await self._load_checkpoint(checkpoint)
-        await self.catch_up()
+        return bounds.log_start_offset
+
+    def fork(self) -> "Replay":
+        """Another machine that has come as far. Its `copy` shares nothing that changes; not to be called in a load."""
+        twin = Replay(self._logs, self._log, self._type)
+        twin.machine = self.machine.copy()
+        twin.offset, twin.last_batch = self.offset, self.last_batch
+        twin.checkpoint_size, twin.checkpoint_mark = self.checkpoint_size, self.checkpoint_mark
+        twin.record_count = self.record_count
+        return twin
 
     async def catch_up(self) -> None:
         """Bring in what has come to the log since. Raises `KafkaError` when the log is gone, and DamagedLog."""
@@ -91,21 +138,20 @@ class Replay:
             if self.offset == before:
                 raise DamagedLog(self._log, self.offset, "it is cut off")
 
-    async def _load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        start = self.offset
+    async def _load_checkpoint(self, checkpoint: Checkpoint) -> bool:
+        """Begin with the checkpoint; False when it does not fit the log, or makes no sense."""
         content = await open_checkpoint(self._logs, self._log, checkpoint)
-        if content is not None:
-            try:
-                await self._take_batches(content.batches)
-            except DamagedLog as damage:
-                _log.warning("the checkpoint of %s is not used, its log is read from the start: %s", self._log, damage)
-                self._begin(start)
-            else:
-                self.checkpoint_size, self.record_count = self.record_count, 0
-                self.offset, self.last_batch = checkpoint.offset, content.last_batch
-                return
-        # Nobody may come to believe it later, when the log has other records there.
-        await self._logs.save_checkpoint(self._log, Checkpoint(0, b""))
+        if content is None:
+            return False
+        try:
+            await self._take_batches(content.batches)
+        except DamagedLog as damage:
+            _log.warning("the checkpoint of %s is not used: %s", self._log, damage)
+            return False
+        self.checkpoint_size, self.record_count = self.record_count, 0
+        self.offset = checkpoint.offset
+        self.last_batch = self.checkpoint_mark = content.last_batch
+        return True
 
     async def _take_batches(self, batches: Buffer) -> None:
         """Apply whole batches, in bites."""
@@ -120,6 +166,7 @@ class Replay:
                 raise DamagedLog(self._log, header.base_offset, reason) from reason
             if self.record_count >= bite_ends_at:
                 self._apply_latest()
+                self.offset, self.last_batch = header.next_offset, BatchMark.of(header)
                 await trio.lowlevel.checkpoint()
                 bite_ends_at = self.record_count + _RECORDS_A_BITE
         self._apply_latest()

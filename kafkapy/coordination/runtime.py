@@ -20,7 +20,7 @@ Invariants
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import trio
@@ -110,7 +110,8 @@ class Shard:
     """One machine over one log.
 
     `machine` is for synchronous looks that only this shard's own room makes: it may run ahead of the log. What the
-    world may see goes into `view`: the value of the type's view as of the last write that is in the log.
+    world may see goes into `view`: the value of the type's view as of the last write that is in the log. Where somebody
+    follows the log who is `ahead` of a load, the shard begins with what that one gives away.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Shard:
         shard_log: ShardLog,
         clock: Clock,
         image: Callable[[], Any] = _no_image,
+        ahead: Callable[[], Awaitable[Replay]] | None = None,
     ) -> None:
         self.name = name
         self.log = shard_log.log
@@ -129,9 +131,8 @@ class Shard:
         self._log = shard_log
         self._clock = clock
         self._image = image
-        self._checkpointing = Checkpointing(
-            shard_log.logs, shard_log.log, shard_type.journal, is_wanted=not shard_type.records_add_up
-        )
+        self._ahead = ahead
+        self._checkpointing = Checkpointing(shard_log.logs, shard_log.log, shard_type)
         self._settled = trio.Event()
         self._refusal: KafkaError | None = KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, f"{name} is loading")
         self._end_offset = 0
@@ -411,14 +412,18 @@ class Shard:
         return KafkaError(_TOLD.get(cause, cause), f"{self.name} could not write its log: {cause.name}")
 
     async def _load(self) -> None:
-        replay = Replay(self._log.logs, self.log, self._type)
-        await replay.load()
+        if self._ahead is None:
+            replay = Replay(self._log.logs, self.log, self._type)
+            await replay.load()
+        else:
+            replay = await self._ahead()
+            await replay.catch_up()
         self.machine = replay.machine
         self._end_offset = replay.offset
         self.view = self._type.view(self.machine)
         moment = self._moment()
         checkpointing = self._checkpointing
-        checkpointing.loaded(replay.checkpoint_size, replay.record_count)
+        checkpointing.loaded(replay.checkpoint_size, replay.checkpoint_mark, replay.record_count)
         if checkpointing.is_due() and replay.last_batch is not None:
             snapshot = checkpointing.snapshot(self.machine, moment.now_ms)
             checkpointing.write(snapshot, replay.last_batch, self._end_offset)

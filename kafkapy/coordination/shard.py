@@ -161,3 +161,5 @@ class ShardType(NamedTuple):
     and whoever cuts it off must be able to say what is redundant: its shards are loaded from it alone, without
     checkpoints.
     """
+    is_trimmed: bool = False
+    """Whether what two checkpoints hold goes from the log, which cannot be loaded without one of them then."""

@@ -409,15 +409,20 @@ class Logs(Protocol):
         """
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
-        """Keep this beside the log, instead of what was kept before. Raises KafkaError KAFKA_STORAGE_ERROR.
+        """Keep this beside the log, and the last one before it. Raises KafkaError KAFKA_STORAGE_ERROR.
 
-        It goes with the log. After a crash it may be the one before, or none.
+        It is on the medium on return, or nothing has changed. Checkpoints go with the log.
         """
 
-    async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
-        """What was kept beside the log; None without it, when it is damaged, or when the log is compacted beyond its
-        offset: then a tombstone may be gone that it has not heard of.
+    async def load_checkpoints(self, log: LogId) -> Sequence[Checkpoint]:
+        """What is kept beside the log, two at most, the last one first.
+
+        Without those that are damaged, or whose offset the log is compacted beyond: then a tombstone may be gone that
+        they have not heard of.
         """
+
+    async def drop_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        """Forget this one, if it is still kept. Raises KafkaError KAFKA_STORAGE_ERROR."""
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         """Call `wake` with any of these logs that grew, moved its start or stable offset, or went away, until closed.

@@ -224,7 +224,7 @@ class MemoryLogs:
         self._turns = turns
         self.leases = SoleLeases(node_id)
         self._logs: dict[LogId, _Log] = {}
-        self._checkpoints: dict[LogId, Checkpoint] = {}
+        self._checkpoints: dict[LogId, list[Checkpoint]] = {}
         self._uncleanable: set[LogId] = set()
         self._watchers = Watchers()
 
@@ -406,11 +406,16 @@ class MemoryLogs:
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         if log in self._logs:
-            self._checkpoints[log] = checkpoint
+            before = [one for one in self._checkpoints.get(log, ()) if one.offset < checkpoint.offset]
+            self._checkpoints[log] = [checkpoint, *before[:1]]
 
-    async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
-        checkpoint, found = self._checkpoints.get(log), self._logs.get(log)
-        return None if checkpoint and found and checkpoint.offset < found.cleaned_to else checkpoint
+    async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
+        cleaned_to = self._logs[log].cleaned_to if log in self._logs else 0
+        return [checkpoint for checkpoint in self._checkpoints.get(log, ()) if checkpoint.offset >= cleaned_to]
+
+    async def drop_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        if checkpoint in (kept := self._checkpoints.get(log, [])):
+            kept.remove(checkpoint)
 
     def look_again(self, logs: Sequence[LogId]) -> None:
         for log in logs:

@@ -89,6 +89,8 @@ class LyingDisk(Disk):
         self.synced: dict[str, bytes] = {}
         self.entries: dict[str, set[str]] = {}  # by folder, those that were synced
         self.renames: dict[str, list[Rename]] = {}  # by folder, since it was synced
+        self.folders: set[str] = set()  # whatever was one once
+        self.moved_folders: dict[str, list[tuple[str, str]]] = {}  # by folder, since it was synced: from, to
         self.changing = RLock()
         self.before_change: Callable[[], None] = lambda: None  # called before anything that a power cut may take
         self.appends_left: int | None = None
@@ -123,7 +125,8 @@ class LyingDisk(Disk):
     def truncate(self, path: str, size: int) -> None:
         if self.cuts_fail:
             raise OSError(errno.EIO, "Input/output error")
-        super().truncate(path, size)
+        with self.changing:
+            super().truncate(path, size)
 
     @_changes
     def remove(self, path: str) -> None:
@@ -148,7 +151,10 @@ class LyingDisk(Disk):
     def rename(self, source: Path, target: Path) -> None:
         if self.renames_fail:
             raise PermissionError(errno.EACCES, "Permission denied")
-        super().rename(source, target)
+        with self.changing:
+            super().rename(source, target)
+            self.folders |= {str(source), str(target)}
+            self.moved_folders.setdefault(str(source.parent), []).append((source.name, target.name))
 
     @_changes
     def write_file(self, path: Path, data: bytes, *, sync: bool = False) -> None:
@@ -162,10 +168,11 @@ class LyingDisk(Disk):
     @_changes
     def sync_folder(self, folder: str) -> None:
         names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        renamed = len(self.renames.get(folder, ()))
+        renamed, moved = len(self.renames.get(folder, ())), len(self.moved_folders.get(folder, ()))
         super().sync_folder(folder)
         self.entries[folder] = names
         del self.renames.get(folder, [])[:renamed]
+        del self.moved_folders.get(folder, [])[:moved]
 
     def write_again(self, path: str, data: Buffer, position: int) -> None:
         super().write_again(path, data, position)
@@ -174,7 +181,9 @@ class LyingDisk(Disk):
 
     def make_folder(self, path: Path, *, parents: bool = False) -> None:
         self._refuse(path)
-        super().make_folder(path, parents=parents)
+        with self.changing:
+            super().make_folder(path, parents=parents)
+            self.folders.add(str(path))
 
     def _refuse(self, path: Path | str) -> None:
         if self.broken is not None and Path(path).is_relative_to(self.broken):
@@ -217,13 +226,14 @@ class LyingDisk(Disk):
         `kept` is asked once a file how much (0 to 1) of what was not synced reached the medium all the same: of a log
         and its indexes that much of the unsynced end, of a file that is replaced as a whole the new content or the last
         synced one. It is asked once an entry of a folder, too, that was made or removed since the folder was synced.
-        A file that was given another name since has one of the two.
+        A file or a folder that was given another name since has one of the two.
         """
         shutil.copytree(directory, copy)
         for folder in (directory, *(path for path in directory.glob("*") if path.is_dir())):
             synced_names = self.entries.get(str(folder), set())
             there = {path.name for path in folder.iterdir() if not path.name.endswith(".tmp")}
             renamed = self._leave_renamed(folder, copy / folder.relative_to(directory), kept)
+            renamed |= self._leave_moved(folder, copy / folder.relative_to(directory), kept)
             for name in sorted((there | synced_names) - renamed):
                 path, target = folder / name, copy / folder.relative_to(directory) / name
                 if not target.parent.exists() or name == ".lock":
@@ -231,11 +241,14 @@ class LyingDisk(Disk):
                 is_kept = kept() >= 0.5
                 if name not in (synced_names if not is_kept else there):
                     shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+                elif str(path) in self.folders:
+                    target.mkdir(exist_ok=True)
                 elif not path.is_dir():
                     self._leave_content(path, target, kept())
         disk = LyingDisk()
         disk.synced = {str(path): path.read_bytes() for path in copy.glob("**/*") if path.is_file()}
         disk.entries = {str(path): set(os.listdir(path)) for path in (copy, *copy.glob("*/"))}
+        disk.folders = {str(path) for path in copy.glob("**/")}
         return disk
 
     def after_kill(self, directory: Path, copy: Path) -> "LyingDisk":
@@ -249,6 +262,8 @@ class LyingDisk(Disk):
 
         disk.synced = {at: content for path, content in self.synced.items() if (at := moved(path))}
         disk.entries = {at: set(names) for path, names in self.entries.items() if (at := moved(path))}
+        disk.folders = {at for path in self.folders if (at := moved(path))}
+        disk.moved_folders = {at: list(names) for path, names in self.moved_folders.items() if (at := moved(path))}
         return disk
 
     def _leave_renamed(self, folder: Path, target: Path, kept: Callable[[], float]) -> set[str]:
@@ -268,6 +283,16 @@ class LyingDisk(Disk):
             (target / name).unlink(missing_ok=True)
             if name in left:
                 (target / name).write_bytes(left[name])
+        return known
+
+    def _leave_moved(self, folder: Path, target: Path, kept: Callable[[], float]) -> set[str]:
+        """Leave the folders that have other names since this one was synced; all names that are seen to."""
+        known: set[str] = set()
+        for source, now in reversed(self.moved_folders.get(str(folder), ())):
+            if not (target / source).exists() and (target / now).is_dir():
+                known |= {source, now}
+                if kept() < 0.5:
+                    (target / now).rename(target / source)
         return known
 
     def _leave_content(self, path: Path, target: Path, part: float) -> None:

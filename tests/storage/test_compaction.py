@@ -299,11 +299,11 @@ async def test_a_checkpoint_that_the_cleaner_has_passed_is_not_believed(compacte
     for _ in range(3):
         await roll(compacted)
     await compacted.save_checkpoint(LOG, Checkpoint(1, b"state"))
-    assert await compacted.load_checkpoint(LOG) == Checkpoint(1, b"state")
+    assert await compacted.load_checkpoints(LOG) == [Checkpoint(1, b"state")]
     await clean(compacted)
-    assert await compacted.load_checkpoint(LOG) is None
+    assert await compacted.load_checkpoints(LOG) == []
     await compacted.save_checkpoint(LOG, Checkpoint(3, b"state"))
-    assert await compacted.load_checkpoint(LOG) == Checkpoint(3, b"state")
+    assert await compacted.load_checkpoints(LOG) == [Checkpoint(3, b"state")]
 
 
 async def test_look_ups_find_what_is_left(compacted: Logs) -> None:

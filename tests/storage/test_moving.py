@@ -73,7 +73,7 @@ async def test_a_log_moves_with_all_it_has(paths: list[Path]) -> None:
         assert len(list(paths[0].glob("t-0.*-delete"))) == 1
         assert (await found(logs), logs.bounds(LOG)) == (before, bounds)
         assert [[str(replica.log) for replica in log_dir.replicas] for log_dir in logs.log_dirs()] == [[], ["t-0"]]
-        assert await logs.load_checkpoint(LOG) == Checkpoint(30, b"state")
+        assert await logs.load_checkpoints(LOG) == [Checkpoint(30, b"state")]
         [piece] = await logs.read([Read(LOG, 40, 1 << 20, IsolationLevel.READ_COMMITTED)], 1 << 20)
         assert piece.aborted == [(8, 40)]
         assert (await append(logs, LOG, sent(39, b"39" + b"." * 100))).duplicate

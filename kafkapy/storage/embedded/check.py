@@ -75,8 +75,10 @@ def _check_partition(disk: Disk, folder: Path) -> Iterator[Finding]:
         if after[0] <= before[0] or after[1] < before[1]:
             yield Finding(str(folder / checkpoints.LEADER_EPOCHS), f"epoch {after} does not follow {before}")
     names = sorted(disk.names(folder))
-    if checkpoints.COORDINATOR in names and checkpoints.read_coordinator(disk, folder) is None:
-        yield Finding(str(folder / checkpoints.COORDINATOR), "is damaged: the log is replayed from its beginning")
+    for name in checkpoints.COORDINATOR:
+        content = disk.read_file(folder / name)
+        if content is not None and checkpoints.decode_coordinator(content) is None:
+            yield Finding(str(folder / name), "is damaged: the log is replayed from the other one, or its beginning")
     expected = 0
     for name in names:
         if name.endswith(".log") and not name[:-4].isdecimal():

@@ -19,7 +19,9 @@ META_PROPERTIES: Final = "meta.properties"
 PARTITION_METADATA: Final = "partition.metadata"
 LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
 CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
-COORDINATOR: Final = "coordinator-checkpoint"
+COORDINATOR: Final = ("coordinator-checkpoint", "coordinator-checkpoint-2")
+"""Two, so that none is touched before a later one is on the medium."""
+
 MOVED: Final = ".kafkapy-moved"
 """In a log's folder: it has just been moved here, and is whole; where it lay before may not be gone yet."""
 
@@ -85,15 +87,22 @@ def write_topic_id(disk: Disk, folder: Path, topic_id: bytes) -> None:
     disk.write_file(folder / PARTITION_METADATA, f"version: 0\ntopic_id: {format_uuid(topic_id)}".encode())
 
 
-def read_coordinator(disk: Disk, folder: Path) -> Checkpoint | None:
-    """What a coordinator made of a log's beginning: version 2 bytes, CRC-32C 4 (of what follows), offset 8, then its
-    own. None when it is missing or damaged.
+def read_coordinators(disk: Disk, folder: Path) -> list[Checkpoint]:
+    """What a coordinator made of a log's beginning, the last one first; without what is damaged.
+
+    Each is version 2 bytes, CRC-32C 4 (of what follows), offset 8, then the coordinator's own.
     """
-    return decode_coordinator(disk.read_file(folder / COORDINATOR) or b"")
+    return sorted(_coordinators(disk, folder).values(), key=_offset, reverse=True)
+
+
+def _coordinators(disk: Disk, folder: Path) -> dict[Path, Checkpoint]:
+    """Those that are whole, by their files."""
+    found = {path: decode_coordinator(disk.read_file(path) or b"") for path in (folder / name for name in COORDINATOR)}
+    return {path: checkpoint for path, checkpoint in found.items() if checkpoint is not None}
 
 
 def decode_coordinator(content: bytes) -> Checkpoint | None:
-    """The same of the file's content."""
+    """What a file of one holds; None when it is damaged."""
     if len(content) < _COORDINATOR_HEAD.size:
         return None
     version, crc, offset = _COORDINATOR_HEAD.unpack_from(content)
@@ -103,7 +112,23 @@ def decode_coordinator(content: bytes) -> Checkpoint | None:
 
 
 def write_coordinator(disk: Disk, folder: Path, checkpoint: Checkpoint) -> None:
-    """Write what a coordinator made of a log's beginning."""
+    """Write what a coordinator made of a log's beginning; what it had made of less before stays."""
+    there = _coordinators(disk, folder)
+    before = [path for path, other in there.items() if other.offset < checkpoint.offset]
+    keep = max(before, key=lambda path: there[path].offset, default=None)
+    target = next(path for path in (folder / name for name in COORDINATOR) if path != keep)
     content = bytearray(_COORDINATOR_HEAD.pack(_COORDINATOR_VERSION, 0, checkpoint.offset)) + checkpoint.data
     _COORDINATOR_HEAD.pack_into(content, 0, _COORDINATOR_VERSION, checksum(memoryview(content)[6:]), checkpoint.offset)
-    disk.write_file(folder / COORDINATOR, bytes(content), sync=True)
+    disk.write_file(target, bytes(content), sync=True)
+
+
+def drop_coordinator(disk: Disk, folder: Path, checkpoint: Checkpoint) -> None:
+    """Remove this one, if it is there. Raises OSError."""
+    for path, other in _coordinators(disk, folder).items():
+        if other == checkpoint:
+            disk.remove(str(path))
+    disk.sync_folder(str(folder))
+
+
+def _offset(checkpoint: Checkpoint) -> int:
+    return checkpoint.offset

@@ -172,7 +172,7 @@ class Mover:
                 self._disk.make_file(str(future / f"{offset_name(segment.base_offset)}.log"))
         for name in self._disk.names(partition.folder):
             is_of_segment = f"{Path(name).stem}.log" in names and name not in names
-            if is_of_segment or name in (checkpoints.LEADER_EPOCHS, checkpoints.COORDINATOR):
+            if is_of_segment or name in (checkpoints.LEADER_EPOCHS, *checkpoints.COORDINATOR):
                 content = await trio.to_thread.run_sync(self._disk.read_file, partition.folder / name)
                 if content is not None:
                     self._disk.write_file(future / name, content)

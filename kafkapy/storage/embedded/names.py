@@ -80,4 +80,4 @@ def holds_log(names: Iterable[str]) -> bool:
 
 def _is_of_log(name: str) -> bool:
     name = name.removesuffix(UNFINISHED_SUFFIX).removesuffix(DELETED_FILE_SUFFIX)
-    return name in (PARTITION_METADATA, LEADER_EPOCHS, COORDINATOR) or is_of_segment(name)
+    return name in (PARTITION_METADATA, LEADER_EPOCHS, *COORDINATOR) or is_of_segment(name)

@@ -81,6 +81,7 @@ class EmbeddedLogs:
         self._turns = turns
         self._partitions: dict[LogId, Partition] = {}
         self._watchers = Watchers()
+        self._changing_checkpoints = trio.Lock()
         self._syncer = Syncer(disk, clock, self._publish, self._sync_failed)
         self._removal = Removal(disk, clock)
         self._cleaner = Cleaner(disk, clock, turns, self._removal, self._is_open)
@@ -391,21 +392,30 @@ class EmbeddedLogs:
         return Error.LOG_DIR_NOT_FOUND
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        await self._change_checkpoints(log, checkpoints.write_coordinator, checkpoint)
+
+    async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
+        partition = self._there(log)
+        found = await trio.to_thread.run_sync(checkpoints.read_coordinators, self._disk, partition.folder)
+        return [checkpoint for checkpoint in found if checkpoint.offset >= partition.cleaned_to]
+
+    async def drop_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        await self._change_checkpoints(log, checkpoints.drop_coordinator, checkpoint)
+
+    async def _change_checkpoints(
+        self, log: LogId, change: Callable[[Disk, Path, Checkpoint], None], checkpoint: Checkpoint
+    ) -> None:
         partition = self._there(log)
         if partition.is_offline:
             raise KafkaError(Error.KAFKA_STORAGE_ERROR)
         try:
-            await trio.to_thread.run_sync(checkpoints.write_coordinator, self._disk, partition.folder, checkpoint)
+            async with self._changing_checkpoints:
+                await trio.to_thread.run_sync(change, self._disk, partition.folder, checkpoint)
         except OSError as failure:
             self._home(partition).complain(
-                failure, "%s: its checkpoint could not be written, the old one stays: %s", log, failure
+                failure, "%s: its checkpoints could not be written, the old ones stay: %s", log, failure
             )
             raise KafkaError(Error.KAFKA_STORAGE_ERROR) from failure
-
-    async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
-        partition = self._there(log)
-        checkpoint = await trio.to_thread.run_sync(checkpoints.read_coordinator, self._disk, partition.folder)
-        return None if checkpoint is None or checkpoint.offset < partition.cleaned_to else checkpoint
 
     def begin_verification(self, log: LogId, claim: Claim, now_ms: int) -> Verification | Error:
         partition = self._find(log)
