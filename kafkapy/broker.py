@@ -60,8 +60,8 @@ class Broker:
     def bootstrap_servers(self) -> str:
         """The first listener's host:port; of several brokers that of each which runs, with commas between."""
         first = next(iter(self.listeners))
-        others = [node.listeners[first] for node_id, node in self.fleet.nodes.items() if node_id != self.node_id]
-        return ",".join([self.listeners[first], *others])
+        running = [node.listeners[first] for _, node in sorted(self.fleet.nodes.items())]
+        return ",".join(running or [self.listeners[first]])
 
 
 @asynccontextmanager

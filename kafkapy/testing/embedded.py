@@ -3,7 +3,7 @@
 import atexit
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -11,15 +11,21 @@ from typing import Final, Self, TypeVar
 
 import trio
 
+from kafkapy import broker
 from kafkapy.broker import open_broker
+from kafkapy.fleet import Fleet
+from kafkapy.testing.client import Client
+from kafkapy.testing.connection import BlockingConnection
 from kafkapy.testing.faults import Faults
 from kafkapy.testing.handle import BrokerHandle
 from kafkapy.testing.interception import Interception
 from kafkapy.testing.operations import Operations
+from kafkapy.testing.routing import ClusterClient
 from kafkapy.testing.settings import broker_config
 from kafkapy.testing.time_travel import TimeTravel
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 START_TIMEOUT_SECONDS: Final = 30.0
 _STOP_TIMEOUT_SECONDS: Final = 15.0
@@ -32,6 +38,9 @@ class Broker(BrokerHandle):
         with kafkapy.Broker() as broker:
             producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
 
+    Or a cluster of several `brokers`, node ids 1 and up, in these `racks` in turn: they can be stopped, killed, started
+    and added, while clients work.
+
     Its data is in memory, or in `data_dir`; `settings` are those of Kafka's server.properties. Without a block, `start`
     and `stop` do the same; what is forgotten ends with the interpreter. `start` raises what kept the broker from
     starting: ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
@@ -43,8 +52,13 @@ class Broker(BrokerHandle):
         *,
         port: int = 0,
         data_dir: str | os.PathLike[str] | None = None,
+        brokers: int = 1,
+        racks: Sequence[str] = (),
     ) -> None:
+        self._brokers = brokers
+        self._racks = racks
         super().__init__("127.0.0.1", port, owned=True)
+        self._running: broker.Broker | None = None
         self._settings = dict(settings or {})
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._thread: threading.Thread | None = None
@@ -106,6 +120,52 @@ class Broker(BrokerHandle):
             raise RuntimeError("the broker has stopped")
         return self._operations
 
+    @property
+    def bootstrap_servers(self) -> str:
+        """host:port of each broker that runs, with commas between, as every client takes it."""
+        running = self._running
+        return super().bootstrap_servers if running is None else self._call(lambda: running.bootstrap_servers)
+
+    @property
+    def node_ids(self) -> list[int]:
+        """The brokers that run."""
+        return self._call_running(lambda: sorted(self._fleet.nodes))
+
+    def stop_broker(self, node_id: int) -> None:
+        """Stop one of the brokers: it hands over what it leads, and answers what is under way."""
+        self._await(self._fleet.stop, node_id)
+
+    def kill_broker(self, node_id: int) -> None:
+        """End one of the brokers as a power cut would: its connections are cut, and then others lead what it led."""
+        self._await(self._fleet.kill, node_id)
+
+    def start_broker(self, node_id: int) -> None:
+        """Start a broker that was stopped or killed, at the port that it had."""
+        self._await(self._fleet.start, node_id)
+
+    def add_broker(self, rack: str | None = None) -> int:
+        """Start one more broker, and return its node id."""
+        return self._await(self._fleet.add, rack)
+
+    @property
+    def _fleet(self) -> Fleet:
+        assert self.operations
+        assert self._running is not None
+        return self._running.fleet
+
+    def _await(self, work: Callable[[T], Awaitable[R]], argument: T) -> R:
+        """Do this in the broker's event loop. RuntimeError where it does not run."""
+        return trio.from_thread.run(work, argument, trio_token=self._token)
+
+    def _client(self) -> Client:
+        if self._brokers == 1:
+            return super()._client()
+        return ClusterClient(BlockingConnection, self._listened)
+
+    def _listened(self) -> list[tuple[str, int]]:
+        addresses = [address.rpartition(":") for address in self.bootstrap_servers.split(",")]
+        return [(host.strip("[]"), int(port)) for host, _, port in addresses]
+
     def _now_ms(self) -> int:
         return self.clock.now_ms()
 
@@ -161,16 +221,19 @@ class Broker(BrokerHandle):
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._stop = trio.Event()
-        config, clock = broker_config(self._settings, self.port), self.clock.begin()
+        config, clock = broker_config(self._settings, self.port, self._brokers), self.clock.begin()
         async with open_broker(
             config,
             data_dir=self._data_dir,
             clock=clock,
             dispatch_of=lambda registry: Interception(registry, self.faults, clock).dispatch,
-        ) as broker:
-            self.cluster_id = broker.cluster_id
-            self.bound_port = broker.port
-            host, _, port = broker.bootstrap_servers.rpartition(":")
+            brokers=self._brokers,
+            racks=self._racks,
+        ) as running:
+            self._running = running
+            self.cluster_id = running.cluster_id
+            self.bound_port = running.port
+            host, _, port = next(iter(running.listeners.values())).rpartition(":")
             self._connect_to(host.strip("[]"), int(port))
             self._ready.set()
             await self._stop.wait()

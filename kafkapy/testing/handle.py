@@ -23,7 +23,10 @@ class BrokerHandle:
     def _connect_to(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self._operations = Operations(Client(BlockingConnection(host, port)), owned=self._owned, now_ms=self._now_ms)
+        self._operations = Operations(self._client(), owned=self._owned, now_ms=self._now_ms)
+
+    def _client(self) -> Client:
+        return Client(BlockingConnection(self.host, self.port))
 
     def _now_ms(self) -> int:
         return ThreadClock().now_ms()

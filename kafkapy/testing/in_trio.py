@@ -1,7 +1,7 @@
 """A broker in the caller's own trio."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from kafkapy.clock import Clock
 from kafkapy.testing.client import Client
 from kafkapy.testing.connection import TrioConnection
 from kafkapy.testing.operations import Operations
+from kafkapy.testing.routing import ClusterClient
 from kafkapy.testing.settings import broker_config
 
 
@@ -21,8 +22,16 @@ class TrioBroker(Operations):
         """host:port, as every client takes it."""
         self.port = running.port
         self.cluster_id = running.cluster_id
-        host, _, port = running.bootstrap_servers.rpartition(":")
-        super().__init__(Client(TrioConnection(host.strip("[]"), int(port))), owned=True)
+        self.fleet = running.fleet
+        """The brokers, one or several: stops, kills, starts and adds some."""
+        self._running = running
+        addresses = self._listened()
+        client = Client(TrioConnection(*addresses[0]))
+        super().__init__(client if len(addresses) == 1 else ClusterClient(TrioConnection, self._listened), owned=True)
+
+    def _listened(self) -> list[tuple[str, int]]:
+        addresses = [address.rpartition(":") for address in self._running.bootstrap_servers.split(",")]
+        return [(host.strip("[]"), int(port)) for host, _, port in addresses]
 
 
 @asynccontextmanager
@@ -32,10 +41,13 @@ async def open_broker(
     port: int = 0,
     data_dir: str | os.PathLike[str] | None = None,
     clock: Clock | None = None,
+    brokers: int = 1,
+    racks: Sequence[str] = (),
 ) -> AsyncIterator[TrioBroker]:
     """Run a broker for the length of the block, as `kafkapy.Broker` does, without a thread."""
     directory = None if data_dir is None else Path(data_dir)
-    async with broker.open_broker(broker_config(settings or {}, port), data_dir=directory, clock=clock) as running:
+    config = broker_config(settings or {}, port, brokers)
+    async with broker.open_broker(config, data_dir=directory, clock=clock, brokers=brokers, racks=racks) as running:
         opened = TrioBroker(running)
         try:
             yield opened

@@ -23,6 +23,6 @@ def configured(settings: Mapping[str, str], port: int) -> dict[str, str]:
     return {**_IN_TESTS, **listeners, **settings}
 
 
-def broker_config(settings: Mapping[str, str], port: int) -> BrokerConfig:
-    """The same, read. Raises ConfigError."""
-    return BrokerConfig.load(flags=configured(settings, port))
+def broker_config(settings: Mapping[str, str], port: int, brokers: int = 1) -> BrokerConfig:
+    """The same, read, for so many brokers. Raises ConfigError."""
+    return BrokerConfig.load(flags=configured(settings, port), brokers=brokers)
