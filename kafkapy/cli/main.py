@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--racks", default="", metavar="A,B,…", help="the racks in which they stand, in turn")
     start.add_argument("--metrics-port", type=int, help="tell metrics over HTTP at this port of 127.0.0.1")
+    start.add_argument("--seed", metavar="FILE", help="write the topics and records of a file of JSON lines first")
     start.add_argument("--json-ready", action="store_true", help="print one line of JSON on stdout when ready")
     start.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="how the log on stderr is written (text)"

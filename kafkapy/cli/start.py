@@ -22,6 +22,7 @@ from kafkapy.config.hosts import is_host
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.properties import from_environment, parse_properties
 from kafkapy.config.setting import ConfigError
+from kafkapy.errors import KafkaError
 
 _log = logging.getLogger("kafkapy")
 
@@ -76,6 +77,8 @@ class _Process:
             brokers=self._options.brokers,
             racks=[rack for rack in self._options.racks.split(",") if rack],
         ) as broker:
+            if self._options.seed is not None:
+                await _seed(broker, self._options.seed)
             self._ready = True
             # Modules, settings and recovered logs stay: the collector need not look at them over and over.
             gc.freeze()
@@ -189,3 +192,17 @@ def _cluster_id() -> str | None:
 def _data_dirs(config: BrokerConfig) -> list[Path]:
     name = next(name for name in _DATA_SETTINGS if config.is_set(name))
     return [Path(directory).absolute() for directory in config[name]]
+
+
+async def _seed(broker: Broker, path: str) -> None:
+    """Write what the file says. Raises StartError."""
+    from kafkapy.testing.entries import BadEntry  # rarely asked for
+    from kafkapy.testing.in_trio import TrioBroker
+
+    operations = TrioBroker(broker)
+    try:
+        await operations.seed(path)
+    except (OSError, BadEntry, KafkaError) as problem:
+        raise StartError(f"--seed {path}: {problem}") from None
+    finally:
+        await operations.close()

@@ -9,14 +9,19 @@ from kafkapy.protocol.messages.alter_configs import AlterConfigsRequest
 from kafkapy.protocol.messages.alter_user_scram_credentials import AlterUserScramCredentialsRequest
 from kafkapy.protocol.messages.delete_acls import DeleteAclsRequest
 from kafkapy.protocol.messages.describe_client_quotas import DescribeClientQuotasRequest
+from kafkapy.protocol.messages.describe_configs import DescribeConfigsRequest
 from kafkapy.protocol.messages.describe_user_scram_credentials import DescribeUserScramCredentialsRequest
 from kafkapy.protocol.messages.list_config_resources import ListConfigResourcesRequest
+from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.testing.client import Client, check
 
 _ANY: Final = 1
 """In a filter of ACLs: whatever there is."""
 
 _ALL_BROKERS: Final = ""
+MIN_ISR: Final = "min.insync.replicas"
+_NOT_CHANGED: Final = (4, 5)
+"""Where the value of a setting comes from that nobody changed, as DescribeConfigs has it: a file, or the default."""
 _CHANGED: Final = (ConfigResource.BROKER, ConfigResource.GROUP, ConfigResource.CLIENT_METRICS)
 
 
@@ -67,4 +72,22 @@ async def forget_settings(client: Client) -> None:
         AlterConfigsRequest.AlterConfigsResource(resource_type=kind, resource_name=name)
         for kind, name in [(ConfigResource.BROKER, _ALL_BROKERS), *names]
     ]
-    check((await client.ask(AlterConfigsRequest(resources=resources))).responses)
+    [of_all, *others] = (await client.ask(AlterConfigsRequest(resources=resources))).responses
+    check(others)
+    if of_all.error_code == Error.INVALID_CONFIG:  # this one setting can be changed, and not taken back (KIP-966)
+        own = AlterConfigsRequest.AlterableConfig(name=MIN_ISR, value=await first_min_isr(client))
+        resources[0].configs = [own]
+        [of_all] = (await client.ask(AlterConfigsRequest(resources=resources[:1]))).responses
+    check([of_all])
+
+
+async def first_min_isr(client: Client) -> str:
+    """What min.insync.replicas is for the cluster before anybody changes it: it is kept as if it had been changed."""
+    node_id = (await client.ask(MetadataRequest(topics=[]))).brokers[0].node_id
+    cls = DescribeConfigsRequest
+    asked = cls.DescribeConfigsResource(
+        resource_type=ConfigResource.BROKER, resource_name=str(node_id), configuration_keys=[MIN_ISR]
+    )
+    [found] = (await client.ask(cls(resources=[asked], include_synonyms=True))).results
+    check([found])
+    return next(str(one.value) for one in found.configs[0].synonyms if one.source in _NOT_CHANGED)

@@ -1,5 +1,6 @@
 """A broker as a test holds it: where it is, and what can be done with it, in any thread and beside any event loop."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from kafkapy.records.record import Headers
 from kafkapy.testing.asserting import Produced, compare
 from kafkapy.testing.client import Client
 from kafkapy.testing.connection import BlockingConnection, driven
+from kafkapy.testing.entries import Entry
 from kafkapy.testing.nouns import ConsumedRecord, GroupView, ListedTopic
 from kafkapy.testing.operations import Operations, Text
 
@@ -120,6 +122,18 @@ class BrokerHandle:
     def reset(self) -> None:
         """Forget topics, groups, producers, transactions, rights, users, limits, settings; clients stay connected."""
         driven(self.operations.reset())
+
+    def seed(self, source: "str | os.PathLike[str] | Iterable[Entry]") -> None:
+        """Write what a file of JSON lines says, or such entries (`entries.py`). Raises KafkaError, BadEntry."""
+        driven(self.operations.seed(source))
+
+    def snapshot(self) -> list[Entry]:
+        """What is in the broker: topics with records, groups with offsets, rights, limits, settings; for `restore`."""
+        return driven(self.operations.snapshot())
+
+    def restore(self, snapshot: "str | os.PathLike[str] | Iterable[Entry]") -> None:
+        """Have it hold what it held then, and nothing else; groups must have no members. Raises KafkaError."""
+        driven(self.operations.restore(snapshot))
 
     def close(self) -> None:
         """Hang up; the broker goes on."""

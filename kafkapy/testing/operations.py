@@ -4,8 +4,9 @@ Every method asks the broker over its protocol, as clients do; each is a corouti
 Names are text, keys and values bytes (text is taken as UTF-8).
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from kafkapy.clock import ThreadClock
 from kafkapy.errors import Error, KafkaError
@@ -25,11 +26,14 @@ from kafkapy.records.batch import walk
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Headers, Record, read_records
 from kafkapy.testing.client import Client, check
+from kafkapy.testing.entries import Entry, read_entries
 from kafkapy.testing.forgetting import forget_limits, forget_rights, forget_settings
+from kafkapy.testing.keeping import group_offsets, rights_and_settings, topic_settings
 from kafkapy.testing.nouns import ConsumedRecord, GroupView, ListedTopic, NotInTime
 from kafkapy.testing.partitioner import partition_of
+from kafkapy.testing.seeding import write_entries
+from kafkapy.testing.waiting import PAUSE_SECONDS, SOON, wait_for
 
-T = TypeVar("T")
 Text = bytes | str | None
 
 _BY_NAME: Final = {"produce": 12, "fetch": 12, "offset_fetch": 9}
@@ -42,22 +46,6 @@ _FETCH_BYTES: Final = 16 << 20
 _TIMEOUT_MS: Final = 10_000
 _POLL_MS: Final = 250
 _CREATION_SECONDS: Final = 3.0
-_PAUSE_SECONDS: Final = 0.01
-_SOON: Final = frozenset(
-    {
-        Error.COORDINATOR_NOT_AVAILABLE,
-        Error.COORDINATOR_LOAD_IN_PROGRESS,
-        Error.NOT_COORDINATOR,
-        Error.UNKNOWN_TOPIC_OR_PARTITION,
-        Error.LEADER_NOT_AVAILABLE,
-        Error.NOT_LEADER_OR_FOLLOWER,
-        Error.CONCURRENT_TRANSACTIONS,
-        Error.UNSTABLE_OFFSET_COMMIT,
-        Error.GROUP_ID_NOT_FOUND,
-    }
-)
-"""What passes by itself, where somebody waits for it."""
-
 _machine_now_ms: Final = ThreadClock().now_ms
 
 
@@ -197,7 +185,7 @@ class Operations:
             return view if fits else None
 
         wanted = f"{state or 'any state'}" + ("" if members is None else f" with {members} members")
-        return await self._wait(look, timeout, lambda: f"group {group_id}: wanted {wanted}, {seen}")
+        return await wait_for(self._client, look, timeout, lambda: f"group {group_id}: wanted {wanted}, {seen}")
 
     async def wait_committed(
         self, group_id: str, topic: str, offset: int, *, partition: int = 0, timeout: float = 10.0
@@ -211,7 +199,9 @@ class Operations:
             seen = (await self.committed(group_id)).get(at)
             return seen if seen is not None and seen >= offset else None
 
-        return await self._wait(look, timeout, lambda: f"group {group_id} committed {seen} of {at}, not {offset}")
+        return await wait_for(
+            self._client, look, timeout, lambda: f"group {group_id} committed {seen} of {at}, not {offset}"
+        )
 
     # Cleaning up
 
@@ -233,6 +223,34 @@ class Operations:
             await forget_rights(self._client)
             await forget_limits(self._client)
             await forget_settings(self._client)
+
+    # What is there, as entries
+
+    async def seed(self, source: "str | os.PathLike[str] | Iterable[Entry]") -> None:
+        """Write what a file of JSON lines says, or such entries. Raises KafkaError, BadEntry, OSError."""
+        await write_entries(self._client, read_entries(source), self._now_ms)
+
+    async def snapshot(self) -> list[Entry]:
+        """What is in the broker, for `restore`, or for a file (`entries.written`); `keeping.py` says what that is."""
+        topics = await self.topics()
+        names = [topic.name for topic in topics]
+        configs, records = await topic_settings(self._client, names), {name: await self.records(name) for name in names}
+        entries: list[Entry] = [
+            {"topic": topic.name, "partitions": topic.partitions, "config": configs[topic.name]} for topic in topics
+        ]
+        entries += [_entry_of(record) for name in names for record in records[name]]
+        groups = sorted(one.group_id for one in await self._listed())
+        entries += await group_offsets(self._client, groups, records)
+        return [*entries, *[entry async for entry in rights_and_settings(self._client)]]
+
+    async def restore(self, snapshot: "str | os.PathLike[str] | Iterable[Entry]") -> None:
+        """Have the broker hold what it held then, and nothing else. Raises KafkaError, BadEntry, OSError.
+
+        Passwords cannot be read, so users are gone. Only an empty group's offsets can be put back.
+        """
+        entries = [*read_entries(snapshot)]
+        await self.reset()
+        await write_entries(self._client, entries, self._now_ms)
 
     async def close(self) -> None:
         """Hang up."""
@@ -262,7 +280,7 @@ class Operations:
         async def look() -> int:
             return len(await self._partitions(topic, may_create=True))
 
-        return await self._wait(look, _CREATION_SECONDS, lambda: f"there is no topic {topic}")
+        return await wait_for(self._client, look, _CREATION_SECONDS, lambda: f"there is no topic {topic}")
 
     async def _offsets(self, topic: str, timestamp: int, partition: int | None) -> dict[int, int]:
         numbers = await self._partitions(topic) if partition is None else [partition]
@@ -293,11 +311,11 @@ class Operations:
                     break
                 await self._fetch(topic, positions, found, max_wait_ms=min(left_ms, _POLL_MS))
             except KafkaError as problem:
-                if problem.error not in _SOON:
+                if problem.error not in SOON:
                     raise
                 if not (count and left_ms):
                     break
-                await self._client.pause(_PAUSE_SECONDS)
+                await self._client.pause(PAUSE_SECONDS)
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
     async def _read_to_the_end(self, topic: str, positions: dict[int, int], found: list[ConsumedRecord]) -> None:
@@ -349,23 +367,6 @@ class Operations:
         check([found])
         return found.group_state, len(found.members)
 
-    async def _wait(self, look: Callable[[], Awaitable[T | None]], timeout: float, failure: Callable[[], str]) -> T:
-        """What `look` finds, as soon as that is not None. Errors that pass by themselves are waited out."""
-        deadline = self._client.monotonic() + timeout
-        while True:
-            problem: KafkaError | None = None
-            try:
-                found = await look()
-            except KafkaError as refusal:
-                if refusal.error not in _SOON:
-                    raise
-                found, problem = None, refusal
-            if found is not None:
-                return found
-            if self._client.monotonic() >= deadline:
-                raise NotInTime(f"after {timeout:g} s: {failure()}") from problem
-            await self._client.pause(_PAUSE_SECONDS)
-
 
 def _take(topic: str, answer: Any, start: int, found: list[ConsumedRecord]) -> int:
     """Add the records of one partition that are not before `start`, nor of aborted transactions; where they end."""
@@ -392,3 +393,14 @@ def _take(topic: str, answer: Any, start: int, found: list[ConsumedRecord]) -> i
 
 def _bytes(text: Text) -> bytes | None:
     return text.encode() if isinstance(text, str) else text
+
+
+def _entry_of(record: ConsumedRecord) -> Entry:
+    entry = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "timestamp": record.timestamp,
+        "key": record.key,
+        "value": record.value,
+    }
+    return entry | ({"headers": [[*header] for header in record.headers]} if record.headers else {})

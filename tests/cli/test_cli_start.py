@@ -19,6 +19,7 @@ from kafkapy.cli.failures import explain
 from kafkapy.cli.main import main
 from kafkapy.cluster.image import METADATA_LOG
 from kafkapy.coordination.replaying import DamagedLog
+from kafkapy.testing.handle import BrokerHandle
 
 COMMAND = [sys.executable, "-m", "kafkapy"]
 
@@ -80,6 +81,26 @@ def test_several_brokers_are_told_with_their_addresses() -> None:
         for address in addresses:
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port))).close()
+
+
+def test_a_seed_is_there_when_it_is_ready(tmp_path: Path) -> None:
+    seed = tmp_path / "seed.jsonl"
+    seed.write_text('{"topic": "orders", "partitions": 2}\n{"topic": "orders", "key": "k", "value": "v"}\n')
+    with running("--port", "0", "--memory", "--seed", str(seed)) as (_, ready):
+        broker = BrokerHandle("127.0.0.1", int(str(ready["port"])))
+        assert [(record.key, record.value) for record in broker.records("orders")] == [(b"k", b"v")]
+        assert broker.topics()[0].partitions == 2
+        broker.close()
+
+
+@pytest.mark.parametrize(("line", "why"), [("{", "line 1 is no JSON"), ('{"topic": "a b"}', "a b"), (None, "No such")])
+def test_a_seed_that_cannot_be_is_named(tmp_path: Path, line: str | None, why: str) -> None:
+    seed = tmp_path / "seed.jsonl"
+    if line is not None:
+        seed.write_text(line)
+    said = failing("--port", "0", "--memory", "--seed", str(seed))
+    assert f"--seed {seed}: " in said
+    assert why in said
 
 
 def test_less_than_one_broker_is_refused() -> None:
