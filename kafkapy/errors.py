@@ -7,7 +7,10 @@ The rows are written by `scripts/kafka_facts`.
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
+
+_MAX_TEXT_BYTES: Final = 0x7FFF
+_ALWAYS_FITS: Final = _MAX_TEXT_BYTES // 4
 
 
 class Error(IntEnum):
@@ -174,16 +177,27 @@ class Error(IntEnum):
 class KafkaError(Exception):
     """An error to be answered to the client, with an optional message of its own.
 
-    `message` is what goes into the response's error message field; None leaves the client its own text.
+    `message` is what goes into the response's error message field, cut to what fits into one; None leaves the client its
+    own text.
     """
 
     def __init__(self, error: Error, message: str | None = None) -> None:
+        if message is not None:
+            message = fitting(message)
         super().__init__(message or error.text)
         self.error = error
         self.message = message
 
     def __repr__(self) -> str:
         return f"KafkaError({self.error.name}, {self.message!r})"
+
+
+def fitting(text: str) -> str:
+    """The text, cut to the 32,767 bytes that a string of the protocol holds: it may tell of a name that is as long."""
+    if len(text) <= _ALWAYS_FITS:
+        return text
+    data = text.encode("utf-8", "surrogatepass")
+    return text if len(data) <= _MAX_TEXT_BYTES else data[:_MAX_TEXT_BYTES].decode("utf-8", "ignore")
 
 
 class CloseConnection(Exception):

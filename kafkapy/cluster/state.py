@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from kafkapy.cluster.image import Change, ClusterImage, PartitionInfo, Shown, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
@@ -71,6 +72,8 @@ class ClusterState:
         self._infos: dict[str, TopicInfo] = {}
         self._stale: dict[str, None] = {}  # in the order of the facts
         self._others_are_stale = False
+        self._configs: WeakValueDictionary[tuple[tuple[str, str], ...], TopicConfig] = WeakValueDictionary()
+        """By a topic's own settings: most topics have none, or the same."""
         self._image = ClusterImage(cluster_id, static)
 
     # -- looking
@@ -108,7 +111,11 @@ class ClusterState:
     ) -> TopicInfo:
         """A topic as images show it."""
         own = dict(overrides)
-        return TopicInfo(name, topic_id, tuple(partitions), own, TopicConfig(own, self.config))
+        key = tuple(own.items())
+        config = self._configs.get(key)
+        if config is None or config.broker is not self.config:
+            config = self._configs[key] = TopicConfig(own, self.config)
+        return TopicInfo(name, topic_id, tuple(partitions), own, config)
 
     def info(self, topic: Topic) -> TopicInfo:
         """The topic as it is now, as images show it."""

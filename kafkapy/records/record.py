@@ -119,6 +119,8 @@ def _read_record(buf: bytes | bytearray, position: int, header: BatchHeader) -> 
 
 def _nullable_bytes(buf: bytes | bytearray, position: int, end: int) -> tuple[bytes | None, int]:
     length = buf[position]
+    if length == 1:  # -1, as every key of metadata
+        return None, position + 1
     if length & 0x81:
         length, position = read_int(buf, position)
     else:  # of one byte, and not negative: nearly every one

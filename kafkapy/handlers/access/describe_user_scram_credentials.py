@@ -6,7 +6,7 @@ none are named. What is stored of a password is not told.
 
 from collections import Counter
 
-from kafkapy.errors import Error, KafkaError
+from kafkapy.errors import Error, KafkaError, fitting
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.protocol.messages.describe_user_scram_credentials import (
     DescribeUserScramCredentialsRequest,
@@ -29,10 +29,14 @@ async def handle(request: DescribeUserScramCredentialsRequest, ctx: Context) -> 
     for user, count in asked.items():
         if count > 1:
             message = "Cannot describe SCRAM credentials for the same user twice in a single request: "
-            results.append(Result(user=user, error_code=Error.DUPLICATE_RESOURCE, error_message=message + user))
+            results.append(
+                Result(user=user, error_code=Error.DUPLICATE_RESOURCE, error_message=fitting(message + user))
+            )
         elif user not in found:
             message = "Attempt to describe a user credential that does not exist: "
-            results.append(Result(user=user, error_code=Error.RESOURCE_NOT_FOUND, error_message=message + user))
+            results.append(
+                Result(user=user, error_code=Error.RESOURCE_NOT_FOUND, error_message=fitting(message + user))
+            )
         else:
             infos = sorted(found[user], key=lambda info: info.mechanism)
             results.append(Result(user=user, credential_infos=infos))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 from kafkapy.clock import Clock
-from kafkapy.errors import CloseConnection, Error, KafkaError, RefuseConnection
+from kafkapy.errors import CloseConnection, Error, KafkaError, RefuseConnection, fitting
 from kafkapy.handlers.admin.api_versions import names_software
 from kafkapy.handlers.context import Session
 from kafkapy.handlers.registry import Registry, decoded, framed
@@ -132,7 +132,7 @@ class SaslGate:
             progress = self._authenticator.evaluate(message, self._clock.now_ms())
         except SaslRefused as refused:
             error = Error.SASL_AUTHENTICATION_FAILED
-            failure = SaslAuthenticateResponse(error_code=error, error_message=str(refused))
+            failure = SaslAuthenticateResponse(error_code=error, error_message=fitting(str(refused)))
             self._refuse(_reason(refused), framed(failure, header, header.api_version))
         self._let_in(session)
         response = SaslAuthenticateResponse(
