@@ -6,18 +6,20 @@ write that tells of its going, so that no image shows one without the other.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 from kafkapy.cluster.electing import Election, Target, Voters, change_of, changes_of
 from kafkapy.cluster.image import PartitionInfo
 from kafkapy.cluster.journal import MetadataFact
+from kafkapy.cluster.partitions import changed
 from kafkapy.cluster.placement import check_assignment
 from kafkapy.cluster.registrations import FENCE, UNFENCE, Registration, fencing, registration_fact
 from kafkapy.cluster.state import ClusterState, Topic
 from kafkapy.config.layers import TopicConfig
 from kafkapy.config.setting import ConfigResource
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import NOBODY, Endpoint
+from kafkapy.model import NOBODY, Endpoint, LogId
 from kafkapy.protocol.journal.cluster_metadata import UnregisterBrokerRecord
 
 MAX_ELECTIONS_AT_ONCE: Final = 1000
@@ -83,6 +85,7 @@ class AlterReassignments:
 
 
 Decided = tuple[list[MetadataFact], Any]
+VotersOf = Callable[[Topic], Voters]
 
 
 def _register(state: ClusterState, command: RegisterBroker) -> Decided:
@@ -143,19 +146,20 @@ def _without(state: ClusterState, going: set[int]) -> list[MetadataFact]:
 
 def _elect(state: ClusterState, command: ElectLeaders) -> Decided:
     facts: list[MetadataFact] = []
+    voters = _voters_of(state, election=Election.UNCLEAN if command.is_unclean else Election.PREFERRED)
     if command.partitions is not None:
         asked = dict.fromkeys(command.partitions)
-        return facts, {(name, index): _elected(state, name, index, command, facts) for name, index in asked}
+        return facts, {(name, index): _elected(state, name, index, voters, facts) for name, index in asked}
     results: dict[tuple[str, int], KafkaError | None] = {}
-    for topic, partition in list(_partitions(state)):
-        refusal = _elected(state, topic.name, partition.log.partition, command, facts)
+    for topic, partition in _partitions(state):
+        refusal = _elected(state, topic.name, partition.log.partition, voters, facts)
         if refusal is None or refusal.error is not Error.ELECTION_NOT_NEEDED:
             results[topic.name, partition.log.partition] = refusal
     return facts, results
 
 
 def _elected(
-    state: ClusterState, name: str, index: int, command: ElectLeaders, facts: list[MetadataFact]
+    state: ClusterState, name: str, index: int, voters_of: VotersOf, facts: list[MetadataFact]
 ) -> KafkaError | None:
     topic = state.topic(name)
     if topic is None:
@@ -163,16 +167,13 @@ def _elected(
     partition = topic.partitions.get(index)
     if partition is None:
         return KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"No such partition as {name}-{index}")
-    is_led = partition.leader != NOBODY
-    if (command.is_unclean and is_led) or (not command.is_unclean and partition.leader == partition.replicas[0]):
+    voters = voters_of(topic)
+    is_unclean = voters.election is Election.UNCLEAN
+    if partition.leader == partition.replicas[0] or (is_unclean and partition.leader != NOBODY):
         return KafkaError(Error.ELECTION_NOT_NEEDED)
-    election = Election.UNCLEAN if command.is_unclean else Election.PREFERRED
-    changes = changes_of(partition, _voters_of(state)(topic)._replace(election=election))
+    changes = changes_of(partition, voters)
     if not changes:
-        unavailable = (
-            Error.ELIGIBLE_LEADERS_NOT_AVAILABLE if command.is_unclean else Error.PREFERRED_LEADER_NOT_AVAILABLE
-        )
-        return KafkaError(unavailable)
+        return KafkaError(Error.ELIGIBLE_LEADERS_NOT_AVAILABLE if is_unclean else Error.PREFERRED_LEADER_NOT_AVAILABLE)
     facts += changes
     return None
 
@@ -181,10 +182,10 @@ def _balance(state: ClusterState, command: BalanceLeaders) -> Decided:
     facts: list[MetadataFact] = []
     if not state.registered:
         return facts, 0
-    voters = _voters_of(state)
+    voters = _voters_of(state, election=Election.PREFERRED)
     for topic, partition in _partitions(state):
         if partition.leader != partition.replicas[0]:
-            fact = change_of(partition, voters(topic)._replace(election=Election.PREFERRED))
+            fact = change_of(partition, voters(topic))
             if fact is not None:
                 facts.append(fact)
         if len(facts) == MAX_ELECTIONS_AT_ONCE:
@@ -195,17 +196,24 @@ def _balance(state: ClusterState, command: BalanceLeaders) -> Decided:
 def _reassign(state: ClusterState, command: AlterReassignments) -> Decided:
     facts: list[MetadataFact] = []
     results: list[KafkaError | None] = []
+    voters = _voters_of(state)
+    moved: dict[LogId, PartitionInfo] = {}  # as they are after what was decided here before
     for wanted in command.reassignments:
         try:
-            facts += _reassigned(state, wanted, may_change_factor=command.may_change_factor)
+            topic, partition = _asked_for(state, wanted)
+            partition = moved.get(partition.log, partition)
+            target = _target(state, wanted, partition, voters(topic), may_change_factor=command.may_change_factor)
         except KafkaError as refusal:
             results.append(refusal)
-        else:
-            results.append(None)
+            continue
+        changes = changes_of(partition, voters(topic)._replace(election=Election.ONLINE), target)
+        moved[partition.log] = reduce(changed, changes, partition)
+        facts += changes
+        results.append(None)
     return facts, results
 
 
-def _reassigned(state: ClusterState, wanted: Reassignment, *, may_change_factor: bool) -> Iterable[MetadataFact]:
+def _asked_for(state: ClusterState, wanted: Reassignment) -> tuple[Topic, PartitionInfo]:
     topic = state.topic(wanted.topic)
     if topic is None:
         raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {wanted.topic}.")
@@ -213,11 +221,16 @@ def _reassigned(state: ClusterState, wanted: Reassignment, *, may_change_factor:
     if partition is None:
         message = f"Unable to find partition {wanted.topic}:{wanted.partition}."
         raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, message)
-    voters = _voters_of(state)(topic)
-    before = [replica for replica in partition.replicas if replica not in partition.adding]
+    return topic, partition
+
+
+def _target(
+    state: ClusterState, wanted: Reassignment, partition: PartitionInfo, voters: Voters, *, may_change_factor: bool
+) -> Target:
     if wanted.brokers is None:
         if not (partition.adding or partition.removing):
             raise KafkaError(Error.NO_REASSIGNMENT_IN_PROGRESS)
+        before = [replica for replica in partition.replicas if replica not in partition.adding]
         in_sync = [replica for replica in partition.isr if replica in before]
         if not in_sync and voters.election is not Election.UNCLEAN:
             raise KafkaError(
@@ -225,7 +238,7 @@ def _reassigned(state: ClusterState, wanted: Reassignment, *, may_change_factor:
                 f"Unable to revert partition assignment for {wanted.topic}:{wanted.partition} because it would require "
                 "an unclean leader election.",
             )
-        return changes_of(partition, voters, Target(in_sync, before, (), ()))
+        return Target(in_sync, before, (), ())
     brokers = wanted.brokers
     check_assignment(brokers, state.brokers)
     factor = len(partition.replicas) - len(partition.removing)
@@ -235,8 +248,7 @@ def _reassigned(state: ClusterState, wanted: Reassignment, *, may_change_factor:
         )
     removing = sorted(replica for replica in partition.replicas if replica not in brokers)
     adding = sorted(broker for broker in brokers if broker not in partition.replicas)
-    voters = voters._replace(election=Election.ONLINE)
-    return changes_of(partition, voters, Target(None, [*brokers, *removing], adding, removing))
+    return Target(None, [*brokers, *removing], adding, removing)
 
 
 def _partitions(state: ClusterState) -> Iterator[tuple[Topic, PartitionInfo]]:
@@ -245,8 +257,13 @@ def _partitions(state: ClusterState) -> Iterator[tuple[Topic, PartitionInfo]]:
             yield topic, partition
 
 
-def _voters_of(state: ClusterState, *, coming: int = NOBODY, going: Iterable[int] = ()) -> Callable[[Topic], Voters]:
-    """What decides on a topic's partitions, once this broker has come, or those have gone."""
+def _voters_of(
+    state: ClusterState, *, coming: int = NOBODY, going: Iterable[int] = (), election: Election | None = None
+) -> VotersOf:
+    """What decides on a topic's partitions, once this broker has come, or those have gone.
+
+    Without an `election` it is the one that the topic's settings allow.
+    """
     there = {node_id for node_id, broker in state.brokers.items() if not broker.is_fenced}
     there = {node_id for node_id in (*there, coming) if node_id not in going}
     known: dict[str, Voters] = {}
@@ -254,8 +271,8 @@ def _voters_of(state: ClusterState, *, coming: int = NOBODY, going: Iterable[int
     def voters(topic: Topic) -> Voters:
         if topic.name not in known:
             config = TopicConfig(state.overrides_of(ConfigResource.TOPIC, topic.name), state.config)
-            election = Election.UNCLEAN if config[_UNCLEAN] else Election.ONLINE
-            known[topic.name] = Voters(there.__contains__, config["min.insync.replicas"], election)
+            allowed = Election.UNCLEAN if config[_UNCLEAN] else Election.ONLINE
+            known[topic.name] = Voters(there.__contains__, config["min.insync.replicas"], election or allowed)
         return known[topic.name]
 
     return voters

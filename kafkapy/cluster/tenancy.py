@@ -24,19 +24,17 @@ class Tenant:
 
     def __init__(self, tenancy: "Tenancy", node_id: int) -> None:
         self.node_id = node_id
+        self.moves = tenancy.moves
         self.epochs: dict[LogId, int] = {}
         self.watches: list[_LeaseWatch] = []
         self._tenancy = tenancy
-
-    @property
-    def moves(self) -> int:
-        return self._tenancy.moves
 
     def epoch(self, log: LogId) -> int | None:
         return self.epochs.get(log)
 
     def holder(self, log: LogId) -> Holder | None:
-        return self._tenancy.holder(log)
+        epoch = self.epochs.get(log)
+        return self._tenancy.holder(log) if epoch is None else Holder(self.node_id, epoch)
 
     def watch(self, gained: Told, lost: Told) -> Watch:
         watch = _LeaseWatch(self.watches, gained, lost)
@@ -138,6 +136,8 @@ class Tenancy:
         if not lost and not gained:
             return
         self.moves += 1
+        for tenant in self._tenants.values():
+            tenant.moves = self.moves
         for tenant, gone in lost.items():
             for log in gone:
                 del tenant.epochs[log]

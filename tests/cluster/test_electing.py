@@ -192,6 +192,14 @@ def test_replicas_move_at_once_where_their_brokers_are_there(cluster: Cluster) -
     assert cluster.reassign(None) is Error.NO_REASSIGNMENT_IN_PROGRESS
 
 
+def test_a_partition_that_is_moved_twice_in_a_request_is_where_it_was_sent_last(cluster: Cluster) -> None:
+    cluster.create(assignments=[(0, [1, 2])])
+    moves = [Reassignment("t", 0, [3]), Reassignment("t", 0, [2, 1])]
+    assert cluster.do(AlterReassignments(moves)) == [None, None]
+    [moved] = cluster.partitions()
+    assert (moved.replicas, sorted(moved.isr), moved.leader) == ((2, 1), [1, 2], 2)
+
+
 def test_a_move_waits_for_brokers_that_are_not_there_and_can_be_taken_back(cluster: Cluster) -> None:
     cluster.create(assignments=[(0, [1, 2])])
     cluster.go(3)

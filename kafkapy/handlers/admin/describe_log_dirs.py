@@ -6,8 +6,10 @@ exist are left out.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from kafkapy.cluster.image import PartitionInfo
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.model import LogId
 from kafkapy.protocol.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
@@ -48,9 +50,11 @@ def _described(log_dir: "LogDir", asked: set[LogId]) -> Result:
 
 
 def _asked(request: DescribeLogDirsRequest, ctx: Context) -> set[LogId]:
-    """The logs of all partitions that there are, or of those of the request that exist."""
-    image = ctx.rooms.cluster.image
+    """The logs of all partitions that have a replica here, or of those of the request that do."""
+    image, node_id = ctx.rooms.cluster.image, ctx.rooms.cluster.leadership.node_id
+    partitions: Iterable[PartitionInfo | None]
     if request.topics is None:
-        return {partition.log for topic in image.topics.values() for partition in topic.partitions}
-    partitions = (image.partition(topic.topic, index) for topic in request.topics for index in topic.partitions)
-    return {partition.log for partition in partitions if partition is not None}
+        partitions = (partition for topic in image.topics.values() for partition in topic.partitions)
+    else:
+        partitions = (image.partition(topic.topic, index) for topic in request.topics for index in topic.partitions)
+    return {partition.log for partition in partitions if partition is not None and node_id in partition.replicas}
