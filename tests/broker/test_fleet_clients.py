@@ -139,6 +139,50 @@ class AioKafka(Writer):
                     self.acknowledged += 1
 
 
+class Transactional(Writer):
+    """In transactions of a record a partition; one that cannot be committed is aborted, and its records come again."""
+
+    def run(self) -> None:
+        producer = confluent_kafka.Producer(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "transactional.id": "x",
+                "transaction.timeout.ms": 60_000,
+                "retry.backoff.ms": 20,
+                "reconnect.backoff.ms": 10,
+                "reconnect.backoff.max.ms": 200,
+            }
+        )
+        self._insist(producer.init_transactions)
+        while not self.over.is_set():
+            records = [self.value() for _ in range(PARTITIONS)]
+            while not self._written(producer, records):
+                pass
+            self.acknowledged += len(records)
+
+    def _written(self, producer: Any, records: list[tuple[int, bytes]]) -> bool:
+        try:
+            producer.begin_transaction()
+            for partition, value in records:
+                producer.produce(self.topic, value, partition=partition)
+            self._insist(producer.commit_transaction)
+        except confluent_kafka.KafkaException as problem:
+            if not problem.args[0].txn_requires_abort():
+                raise
+            self._insist(producer.abort_transaction)
+            return False
+        return True
+
+    @staticmethod
+    def _insist(act: Callable[[], None]) -> None:
+        while True:
+            try:
+                return act()
+            except confluent_kafka.KafkaException as problem:
+                if not problem.args[0].retriable():
+                    raise
+
+
 class Reader(threading.Thread):
     """A member of a group that commits what it has read, and goes on from there when it is thrown back."""
 
@@ -196,7 +240,11 @@ async def disturb(broker: Broker, rounds: int, seed: int, writers: list[Writer])
 
 
 def read_all(bootstrap_servers: str, topic: str) -> dict[int, list[bytes]]:
-    consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap_servers.split(","), auto_offset_reset="earliest")
+    consumer = kafka.KafkaConsumer(
+        bootstrap_servers=bootstrap_servers.split(","),
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
     partitions = [kafka.TopicPartition(topic, index) for index in range(PARTITIONS)]
     consumer.assign(partitions)
     ends = consumer.end_offsets(partitions)
@@ -211,8 +259,13 @@ def read_all(bootstrap_servers: str, topic: str) -> dict[int, list[bytes]]:
 async def run(directory: Path, rounds: int, seed: int) -> None:
     async with three(directory) as broker:
         servers = broker.bootstrap_servers
-        await broker.rooms.cluster.auto_create(["t"])
-        writers: list[Writer] = [Confluent(servers, "t"), KafkaPython(servers, "t"), AioKafka(servers, "t")]
+        await broker.rooms.cluster.auto_create(["t", "in-transactions"])
+        writers: list[Writer] = [
+            Confluent(servers, "t"),
+            KafkaPython(servers, "t"),
+            AioKafka(servers, "t"),
+            Transactional(servers, "in-transactions"),
+        ]
         reader = Reader(servers, "t")
         reader.start()
         async with trio.open_nursery() as nursery:
@@ -223,14 +276,14 @@ async def run(directory: Path, rounds: int, seed: int) -> None:
             finally:
                 for writer in writers:
                     writer.over.set()
-        assert [writer.failures for writer in writers] == [[], [], []]
-        found = await trio.to_thread.run_sync(read_all, servers, "t")
+        assert not any(writer.failures for writer in writers)
+        read = {topic: await trio.to_thread.run_sync(read_all, servers, topic) for topic in ("t", "in-transactions")}
         for writer in writers:
             name = type(writer).__name__.encode()
-            for index, values in found.items():
+            for index, values in read[writer.topic].items():
                 numbers = [int(value.split()[1]) for value in values if value.startswith(name + b" ")]
                 assert numbers == list(range(index, writer.sent, PARTITIONS)), (name, index)
-        whole = {index: set(range(len(values))) for index, values in found.items()}
+        whole = {index: set(range(len(values))) for index, values in read["t"].items()}
         await until(lambda: dict(reader.seen) == whole)
         reader.over.set()
         await trio.to_thread.run_sync(reader.join)
