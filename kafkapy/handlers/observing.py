@@ -142,7 +142,7 @@ class Observed:
         if response is None:
             codes.append(0)
         else:
-            _find_error_codes(response, codes)
+            find_error_codes(response, codes)
         for code in codes:
             metrics.errors.add((*api, Error.of(code).name))
         if key == _PRODUCE:
@@ -173,7 +173,7 @@ class Observed:
         return self._quotas.request.record(*self._client, spent * _PERCENT, now_ms)
 
 
-def _find_error_codes(message: Struct, codes: list[int]) -> None:
+def find_error_codes(message: Struct, codes: list[int]) -> None:
     """Add each error code in a response, as Kafka counts them."""
     for name in message.__slots__:
         value = getattr(message, name)
@@ -181,4 +181,4 @@ def _find_error_codes(message: Struct, codes: list[int]) -> None:
             codes.append(value)
         elif type(value) is list and value and isinstance(value[0], Struct):
             for item in value:
-                _find_error_codes(item, codes)
+                find_error_codes(item, codes)

@@ -10,7 +10,7 @@ from kafkapy.protocol.messages import APIS, response_class
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest
 from kafkapy.testing.connection import Connection, Disconnected
 
-_CLIENT_ID = "kafkapy-testing"
+CLIENT_ID = "kafkapy-testing"
 _PRODUCE = 0
 _EVERY_BROKERS = 3
 """The version of ApiVersions that every broker of today answers."""
@@ -76,7 +76,7 @@ class Client:
         key = request.API_KEY
         asked = next(self._correlation_ids)
         out = bytearray()
-        encode_request_header(key, version, asked, _CLIENT_ID, out)
+        encode_request_header(key, version, asked, CLIENT_ID, out)
         frame = await self._connection.exchange(b"".join(request.encode(version, out)))
         correlation_id, offset = decode_response_header(key, version, frame)
         assert correlation_id == asked, "a connection carries one request at a time"

@@ -14,6 +14,7 @@ import trio
 from kafkapy import broker
 from kafkapy.broker import open_broker
 from kafkapy.fleet import Fleet
+from kafkapy.testing.activity import Activity
 from kafkapy.testing.client import Client
 from kafkapy.testing.connection import BlockingConnection
 from kafkapy.testing.faults import Faults
@@ -68,6 +69,8 @@ class Broker(BrokerHandle):
         self._token: trio.lowlevel.TrioToken | None = None
         self.faults = Faults(self._call)
         """What goes wrong with requests, until `reset`."""
+        self.activity = Activity(self._call)
+        """Who asks what."""
         self.clock = TimeTravel(self._call_running)
         """The broker's time, which a test can stop and move."""
         self._stop: trio.Event | None = None
@@ -172,6 +175,7 @@ class Broker(BrokerHandle):
     def reset(self) -> None:
         """Forget what `BrokerHandle` says, and faults, and let time go on; clients stay connected."""
         self.faults.clear()
+        self.activity.forget()
         self.clock.thaw()
         super().reset()
 
@@ -226,7 +230,7 @@ class Broker(BrokerHandle):
             config,
             data_dir=self._data_dir,
             clock=clock,
-            dispatch_of=lambda registry: Interception(registry, self.faults, clock).dispatch,
+            dispatch_of=lambda registry: Interception(registry, self.faults, self.activity, clock).dispatch,
             brokers=self._brokers,
             racks=self._racks,
         ) as running:

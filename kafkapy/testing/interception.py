@@ -19,8 +19,10 @@ from kafkapy.protocol.header import (
     encode_response_header,
 )
 from kafkapy.protocol.messages import request_class, response_class
+from kafkapy.protocol.primitives import ProtocolError
+from kafkapy.testing.activity import Activity
 from kafkapy.testing.faults import Faults, Rule, When
-from kafkapy.testing.splitting import merged, split
+from kafkapy.testing.splitting import merged, split, topics_of
 
 _LENGTH_BYTES = 4
 
@@ -28,15 +30,47 @@ _LENGTH_BYTES = 4
 class Interception:
     """A broker's dispatch, with faults."""
 
-    def __init__(self, registry: Registry, faults: Faults, clock: Clock) -> None:
+    def __init__(self, registry: Registry, faults: Faults, activity: Activity, clock: Clock) -> None:
         self._registry = registry
         self._faults = faults
+        self._activity = activity
         self._clock = clock
 
     def dispatch(self, frame: memoryview, session: Session) -> Coroutine[Any, Any, Answer | Delayed[Answer] | None]:
         """As `Registry.dispatch`."""
+        self._activity.note(frame)
         rules = self._faults.about(int.from_bytes(frame[:2]))
-        return self._meet(frame, session, rules) if rules else self._registry.dispatch(frame, session)
+        work = self._meet(frame, session, rules) if rules else self._registry.dispatch(frame, session)
+        return self._followed(frame, work) if self._activity.is_followed else work
+
+    async def _followed(
+        self, frame: memoryview, work: Coroutine[Any, Any, Answer | Delayed[Answer] | None]
+    ) -> Answer | Delayed[Answer] | None:
+        header, began = decode_request_header(frame), self._clock.monotonic()
+        at_ms, topics = self._clock.now_ms(), self._topics(header, frame)
+
+        def told(answer: Any) -> Any:
+            self._activity.tell(at_ms, header, topics, answer, (self._clock.monotonic() - began) * 1000)
+            return answer
+
+        try:
+            answer = await work
+        except CloseConnection as end:
+            told(end)
+            raise
+        return answer.then(told) if isinstance(answer, Delayed) else told(answer)
+
+    def _topics(self, header: RequestHeader, frame: memoryview) -> list[str]:
+        """The names of the topics that a request is about."""
+        try:
+            request, _ = request_class(header.api_key).decode(header.api_version, frame, header.body_offset)
+        except (KeyError, ProtocolError):  # which is answered as such
+            return []
+        names: dict[str, None] = {}
+        for topic in topics_of(request):
+            known = self._registry.rooms.cluster.image.topic_by_id(topic) if isinstance(topic, bytes) else None
+            names[known.name if known is not None else str(topic)] = None
+        return [*names]
 
     async def _meet(
         self, frame: memoryview, session: Session, rules: Sequence[Rule]

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 _NAMES: Final = ("name", "topic", "topic_name")
+_TOPICS: Final = ("topics", "topic_data", "topic_names")
+"""Lists of topics; elsewhere a `name` may be anything's."""
 _HOLDERS: Final = ("group_id", "transactional_id", "producer_id", "log_dir")
 """Of what has topics in it."""
 _NUMBERS: Final = ("partition", "index", "partition_index")
@@ -40,6 +42,19 @@ def merged(response: Any, other: Any) -> Any:
     for attribute, items in _lists(response):
         setattr(response, attribute, _joined(items, getattr(other, attribute)))
     return response
+
+
+def topics_of(message: Any) -> Iterator[str | bytes]:
+    """The topics that a request names, by name or id."""
+    for attribute, items in _lists(message):
+        for one in items:
+            if attribute not in _TOPICS:
+                if hasattr(one, "__slots__"):
+                    yield from topics_of(one)
+            elif isinstance(one, str):
+                yield one
+            elif named := next((name for name in (*_NAMES, "topic_id") if getattr(one, name, None)), None):
+                yield getattr(one, named)
 
 
 def _parted(one: Any, topic: str, topic_id: bytes | None, partition: int | None) -> tuple[Any | None, Any | None]:

@@ -33,9 +33,13 @@ def test_it(kafka, kafka_topic):
 """
 
 FAILS = """
-def test_it(kafka):
+from kafka import KafkaProducer
+
+def test_it(kafka, kafka_faults):
+    KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, client_id="shop").close()
     for i in range(7):
         kafka.produce("orders", str(i))
+    kafka_faults.add("Produce", close=True)
     assert False
 """
 
@@ -97,6 +101,8 @@ def test_a_failing_test_shows_what_is_in_the_broker(tmp_path: Path) -> None:
     assert "Kafka broker" in ended.stdout
     assert "topic orders: 1 partitions, 7 records" in ended.stdout
     assert re.findall(r"value=b'(\d)'", ended.stdout) == ["2", "3", "4", "5", "6"]
+    assert re.search(r"last requests:\n(  .*\n)*  shop Metadata v\d+\n", ended.stdout)
+    assert "a fault that never fired: Produce: close, 0 of 0 requests" in ended.stdout
 
 
 def test_a_fault_that_never_fires_fails_its_test(tmp_path: Path) -> None:
