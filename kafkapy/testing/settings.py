@@ -16,6 +16,26 @@ _IN_TESTS: Final = {
     "transaction.state.log.num.partitions": "5",
 }
 
+FAST_GROUPS: Final = {
+    "group.min.session.timeout.ms": "1",
+    **{
+        f"group.{kind}.{name}": value
+        for kind in ("consumer", "share", "streams")
+        for name, value in (
+            ("min.heartbeat.interval.ms", "1"),
+            ("heartbeat.interval.ms", "100"),
+            ("min.session.timeout.ms", "1"),
+            ("session.timeout.ms", "1000"),
+        )
+    },
+    "group.share.min.record.lock.duration.ms": "1000",
+    "group.share.record.lock.duration.ms": "1000",
+}
+"""Settings of groups whose members are missed within a second, and may ask for less than Kafka's defaults allow.
+
+Share groups hold a record for a second: less is more than Kafka's settings can say.
+"""
+
 
 def configured(settings: Mapping[str, str], port: int) -> dict[str, str]:
     """What a broker of a test is started with: on this port of the loopback, or a free one (0)."""

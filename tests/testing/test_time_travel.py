@@ -9,6 +9,7 @@ import pytest
 
 import kafkapy
 from kafkapy.errors import KafkaError
+from kafkapy.testing.settings import FAST_GROUPS
 
 TIMEOUT = 20.0
 
@@ -51,6 +52,27 @@ def test_a_member_that_says_nothing_is_out_when_its_session_is_over(broker: kafk
         broker.clock.advance(200)
         assert broker.wait_group("g", state="Empty", timeout=TIMEOUT).members == 0
     consumer.close()
+
+
+def test_groups_in_a_hurry_take_short_sessions_and_miss_members_soon() -> None:
+    with kafkapy.Broker(FAST_GROUPS) as broker:
+        broker.create_topic("t")
+        settings = {"bootstrap.servers": broker.bootstrap_servers, "topic.metadata.refresh.interval.ms": -1}
+        classic = confluent_kafka.Consumer(
+            {**settings, "group.id": "classic", "session.timeout.ms": 500, "heartbeat.interval.ms": 100}
+        )
+        modern = confluent_kafka.Consumer({**settings, "group.id": "modern", "group.protocol": "consumer"})
+        broker.clock.freeze()
+        for consumer in (classic, modern):
+            consumer.subscribe(["t"])
+            while not consumer.assignment():
+                consumer.poll(0.05)
+        with broker.faults.hold("Heartbeat", times=None), broker.faults.hold("ConsumerGroupHeartbeat", times=None):
+            broker.clock.advance(1.1)
+            for group in ("classic", "modern"):
+                assert broker.wait_group(group, state="Empty", timeout=TIMEOUT).members == 0
+        classic.close()
+        modern.close()
 
 
 def test_a_transaction_that_takes_too_long_is_aborted(broker: kafkapy.Broker) -> None:
