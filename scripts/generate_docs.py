@@ -109,8 +109,8 @@ def readme() -> str:
     """README.md with a fresh table of APIs."""
     rows = ["| key | API | versions |", "| --: | --- | --- |"]
     for route in ALL:
-        versions = f"{route.min_version}-{route.max_version}"
-        rows.append(f"| {route.key} | {APIS[route.key].name} | {versions if versions != '0-0' else '0'} |")
+        low, high = route.min_version, route.max_version
+        rows.append(f"| {route.key} | {APIS[route.key].name} | {f'{low}-{high}' if high > low else low} |")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)

@@ -39,6 +39,7 @@ SUPPORTED: Final[Mapping[str, LevelRange]] = MappingProxyType(
         METADATA_VERSION: LevelRange(7, 33, 33),
         TRANSACTION_VERSION: LevelRange(0, 2, 2),
         GROUP_VERSION: LevelRange(0, 1, 1),
+        SHARE_VERSION: LevelRange(0, 1, 1),
     }
 )
 

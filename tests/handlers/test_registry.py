@@ -214,16 +214,16 @@ async def ask_for_what_is_not_served(registry: Registry, *frames: memoryview) ->
 async def test_what_is_not_served_is_told_once_a_client_and_api(caplog: pytest.LogCaptureFixture) -> None:
     rooms: Any = None
     registry = Registry(rooms)
-    share_state, read_state, future = 83, 84, 3
-    await ask_for_what_is_not_served(registry, *[unserved(share_state, 0, "adm")] * 3, unserved(share_state, 1, "adm"))
+    unregister, other, future = 94, 998, 3
+    await ask_for_what_is_not_served(registry, *[unserved(unregister, 0, "adm")] * 3, unserved(unregister, 1, "adm"))
     [record] = caplog.records
     assert record.levelname == "WARNING"
-    assert "InitializeShareGroupState version 0 of client 'adm' at 127.0.0.1: not served" in record.getMessage()
-    await ask_for_what_is_not_served(registry, unserved(share_state, 0, "other"), unserved(read_state, 0, "adm"))
+    assert "UnregisterController version 0 of client 'adm' at 127.0.0.1: not served" in record.getMessage()
+    await ask_for_what_is_not_served(registry, unserved(unregister, 0, "other"), unserved(other, 0, "adm"))
     await ask_for_what_is_not_served(registry, unserved(future, 99, "adm"), unserved(999, 0, "adm"))
     assert [record.getMessage().partition(" at ")[0] for record in caplog.records[1:]] == [
-        "InitializeShareGroupState version 0 of client 'other'",
-        "ReadShareGroupState version 0 of client 'adm'",
+        "UnregisterController version 0 of client 'other'",
+        "API key 998 version 0 of client 'adm'",
         "Metadata version 99 of client 'adm'",
         "API key 999 version 0 of client 'adm'",
     ]

@@ -99,8 +99,9 @@ class ShareStateMachine:
                     raise KafkaError(Error.FENCED_STATE_EPOCH)
                 _require_topic(key, moment)
                 snapshot_epoch = 0 if known is None else known.state.snapshot_epoch + 1
+                complete_count = UNKNOWN_COUNT if start_offset == UNKNOWN_START else 0
                 state = ShareState(
-                    snapshot_epoch, state_epoch, 0, start_offset, UNKNOWN_COUNT, (), moment.now_ms, moment.now_ms
+                    snapshot_epoch, state_epoch, 0, start_offset, complete_count, (), moment.now_ms, moment.now_ms
                 )
                 return Decision([StateSnapshotted(key, state)], [Answer(ticket, True)])
             case DeleteState(key):
