@@ -27,11 +27,20 @@ READ_THROUGH_A_VARIABLE = {
     "listeners": "config/listeners.py",
     "log.dir": "cli/start.py",
     "log.dirs": "cli/start.py",
+    "share.auto.offset.reset": "sharing/settings.py",
+    "share.isolation.level": "sharing/settings.py",
     "sasl.server.callback.handler.class": "security/sasl/settings.py",
     "sasl.jaas.config": "security/sasl/settings.py",
     "ssl.keystore.location": "security/tls.py",
     "ssl.truststore.location": "security/tls.py",
 }
+RESTS = ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms")
+SHARE_RESTS = ("delivery.count.limit", "partition.max.record.locks", "record.lock.duration.ms")
+OF_GROUPS = {
+    "groups/modern/settings.py": (("consumer", "share"), RESTS),
+    "sharing/settings.py": (("share",), SHARE_RESTS),
+}
+"""What is read by a protocol's name and the rest of a setting's: a group's own, the broker's, and both their bounds."""
 NOT_READERS = {"layers.py", "checks.py", "advice.py", "setting.py"}
 
 
@@ -43,6 +52,10 @@ def reads_in(tree: ast.Module) -> Iterator[str]:
 
 def names_read() -> set[str]:
     names = set(READ_THROUGH_A_VARIABLE)
+    for protocols, rests in OF_GROUPS.values():
+        for protocol in protocols:
+            names |= {f"{protocol}.{rest}" for rest in rests}
+            names |= {f"group.{protocol}.{bound}{rest}" for rest in rests for bound in ("", "min.", "max.")}
     for path in PACKAGE.rglob("*.py"):
         generated = PACKAGE / "protocol" in path.parents
         if generated or (path.parent == PACKAGE / "config" and path.name in NOT_READERS):
@@ -75,6 +88,9 @@ def test_broker_settings_are_marked_when_read_or_when_a_topic_falls_back_on_them
 def test_names_read_through_a_variable_are_still_there() -> None:
     for name, path in READ_THROUGH_A_VARIABLE.items():
         assert f'"{name}"' in (PACKAGE / path).read_text(encoding="utf-8"), name
+    for path, (_, rests) in OF_GROUPS.items():
+        for rest in rests:
+            assert f'"{rest}"' in (PACKAGE / path).read_text(encoding="utf-8"), rest
 
 
 def test_own_settings_cannot_be_taken_for_kafkas() -> None:
