@@ -133,15 +133,28 @@ async def test_who_does_not_lead_says_who_does(start_broker: StartBroker) -> Non
         assert [one.node_id for one in fetched.node_endpoints] == [2]
 
 
-async def test_who_does_not_coordinate_says_so(start_broker: StartBroker) -> None:
+async def only_coordinators_answer(broker: Broker, leaders: dict[str, int]) -> None:
+    for group_id, leader in leaders.items():
+        for node_id in broker.fleet.nodes:
+            async with await Wire.connect(port_of(broker, node_id)) as wire:
+                answer = await wire.ask(HeartbeatRequest(group_id=group_id, member_id="m", generation_id=1), 4)
+            expected = Error.UNKNOWN_MEMBER_ID if node_id == leader else Error.NOT_COORDINATOR
+            assert Error.of(answer.error_code) is expected
+
+
+async def test_who_does_not_coordinate_says_so_and_neither_does_who_did(start_broker: StartBroker) -> None:
     async with three(start_broker) as broker:
-        leaders = await coordinators(broker)
-        for group_id, leader in leaders.items():
-            for node_id in (1, 2, 3):
-                async with await Wire.connect(port_of(broker, node_id)) as wire:
-                    answer = await wire.ask(HeartbeatRequest(group_id=group_id, member_id="m", generation_id=1), 4)
-                expected = Error.UNKNOWN_MEMBER_ID if node_id == leader else Error.NOT_COORDINATOR
-                assert Error.of(answer.error_code) is expected
+        before = await coordinators(broker)
+        await only_coordinators_answer(broker, before)
+        await broker.fleet.kill(2)
+        await broker.fleet.start(2)
+        after = await coordinators(broker)
+        assert 2 not in after.values()
+        await only_coordinators_answer(broker, after)
+        async with await Wire.connect(broker.port) as wire:
+            await wire.ask(ElectLeadersRequest(topic_partitions=None, timeout_ms=9000), 2)
+        assert await coordinators(broker) == before
+        await only_coordinators_answer(broker, before)
 
 
 @pytest.mark.parametrize("way", ["stop", "kill"])

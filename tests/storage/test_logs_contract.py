@@ -169,6 +169,14 @@ async def test_a_committed_transaction_is_just_there(logs: Logs) -> None:
     assert (piece.aborted, piece.last_stable_offset) == ([], 2)
 
 
+async def test_a_leader_of_an_epoch_that_is_over_is_refused(logs: Logs) -> None:
+    await append(logs, LOG, batch(b"a"), leader_epoch=2)
+    refused = await append(logs, LOG, batch(b"late"), leader_epoch=1)
+    assert refused.error is Error.NOT_LEADER_OR_FOLLOWER
+    await append(logs, LOG, batch(b"b"), leader_epoch=2)
+    assert values((await read(logs, 0)).records) == [(0, b"a"), (1, b"b")]
+
+
 async def test_records_are_found_by_time(logs: Logs) -> None:
     await append(logs, LOG, batch(b"a", b"b", b"c", at=1000))
     await append(logs, LOG, batch(b"d", b"e", at=3000, compression=Compression.LZ4), leader_epoch=1)
