@@ -237,7 +237,9 @@ def test_who_leaves_is_followed_by_the_others() -> None:
     alice.join()
     bob.join()
     settle(alice, bob)
+    epoch = shares.describe_share().epoch
     assert alice.leave().member_epoch == -1
+    assert shares.describe_share().epoch == epoch + 1
     assert shares.share_beat("alice", alice.epoch) is Error.UNKNOWN_MEMBER_ID
     settle(bob)
     assert len(bob.partitions) == 3
