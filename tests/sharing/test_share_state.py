@@ -1,8 +1,11 @@
 """The share coordinator's machine: what it writes, whom it refuses, and what of its log is needed."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kafkapy.coordination.shard import Moment
 from kafkapy.errors import Error
@@ -203,6 +206,30 @@ def test_batches_add_up(so_far: Any, news: Any, start: int, expected: Any) -> No
         return [StateBatch(*row) for row in rows]
 
     assert list(merged(batches(so_far), batches(news), start)) == batches(expected)
+
+
+@given(
+    so_far=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3), st.sampled_from([0, 2, 4]), st.integers(1, 3))),
+    news=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4), st.sampled_from([0, 2, 4]), st.integers(1, 3))),
+    start=st.integers(-1, 8),
+)
+def test_batches_add_up_offset_by_offset(so_far: Any, news: Any, start: int) -> None:
+    expected: dict[int, tuple[int, int]] = {}
+    batches = ()
+    for first, length, state, count in [*so_far, *news]:
+        for offset in range(first, first + length + 1):
+            expected[offset] = max(expected.get(offset, (0, 0)), (count, state))
+        batches = merged(batches, [StateBatch(first, first + length, state, count)], -1)
+    batches = merged(batches, (), start)
+    found = {
+        offset: (batch.delivery_count, batch.delivery_state)
+        for batch in batches
+        for offset in range(batch.first_offset, batch.last_offset + 1)
+    }
+    assert found == {offset: told for offset, told in expected.items() if offset >= start}
+    for one, following in pairwise(batches):
+        assert one.last_offset < following.first_offset
+        assert one.last_offset + 1 < following.first_offset or one[2:] != following[2:], "neighbours alike are one"
 
 
 def test_moments_are_asked_of_the_caller() -> None:

@@ -206,6 +206,19 @@ def run(steps: tuple[Step, ...]) -> None:
         pytest.fail(f"{[f'{name}{arguments}' for name, arguments in steps]}: {problem!r}")
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # A read used up what a loaded state said nothing of, up to a batch that is done with: the start goes on.
+        [("acquire", "a", 1, False), ("acquire", "b", 1, True), ("acknowledge", "b", REJECT), ("end_write", True)],
+        # What came free is given again before that is written: never as acquired.
+        [("acquire", "a", 1, False), ("expire",), ("acquire", "a", 1, False), ("end_write", True)],
+    ],
+)
+def test_what_is_loaded_goes_on(steps: list[tuple[Any, ...]]) -> None:
+    run((*(Step(name, arguments) for name, *arguments in steps), Step("reload")))  # type: ignore[arg-type]
+
+
 def sequences(depth: int) -> Iterator[tuple[Step, ...]]:
     if depth == 0:
         yield ()

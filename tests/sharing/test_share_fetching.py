@@ -1,0 +1,179 @@
+"""Members of a share group fetch and acknowledge, over the wire."""
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from kafkapy.clock import ManualClock
+from kafkapy.errors import Error
+from kafkapy.protocol.messages.delete_records import DeleteRecordsRequest
+from kafkapy.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
+from tests.sharing.conftest import MakeMember
+from tests.sharing.members import Topic, acquired
+
+GAP, ACCEPT, RELEASE, REJECT, RENEW = range(5)
+
+
+async def test_what_is_acknowledged_comes_no_more(topic: Topic, make_member: MakeMember) -> None:
+    await topic.produce(3)
+    member = await make_member()
+    assert await member.take(max_wait_ms=500) == [(0, 2, 1)]
+    assert await member.told(0, 2, ACCEPT) is Error.NONE
+    await topic.produce(2)
+    assert await member.take(max_wait_ms=500) == [(3, 4, 1)]
+
+
+async def test_what_a_member_holds_for_too_long_is_given_to_another(
+    topic: Topic, make_member: MakeMember, clock: ManualClock
+) -> None:
+    await topic.produce(3)
+    slow, other = await make_member("slow"), await make_member("other")
+    assert await slow.take(max_wait_ms=500) == [(0, 2, 1)]
+    assert await other.take() == []
+    await other.send_fetch(max_wait_ms=60_000)
+    clock.advance_ms(30_000)
+    assert acquired(await other.wire.receive()) == [(0, 2, 2)]
+    assert await slow.told(0, 2, ACCEPT) is Error.INVALID_RECORD_STATE
+    assert await other.told(0, 2, ACCEPT) is Error.NONE
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [(2, 1, [ACCEPT])],
+        [(1, 2, [ACCEPT]), (0, 0, [ACCEPT])],
+        [(0, 2, [ACCEPT]), (1, 1, [ACCEPT])],
+        [(0, 1, [])],
+        [(0, 2, [ACCEPT, ACCEPT])],
+        [(0, 0, [5])],
+        [(0, 0, [-1])],
+        [(0, 0, [RENEW])],
+        [(0, 0, [ACCEPT]), (1, 1, [5])],
+    ],
+    ids=str,
+)
+async def test_a_bad_batch_is_its_partitions_error(topic: Topic, make_member: MakeMember, batches: list) -> None:  # type: ignore[type-arg]
+    await topic.produce(3)
+    member = await make_member()
+    assert await member.take(max_wait_ms=500) == [(0, 2, 1)]
+    [found] = (await member.acknowledge({0: batches})).responses
+    assert found.partitions[0].error_code == Error.INVALID_REQUEST
+    assert await member.told(0, 2, ACCEPT) is Error.NONE, "nothing of it counted"
+
+
+async def test_version_1_knows_no_renewal(topic: Topic, make_member: MakeMember) -> None:
+    await topic.produce(1)
+    member = await make_member(version=1)
+    assert await member.take(max_wait_ms=500) == [(0, 0, 1)]
+    assert await member.told(0, 0, RENEW) is Error.INVALID_REQUEST
+    assert await member.told(0, 0, REJECT) is Error.NONE
+
+
+async def test_what_comes_too_late_or_from_another_is_told_apart(topic: Topic, make_member: MakeMember) -> None:
+    await topic.produce(3)
+    member, other = await make_member("m"), await make_member("other")
+    assert await member.take(max_wait_ms=500) == [(0, 2, 1)]
+    assert await other.told(0, 0, ACCEPT) is Error.INVALID_RECORD_STATE
+    assert await member.told(0, 0, ACCEPT) is Error.NONE
+    assert await member.told(0, 0, ACCEPT) is Error.NONE, "below the start nothing is refused"
+    assert await member.told(1, 7, ACCEPT) is Error.INVALID_REQUEST
+    assert await member.told(5, 7, ACCEPT) is Error.INVALID_REQUEST
+    assert await member.told(2, 2, RELEASE) is Error.NONE
+    assert await member.told(2, 2, ACCEPT) is Error.INVALID_RECORD_STATE
+
+
+async def test_one_bad_batch_takes_back_all_of_its_partition(topic: Topic, make_member: MakeMember) -> None:
+    await topic.produce(4)
+    member = await make_member()
+    assert await member.take(max_wait_ms=500) == [(0, 3, 1)]
+    answer = await member.acknowledge({0: [(0, 1, [ACCEPT]), (2, 9, [ACCEPT])]})
+    assert answer.responses[0].partitions[0].error_code == Error.INVALID_REQUEST
+    assert await member.told(0, 3, ACCEPT) is Error.NONE
+
+
+async def test_who_renews_may_not_wait_for_records(topic: Topic, make_member: MakeMember, clock: ManualClock) -> None:
+    await topic.produce(2)
+    member, other = await make_member("m"), await make_member("other")
+    assert await member.take(max_wait_ms=500) == [(0, 1, 1)]
+    nothing = {"max_bytes": 0, "min_bytes": 0, "max_records": 0, "max_wait_ms": 0}
+    for name in nothing:
+        answer = await member.fetch({0: [(0, 1, [RENEW])]}, epoch=99, is_renew_ack=True, **nothing | {name: 1})
+        assert answer.error_code == Error.INVALID_REQUEST
+    clock.advance_ms(20_000)
+    answer = await member.fetch({0: [(0, 1, [RENEW])]}, is_renew_ack=True, **nothing)
+    assert acquired(answer) == []
+    clock.advance_ms(20_000)
+    assert await other.take() == [], "the member has more time"
+    assert (await member.acknowledge({0: [(0, 0, [RENEW])]}, renews=True)).acquisition_lock_timeout_ms == 30_000
+    await other.send_fetch(max_wait_ms=60_000)
+    clock.advance_ms(10_000)
+    assert acquired(await other.wire.receive()) == [(1, 1, 2)]
+
+
+async def test_a_waiting_fetch_is_woken_by_what_comes_free_or_is_produced(
+    topic: Topic, make_member: MakeMember
+) -> None:
+    await topic.produce(2)
+    member, other = await make_member("m"), await make_member("other")
+    assert await member.take(max_wait_ms=500) == [(0, 1, 1)]
+    await other.send_fetch(max_wait_ms=60_000)
+    assert await member.told(0, 0, RELEASE) is Error.NONE
+    assert acquired(await other.wire.receive()) == [(0, 0, 2)]
+    await other.send_fetch(max_wait_ms=60_000)
+    await topic.produce(1)
+    assert acquired(await other.wire.receive()) == [(2, 2, 1)]
+
+
+async def test_fewer_bytes_than_asked_for_are_waited_for(
+    topic: Topic, make_member: MakeMember, clock: ManualClock
+) -> None:
+    await topic.produce(1)
+    member = await make_member()
+    await member.send_fetch(max_wait_ms=60_000, min_bytes=200)
+    await topic.produce(1)
+    with trio.move_on_after(0.1) as at_once:
+        await member.wire.begin_to_receive()
+    assert at_once.cancelled_caught
+    await topic.produce(1)
+    assert acquired(await member.wire.receive()) == [(0, 2, 1)]
+    await member.send_fetch({0: [(0, 2, [ACCEPT])]}, max_wait_ms=5_000, min_bytes=200)
+    await topic.produce(1)
+    await wait_all_tasks_blocked(0.05)
+    clock.advance_ms(5_000)
+    assert acquired(await member.wire.receive()) == [(3, 3, 1)], "what there is, when the time is over"
+
+
+async def test_a_log_that_begins_later_moves_the_start(topic: Topic, make_member: MakeMember) -> None:
+    await topic.produce(3)
+    await topic.produce(3)
+    member = await make_member()
+    request = DeleteRecordsRequest(
+        topics=[
+            DeleteRecordsRequest.DeleteRecordsTopic(
+                name="t", partitions=[DeleteRecordsRequest.DeleteRecordsPartition(partition_index=0, offset=4)]
+            )
+        ],
+        timeout_ms=1000,
+    )
+    assert (await topic.wire.ask(request, 2)).topics[0].partitions[0].error_code == 0
+    answer = await member.fetch(max_wait_ms=60_000)
+    assert acquired(answer) == [], "told at once that there is nothing"
+    assert await member.take(max_wait_ms=500) == [(4, 5, 1)]
+
+
+async def test_what_an_aborted_transaction_wrote_is_given_to_nobody(topic: Topic, make_member: MakeMember) -> None:
+    cls = IncrementalAlterConfigsRequest
+    config = cls.AlterableConfig(name="share.isolation.level", config_operation=0, value="read_committed")
+    resource = cls.AlterConfigsResource(resource_type=32, resource_name="g", configs=[config])
+    assert (await topic.wire.ask(cls(resources=[resource]), 1)).responses[0].error_code == 0
+    await topic.produce(1)
+    for committed in (False, True):
+        await topic.transact(2, committed=committed)
+    member = await make_member()
+    assert await member.take(max_wait_ms=500) == [(0, 0, 1), (3, 6, 1)], "offsets 1 and 2 were aborted"
+    assert (await member.acknowledge({0: [(0, 0, [ACCEPT]), (3, 6, [GAP, ACCEPT, ACCEPT, GAP])]})).error_code == 0
+    assert await topic.start_offset("g") == 0, "what a write says is from before it"
+    await topic.produce(1)
+    assert await member.take(max_wait_ms=500) == [(7, 7, 1)]
+    assert await member.told(7, 7, ACCEPT) is Error.NONE
+    assert await topic.start_offset("g") == 7
