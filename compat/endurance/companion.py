@@ -1,6 +1,7 @@
 """The well-behaved client beside the hostile ones: produces at a steady pace, consumes in a group, keeps the times.
 
-Started by `hostile.py` as a process of its own: `companion.py BOOTSTRAP TOPIC`. Prints a JSON line a second with what
+Started by `hostile.py` as a process of its own: `companion.py BOOTSTRAP TOPIC SETTINGS`, the settings of its clients
+as JSON. Prints a JSON line a second with what
 it has seen so far; ends at SIGTERM, after everything acknowledged was consumed or half a minute later.
 """
 
@@ -17,8 +18,8 @@ PAYLOAD = b"x" * 1000
 
 
 class Companion:
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self.bootstrap = bootstrap
+    def __init__(self, bootstrap: str, topic: str, settings: str) -> None:
+        self.settings = {"bootstrap.servers": bootstrap, "log_level": 2} | json.loads(settings)
         self.topic = topic
         self.stopping = threading.Event()
         self.sent_at: list[float] = []
@@ -29,9 +30,7 @@ class Companion:
         self.errors: list[str] = []
 
     def produce(self) -> None:
-        producer = Producer(
-            {"bootstrap.servers": self.bootstrap, "enable.idempotence": True, "linger.ms": 0, "log_level": 2}
-        )
+        producer = Producer({"enable.idempotence": True, "linger.ms": 0, **self.settings})
         while not self.stopping.is_set():
             number = len(self.sent_at)
             self.sent_at.append(time.monotonic())
@@ -51,12 +50,11 @@ class Companion:
     def consume(self) -> None:
         consumer = Consumer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **self.settings,
                 "group.id": self.topic,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "session.timeout.ms": 30000,
-                "log_level": 2,
             }
         )
         consumer.subscribe([self.topic])

@@ -2,15 +2,18 @@
 """Hostile bytes on the broker's port, beside a well-behaved client that must not notice.
 
     compat/endurance/hostile.py --minutes 10
+    compat/endurance/hostile.py --minutes 10 --secured
 
 Runs in the project's environment (kafkapy and its `test` extra), on loopback only. For as long as it lasts: spoiled
 requests of every API, half frames, absurd lengths, other protocols, floods of connections, senders of a byte at a
 time, readers that ask for far more than they ever read (the topic they ask for holds 64 MB). Beside them a librdkafka
-producer and a consumer in a group.
+producer and a consumer in a group. With `--secured` there are listeners with TLS and SASL besides, `doors.py` is at
+them, and the well-behaved client comes in by a password over TLS.
 
 Passes when: every record of the well-behaved client was acknowledged and consumed once, none later than `--patience`
 seconds; the broker's memory stayed below `--max-rss-mb` and did not grow in the second half; when the others have gone
-the broker has let go of their connections; its log shows no error; it stops cleanly; `kafkapy check` finds nothing.
+the broker has let go of their connections; nobody was let in who had not shown who they are; its log
+shows no error; it stops cleanly; `kafkapy check` finds nothing.
 """
 
 import argparse
@@ -21,7 +24,6 @@ import random
 import shutil
 import signal
 import socket
-import statistics
 import struct
 import subprocess
 import sys
@@ -33,11 +35,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "security"))
 
 import frames
-from brokers import WORK, ApacheKafka, Broker, Kafkapy, Trouble, answers, memory_kb
+from brokers import WORK, ApacheKafka, Broker, Kafkapy, Trouble, answers, free_port, memory_kb
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from doors import LET_IN, Attacker, Doors
+from guarded import GuardedKafka, GuardedKafkapy
+from users import LISTENERS, PASSWORD, USER, create_scram_users, guarded_settings, write_certificates
+from watch import Watch, connection_count
 
 WELL, BIG, PREY = "well-behaved", "big", "prey"
 BIG_MB = 64
@@ -51,15 +58,16 @@ NAMES = [PREY, BIG, "hostile-0", "hostile-1", "hostile-2", "range", "consumer", 
 class Attack:
     """The hostile clients: a few threads each, all ended by `stopping`."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, doors: dict[str, int], folder: Path) -> None:
         self.port = port
         self.seed = seed
         self.stopping = threading.Event()
         self.counts: Counter[str] = Counter()
+        self.doors = Doors(doors, folder, self.counts, self.stopping).attackers() if doors else []
         self.threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        attackers: list[tuple[Callable[[random.Random], None], int]] = [
+        attackers: list[tuple[Attacker, int]] = [
             (self.spoiled_requests, 3),
             (self.half_frames, 2),
             (self.absurd_lengths, 1),
@@ -67,6 +75,7 @@ class Attack:
             (self.flood, 1),
             (self.slow_senders, 1),
             (self.slow_readers, 2),
+            *self.doors,
         ]
         for attacker, thread_count in attackers:
             for number in range(thread_count):
@@ -80,7 +89,7 @@ class Attack:
         for thread in self.threads:
             thread.join(60)
 
-    def _keep_on(self, attacker: Callable[[random.Random], None], rng: random.Random) -> None:
+    def _keep_on(self, attacker: Attacker, rng: random.Random) -> None:
         while not self.stopping.is_set():
             # a refused, reset or closed connection is what a hostile client has to expect
             with contextlib.suppress(OSError):
@@ -177,42 +186,6 @@ def big_fetch() -> bytes:
     return frames.framed(body)
 
 
-class Watch(threading.Thread):
-    """The broker's memory and connections, once a second."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.pid = pid
-        self.stopping = threading.Event()
-        self.samples: list[tuple[float, float]] = []
-        self.most_connections = 0
-
-    def run(self) -> None:
-        begin = time.monotonic()
-        while not self.stopping.wait(1):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                self.samples.append((time.monotonic() - begin, memory_kb(self.pid)["rss"] / 1024))
-                self.most_connections = max(self.most_connections, connection_count(self.pid))
-
-    @property
-    def most_mb(self) -> float:
-        return max(mb for _, mb in self.samples)
-
-    def growth_mb_per_minute(self) -> float:
-        """The slope of the second half."""
-        half = self.samples[len(self.samples) // 2 :]
-        return statistics.linear_regression(*zip(*half, strict=True)).slope * 60
-
-
-def connection_count(pid: int) -> int:
-    """Its open sockets."""
-    count = 0
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            count += os.readlink(descriptor).startswith("socket:")
-    return count
-
-
 def prepare(bootstrap: str) -> None:
     """The topics, and the big one's records."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -230,6 +203,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=None, help="default: a new one each time; printed")
     parser.add_argument("--against", choices=("kafkapy", "kafka"), default="kafkapy")
+    parser.add_argument("--secured", action="store_true", help="listeners with TLS and SASL besides")
     parser.add_argument("--patience", type=float, default=10, metavar="SECONDS")
     parser.add_argument("--max-rss-mb", type=float, default=None, help="default: 400; Apache Kafka: 2500")
     options = parser.parse_args()
@@ -238,18 +212,16 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     # no topic by chance, so that memory that grows is memory that leaks
     settings = {"auto.create.topics.enable": "false"}
-    broker: Broker
+    doors = {listener: free_port() for listener in LISTENERS} if options.secured else {}
     if options.against == "kafka":
         # it allocates what a frame's length announces: with the default of 100 MB two dozen connections end its JVM
         settings["socket.request.max.bytes"] = str(4 << 20)
-        broker = ApacheKafka(folder / "data", settings=settings)
-    else:
-        broker = Kafkapy(folder / "data", settings=settings, log_format="json")
+    broker = made(folder, settings, doors, against=options.against)
     print(f"{options.minutes:g} minutes against {broker.name}, seed {seed}; in {folder}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with broker:
         broker.start()
-        failures = attacked(broker, options, seed)
+        failures = attacked(broker, options, seed, doors, folder)
     for failure in failures:
         print(f"FAILED: {failure}", flush=True)
     if not failures:
@@ -257,16 +229,43 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def attacked(broker: Broker, options: argparse.Namespace, seed: int) -> list[str]:
+def made(folder: Path, settings: dict[str, str], doors: dict[str, int], *, against: str) -> Broker:
+    """The broker, with one open listener or with all of `doors`."""
+    if not doors:
+        if against == "kafka":
+            return ApacheKafka(folder / "data", settings=settings)
+        return Kafkapy(folder / "data", settings=settings, log_format="json")
+    folder.mkdir(parents=True)
+    write_certificates(folder)
+    controller = free_port() if against == "kafka" else None
+    settings = guarded_settings(doors, folder, controller) | settings
+    if controller is None:
+        return GuardedKafkapy(folder / "data", port=doors["PLAINTEXT"], settings=settings, log_format="json")
+    settings["controller.quorum.voters"] = f"1@127.0.0.1:{controller}"
+    return GuardedKafka(folder / "data", port=doors["PLAINTEXT"], settings=settings)
+
+
+def attacked(broker: Broker, options: argparse.Namespace, seed: int, doors: dict[str, int], folder: Path) -> list[str]:
     """The whole attack; what went wrong."""
     prepare(broker.bootstrap)
+    bootstrap, known = broker.bootstrap, {}
+    if doors:
+        create_scram_users(broker.bootstrap)
+        bootstrap = f"127.0.0.1:{doors['SASL_SSL']}"
+        known = {
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": str(folder / "ca.pem"),
+            "sasl.mechanism": "SCRAM-SHA-256",
+            "sasl.username": USER,
+            "sasl.password": PASSWORD,
+        }
     before_mb = memory_kb(broker.pid)["rss"] / 1024
     companion = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("companion.py")), broker.bootstrap, WELL],
+        [sys.executable, str(Path(__file__).with_name("companion.py")), bootstrap, WELL, json.dumps(known)],
         stdout=subprocess.PIPE,
         text=True,
     )
-    attack, watch = Attack(broker.port, seed), Watch(broker.pid)
+    attack, watch = Attack(broker.port, seed, doors, folder), Watch(broker.pid)
     said: list[dict[str, object]] = [{}]
 
     def listen() -> None:
@@ -335,6 +334,8 @@ def verdict(
         failures.append("memory still grows in the second half")
     if connections_left > CONNECTIONS_LEFT_LIMIT:
         failures.append(f"{connections_left} connections of clients that have gone are still open")
+    if attack.counts[LET_IN]:
+        failures.append("somebody was let in who had not shown who they are")
     if not answers(broker.port, 5):
         failures.append("the broker does not answer any more")
     if said["error_count"] or said["doubled"] or not said["sent"] == said["acknowledged"] == said["consumed"]:

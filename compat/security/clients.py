@@ -1,6 +1,7 @@
 """Stock clients at every listener, by every mechanism that they know: produce, consume in a group, and be refused."""
 
 import asyncio
+import json
 import subprocess
 import time
 import uuid
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import foreign
 from brokers import kafka_home
 from users import LISTENERS, MECHANISMS, PASSWORD, USER, client_context
 
@@ -29,6 +31,8 @@ def all_checks(*, java: bool) -> dict[str, Check]:
         "confluent-kafka": confluent,
         "kafka-python": kafka_python,
         "aiokafka": aio,
+        "kafkajs": _foreign("kafkajs"),
+        "sarama": _foreign("sarama"),
         **({"java": tools} if java else {}),
     }
     checks: dict[str, Check] = {}
@@ -141,6 +145,26 @@ def aio(address: str, protocol: str, mechanism: str | None, password: str, work:
         return DONE if message.value == b"hello" else "another record"
 
     return asyncio.run(go())
+
+
+def _foreign(client: str) -> Callable[..., str]:
+    """A client in another language: a program in the folder of its name."""
+
+    def visit(address: str, protocol: str, mechanism: str | None, password: str, work: Path, shown: Path | None) -> str:
+        given: dict[str, Any] = {"address": address, "topic": f"t-{uuid.uuid4().hex[:8]}", "retries": 3}
+        if "SSL" in protocol:
+            given["ca"] = str(work / "ca.pem")
+        if shown:
+            given["certificate"] = str(shown)
+        if mechanism:
+            given |= {"mechanism": mechanism, "user": USER, "password": password}
+        if password == "wrong":
+            given["retries"] = 0
+        command = foreign.program(Path(__file__).with_name(client), work)
+        done = subprocess.run([*command, json.dumps(given)], capture_output=True, text=True, timeout=90, check=False)
+        return DONE if done.stdout == "consumed hello\n" else done.stdout.strip() or done.stderr[-300:]
+
+    return visit
 
 
 def tools(address: str, protocol: str, mechanism: str | None, password: str, work: Path, shown: Path | None) -> str:
