@@ -8,6 +8,8 @@ import io
 import json
 import re
 import sys
+import time
+from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.cli.admin import run_cli
@@ -125,6 +127,7 @@ COMMANDS = [
     "topics delete -t py-missing",
     f"topics delete -t {T}",
     "topics delete -t py-other",
+    "SETTLE",
     "topics list",
 ]
 
@@ -149,24 +152,33 @@ def commit(bootstrap: str) -> str:
     return "committed"
 
 
-def outcome(command: str, bootstrap: str) -> str:
+def settle(_: str) -> str:
+    time.sleep(2)  # what was changed last is seen everywhere
+    return "settled"
+
+
+def outcome(command: str, bootstrap: str) -> list[Any]:
+    """How it ended, and what it printed: as the tool's own JSON where it is some."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:
-            code = run_cli(["-b", bootstrap, "-l", "CRITICAL", *command.split()])
+            code = run_cli(["-b", bootstrap, "-l", "CRITICAL", "--format", "json", *command.split()])
         except SystemExit as exit_:
             code = exit_.code
         except REFUSED as error:
             code = f"{type(error).__name__}: {error}"
-    return f"{code} {printed.getvalue()}"
+    try:
+        return [code, json.loads(printed.getvalue())]
+    except ValueError:
+        return [code, re.sub(r"\s+", " ", printed.getvalue())]
 
 
 def main() -> None:
     bootstrap = sys.argv[1]
-    special = {"FILL": fill, "GROUP": commit}
+    special = {"FILL": fill, "GROUP": commit, "SETTLE": settle}
     for command in COMMANDS:
-        said = special[command](bootstrap) if command in special else outcome(command, bootstrap)
-        print(command, json.dumps(re.sub(r"\s+", " ", said)), sep="\t", flush=True)
+        said: Any = special[command](bootstrap) if command in special else outcome(command, bootstrap)
+        print(command, json.dumps(said), sep="\t", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ func main() {
 		ResourceType: sarama.AclResourceAny, ResourcePatternTypeFilter: sarama.AclPatternAny,
 		Operation: sarama.AclOperationAny, PermissionType: sarama.AclPermissionAny,
 	}
+	listed := func() (any, error) {
+		time.Sleep(2 * time.Second) // what was changed last is seen everywhere
+		return admin.ListTopics()
+	}
 	described := func(kind sarama.ConfigResourceType, name string, names ...string) func() (any, error) {
 		return func() (any, error) {
 			return admin.DescribeConfig(sarama.ConfigResource{Type: kind, Name: name, ConfigNames: names})
@@ -57,7 +61,7 @@ func main() {
 		{"CreateTopic, too many replicas", made("go-x", sarama.TopicDetail{NumPartitions: 3, ReplicationFactor: 3}, false)},
 		{"CreateTopic, a bad setting", made("go-x", sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: map[string]*string{"retention.ms": text("soon")}}, false)},
 		{"CreateTopic, assigned", made("go-assigned", sarama.TopicDetail{NumPartitions: -1, ReplicationFactor: -1, ReplicaAssignment: map[int32][]int32{0: {1}}}, false)},
-		{"ListTopics", func() (any, error) { return admin.ListTopics() }},
+		{"ListTopics", listed},
 		{"DescribeTopics", func() (any, error) { return admin.DescribeTopics([]string{topic, "go-missing"}) }},
 		{"CreatePartitions", func() (any, error) { return nothing(admin.CreatePartitions(topic, 5, nil, false)) }},
 		{"CreatePartitions, fewer", func() (any, error) { return nothing(admin.CreatePartitions(topic, 2, nil, false)) }},
@@ -120,14 +124,20 @@ func main() {
 			filter.Principal = text("User:go")
 			return admin.DeleteACL(filter, false)
 		}},
-		{"ElectLeaders", func() (any, error) { return admin.ElectLeaders(sarama.PreferredElection, map[string][]int32{topic: {0, 1}}) }},
-		{"ElectLeaders of none", func() (any, error) { return admin.ElectLeaders(sarama.UncleanElection, map[string][]int32{"go-missing": {0}}) }},
+		{"ElectLeaders", func() (any, error) {
+			return admin.ElectLeaders(sarama.PreferredElection, map[string][]int32{topic: {0, 1}})
+		}},
+		{"ElectLeaders of none", func() (any, error) {
+			return admin.ElectLeaders(sarama.UncleanElection, map[string][]int32{"go-missing": {0}})
+		}},
 		{"AlterConsumerGroupOffsets", func() (any, error) {
 			return admin.AlterConsumerGroupOffsets(group, map[string]map[int32]sarama.OffsetAndMetadata{topic: {0: {Offset: 3}, 2: {Offset: 5}}}, nil)
 		}},
 		{"ListConsumerGroups", func() (any, error) { return admin.ListConsumerGroups() }},
 		{"DescribeConsumerGroups", func() (any, error) { return admin.DescribeConsumerGroups([]string{group, "go-nobody"}) }},
-		{"ListConsumerGroupOffsets", func() (any, error) { return admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: {0, 1, 2}}) }},
+		{"ListConsumerGroupOffsets", func() (any, error) {
+			return admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: {0, 1, 2}})
+		}},
 		{"ListConsumerGroupOffsetsBatch", func() (any, error) {
 			return admin.ListConsumerGroupOffsetsBatch(map[string]map[string][]int32{group: {topic: {0}}, "go-nobody": {topic: {0}}})
 		}},
@@ -183,7 +193,7 @@ func main() {
 		{"DeleteTopic of none", func() (any, error) { return nothing(admin.DeleteTopic("go-missing")) }},
 		{"DeleteTopic", func() (any, error) { return nothing(admin.DeleteTopic(topic)) }},
 		{"DeleteTopic, assigned", func() (any, error) { return nothing(admin.DeleteTopic("go-assigned")) }},
-		{"ListTopics at the end", func() (any, error) { return admin.ListTopics() }},
+		{"ListTopics at the end", listed},
 	}
 	for _, one := range steps {
 		answer, err := one.do()
