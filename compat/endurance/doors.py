@@ -117,8 +117,7 @@ class Doors:
                     return
             connection.sendall(self._question())
             while answer := _answer(connection):
-                if answer.startswith(struct.pack(">i", CORRELATION_ID)):
-                    self._counts[LET_IN] += 1
+                self._counts[LET_IN] += _tells(answer)
 
     def strangers(self, rng: random.Random) -> None:
         """Hundreds at once that never say who they are, or ask at once for what is not for them."""
@@ -131,8 +130,7 @@ class Doors:
                 with contextlib.suppress(OSError):
                     connection.sendall(self._question())
                     connection.settimeout(0.2)
-                    if connection.recv(1 << 12).startswith(struct.pack(">i", CORRELATION_ID), 4):
-                        self._counts[LET_IN] += 1
+                    self._counts[LET_IN] += _tells(connection.recv(1 << 12)[4:])
             self._stopping.wait(rng.uniform(0, 3))
 
     def _guarded(self) -> set[str]:
@@ -164,6 +162,11 @@ def _answer(connection: socket.socket) -> bytes:
     """The next frame; empty when the connection has ended."""
     size = _exactly(connection, 4)
     return _exactly(connection, struct.unpack(">i", size)[0]) if size else b""
+
+
+def _tells(answer: bytes) -> bool:
+    """Whether the question is answered; refused it is with no brokers at all, as version 0 has no other way."""
+    return answer.startswith(struct.pack(">i", CORRELATION_ID)) and not answer.endswith(bytes(8))
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:
