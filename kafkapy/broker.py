@@ -23,6 +23,7 @@ from kafkapy.cluster.delegation_tokens import RemoveExpiredTokens
 from kafkapy.cluster.tenancy import Tenancy
 from kafkapy.cluster.token_expiry import expire_tokens
 from kafkapy.config.layers import BrokerConfig
+from kafkapy.config.setting import ConfigError
 from kafkapy.fleet import Fleet
 from kafkapy.handlers.context import Rooms
 from kafkapy.handlers.peers import LocalPeers
@@ -38,6 +39,7 @@ from kafkapy.turns import Turns
 if TYPE_CHECKING:
     from kafkapy.storage.embedded.files import Disk
     from kafkapy.storage.embedded.store import EmbeddedLogs
+    from kafkapy.storage.shared.store import SharedLogs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ async def open_broker(
     *,
     data_dir: Path | None,
     other_dirs: Sequence[Path] = (),
+    database: str | None = None,
     cluster_id: str | None = None,
     advertise_host: str | None = None,
     clock: Clock | None = None,
@@ -83,11 +86,13 @@ async def open_broker(
     Or several `brokers` over one store, a cluster: with one node id after the other, and listeners of their own
     (`config/several.py`), in these racks. They come and go as `Broker.fleet` is told.
 
-    `data_dir` None keeps everything in memory; in `other_dirs` lie logs, too. `advertise_host` is the host that clients
+    `data_dir` None keeps everything in memory, or in the PostgreSQL that the URL `database` names; in `other_dirs` lie
+    logs, too. `advertise_host` is the host that clients
     are told, whatever the settings say and however they came. `disk` reaches the directories' files: tests hand one
     that counts, or that lies. `dispatch_of` says what answers requests, given what does: what is set between can have
     them go wrong.
-    Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
+    Raises ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError; UnfitDatabase, DatabaseInUse,
+    DatabaseError.
     """
     clock, turns = clock or SystemClock(), Turns()
     fleet = Fleet(config, brokers, racks, advertise_host)
@@ -95,7 +100,7 @@ async def open_broker(
     data_dirs = () if data_dir is None else (data_dir, *other_dirs)
     try:
         await fleet.prepare()
-        async with _open_store(data_dirs, config, clock, turns, cluster_id, disk) as (logs, cluster_id):
+        async with _open_store(data_dirs, database, config, clock, turns, cluster_id, disk) as (logs, cluster_id):
             core = Core(cluster_id, config, logs, logs.leases, clock)
             tenancy = Tenancy(core, logs, logs.leases)
             for node_id in fleet.nodes:
@@ -127,13 +132,26 @@ async def open_broker(
 @asynccontextmanager
 async def _open_store(
     data_dirs: Sequence[Path],
+    database: str | None,
     config: BrokerConfig,
     clock: Clock,
     turns: Turns,
     cluster_id: str | None,
     disk: "Disk | None",
-) -> AsyncIterator[tuple["MemoryLogs | EmbeddedLogs", str]]:
+) -> AsyncIterator[tuple["MemoryLogs | EmbeddedLogs | SharedLogs", str]]:
     """The store, and the id of the cluster that it is of."""
+    if database is not None:
+        try:
+            from kafkapy.storage.shared.store import open_shared
+        except ModuleNotFoundError as missing:
+            raise ConfigError(f'a database needs the extra "cluster" of kafkapy-broker: {missing}') from missing
+
+        node_id, new_id = config["node.id"], cluster_id or format_uuid(random.randbytes(16))
+        async with open_shared(database, clock=clock, node_id=node_id, cluster_id=new_id, turns=turns) as shared:
+            if cluster_id not in (None, shared.cluster_id):
+                raise ConfigError(f"the database has cluster {shared.cluster_id}, not {cluster_id}")
+            yield shared, shared.cluster_id
+        return
     if not data_dirs:
         async with open_memory(clock, config["node.id"], turns) as memory:
             yield memory, cluster_id or format_uuid(random.randbytes(16))

@@ -24,6 +24,7 @@ def explain(failure: BaseException, *, ready: bool) -> None:
     """Say why the broker could not start, or if it was `ready`, why it had to end."""
     from kafkapy.coordination.replaying import DamagedLog
     from kafkapy.storage.embedded.directory import DirectoryInUse, DirectoryLost, DirectoryMismatch
+    from kafkapy.storage.shared.problems import DatabaseError, DatabaseInUse, UnfitDatabase
 
     if isinstance(failure, BaseExceptionGroup) and (lost := failure.subgroup(DirectoryLost)) is not None:
         failure = lost  # whatever else failed, failed for that
@@ -38,7 +39,11 @@ def explain(failure: BaseException, *, ready: bool) -> None:
         complain(f"port {port} is in use{by}; stop that, or choose another port (--port 0 takes a free one)")
     elif isinstance(failure, DirectoryInUse | DirectoryMismatch):
         complain(f"{failure}; name another one with --data-dir")
-    elif isinstance(failure, DirectoryLost | ConfigError | CannotListen | StartError):
+    elif isinstance(failure, UnfitDatabase):
+        complain(f"this database cannot be used: {failure}")
+    elif isinstance(failure, DatabaseError) and not ready:
+        complain(f"the database cannot be used: {failure}")
+    elif isinstance(failure, DirectoryLost | DatabaseInUse | ConfigError | CannotListen | StartError):
         complain(str(failure))
     elif isinstance(failure, OSError) and failure.filename and not ready:
         complain(f"cannot start: {failure.filename}: {failure.strerror}; name another directory with --data-dir")

@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "check":
         from kafkapy.cli import check
 
+        if options.database is not None:
+            return check.run_database(options.database)
         return check.run(options.directory)
     if options.command == "dump":
         from kafkapy.cli import dump
@@ -58,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     where = start.add_mutually_exclusive_group()
     where.add_argument("--data-dir", metavar="DIR", help="keep the data here")
     where.add_argument("--memory", action="store_true", help="keep the data in memory, and lose it at the end")
+    where.add_argument(
+        "--database", metavar="URL", help="keep the data in this PostgreSQL: postgresql://user@host/name"
+    )
     start.add_argument("--advertise", metavar="HOST", help="tell clients to connect to this host")
     start.add_argument(
         "--brokers", type=int, default=1, metavar="N", help="run so many brokers, a cluster, over one store (1)"
@@ -71,8 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--log-level", choices=_LEVELS, default="info", help="the least that is logged (info)")
 
-    check = commands.add_parser("check", help="read a data directory and name every broken invariant")
-    check.add_argument("directory", metavar="DIR", help="a data directory that no broker uses")
+    check = commands.add_parser("check", help="read all data and name every broken invariant")
+    checked = check.add_mutually_exclusive_group(required=True)
+    checked.add_argument("directory", nargs="?", metavar="DIR", help="a data directory that no broker uses")
+    checked.add_argument("--database", metavar="URL", help="a PostgreSQL, which brokers may use meanwhile")
 
     dump = commands.add_parser("dump", help="say what is in files of a data directory: batches, records, indexes, …")
     dump.add_argument("files", nargs="+", metavar="FILE", help="a segment, an index, a snapshot, a checkpoint")

@@ -37,7 +37,7 @@ def start(options: argparse.Namespace) -> int:
     logs.configure(options.log_format, options.log_level)
     try:
         config = _configuration(options)
-        data_dirs = [] if options.memory else _data_dirs(config)
+        data_dirs = _data_dirs(config) if _has_directory(options) else []
     except (StartError, ConfigError) as problem:
         complain(str(problem))
         return _FAILED
@@ -72,6 +72,7 @@ class _Process:
             self._config,
             data_dir=self._data_dir,
             other_dirs=self._other_dirs,
+            database=self._options.database,
             cluster_id=_cluster_id(),
             advertise_host=self._options.advertise,
             brokers=self._options.brokers,
@@ -86,9 +87,12 @@ class _Process:
             await told_to_stop.wait()
 
     def _announce(self, broker: Broker) -> None:
-        where = (
-            "in memory" if self._data_dir is None else f"in {', '.join(map(str, [self._data_dir, *self._other_dirs]))}"
-        )
+        if self._options.database is not None:
+            where = f"in {broker.rooms.logs.log_dirs()[0].path}"
+        elif self._data_dir is None:
+            where = "in memory"
+        else:
+            where = f"in {', '.join(map(str, [self._data_dir, *self._other_dirs]))}"
         at = broker.bootstrap_servers
         if len(broker.listeners) > 1:
             at = ", ".join(f"{address} ({listener})" for listener, address in broker.listeners.items())
@@ -145,13 +149,18 @@ def _configuration(options: argparse.Namespace) -> BrokerConfig:
     file = _file(options.properties) if options.properties is not None else {}
     if options.data_dir is not None:
         flags["log.dirs"] = str(Path(options.data_dir).absolute())
-    elif not options.memory and not {*file, *environment, *flags}.intersection(_DATA_SETTINGS):
+    elif _has_directory(options) and not {*file, *environment, *flags}.intersection(_DATA_SETTINGS):
         from kafkapy.cli.folders import default_data_dir  # rarely needed, and not free
 
         flags["log.dirs"] = str(default_data_dir())
     if options.brokers < 1:
         raise StartError(f"--brokers {options.brokers} is less than one")
     return BrokerConfig.load(file=file, environment=environment, flags=flags, brokers=options.brokers)
+
+
+def _has_directory(options: argparse.Namespace) -> bool:
+    """Whether the data lies in directories."""
+    return not options.memory and options.database is None
 
 
 def _flags(options: argparse.Namespace) -> dict[str, str]:
@@ -169,6 +178,8 @@ def _flags(options: argparse.Namespace) -> dict[str, str]:
         flags["listeners"] = f"PLAINTEXT://127.0.0.1:{options.port}"
     if options.metrics_port is not None:
         flags["kafkapy.metrics.port"] = str(options.metrics_port)
+    if options.database is not None and not options.database.startswith(("postgresql://", "postgres://")):
+        raise StartError(f"--database: {options.database!r} is no URL of a PostgreSQL: postgresql://user@host/name")
     if options.advertise is not None and not is_host(options.advertise):
         raise StartError(f"--advertise takes a host's name or address, not {options.advertise!r}")
     return flags

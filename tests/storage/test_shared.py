@@ -18,14 +18,15 @@ from catalogues import create, delete
 from proxies import proxied
 
 from kafkapy.clock import Clock, ManualClock, SystemClock, TravelClock
-from kafkapy.errors import Error
+from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId
-from kafkapy.storage.base import Bounds, Logs, LogSettings, Outcome, Read
+from kafkapy.storage.base import Bounds, Checkpoint, Logs, LogSettings, Outcome, Read
+from kafkapy.storage.shared.check import check
 from kafkapy.storage.shared.committer import COMMIT
 from kafkapy.storage.shared.database import Link, Statement
 from kafkapy.storage.shared.entries import LogKey
+from kafkapy.storage.shared.problems import DatabaseInUse, UnfitDatabase
 from kafkapy.storage.shared.store import SharedLogs, open_shared
-from kafkapy.storage.shared.tenure import DatabaseInUse, UnfitDatabase
 
 TTL_MS = 400
 
@@ -63,7 +64,7 @@ async def stores(url: str, schema: str) -> AsyncIterator[Callable[..., Any]]:
         async def run(clock: Clock, statement: Statement, at: str, *, task_status: trio.TaskStatus[Opened]) -> None:
             with trio.CancelScope() as scope:
                 async with open_shared(
-                    at, clock=clock, cluster_id="c", schema=schema, ttl_ms=TTL_MS, statement=statement
+                    at, clock=clock, cluster_id="c", schema=schema, ttl_ms=TTL_MS, alone=False, statement=statement
                 ) as logs:
                     await create(logs, LOG, SMALL)
                     await create(logs, OTHER, SMALL)
@@ -258,6 +259,55 @@ async def test_a_log_that_went_leaves_nothing(database: str, schema: str) -> Non
         assert await link.run(Statement(f"select count(*) from commits where lane = {lane.number}")) == [(0,)]
         link.close()
         assert LogKey(LOG.topic_id, LOG.partition) not in lane.logs
+
+
+async def test_a_coordinators_checkpoints_are_its_lane_owners_to_change(database: str, schema: str) -> None:
+    async with stores(database, schema) as open_one:
+        asleep = (await open_one(ManualClock())).logs
+        for offset in (1, 2, 3):
+            await asleep.save_checkpoint(LOG, Checkpoint(offset, b"%d" % offset))
+        assert await asleep.load_checkpoints(LOG) == [(3, b"3"), (2, b"2")]
+        awake = (await open_one()).logs
+        await awake.save_checkpoint(LOG, Checkpoint(5, b"5"))
+        for change in (asleep.save_checkpoint, asleep.drop_checkpoint):
+            with pytest.raises(KafkaError) as refusal:
+                await change(LOG, Checkpoint(3, b"3"))
+            assert refusal.value.error is Error.NOT_LEADER_OR_FOLLOWER
+        assert await awake.load_checkpoints(LOG) == [(5, b"5"), (3, b"3")]
+        await awake.drop_checkpoint(LOG, Checkpoint(5, b"5"))
+        assert await awake.load_checkpoints(LOG) == [(3, b"3")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("", ""),
+        ("update lanes set seq = seq + 1 where seq > 0", "its head says"),
+        ("delete from commits", "its head says"),
+        ("update commits set data = overlay(data placing '\\x00' from 70)", "fails its CRC"),
+        ("update commits set data = data || '\\x00'", "bytes, and tells of"),
+        ("update commits set epoch = 77", "in a lane of epoch 0"),
+        ("update pieces set data = overlay(data placing '\\x00' from 70)", "fails its CRC"),
+        ("delete from pieces", "bytes of offset 2 follow those that end at 0"),
+        ("update checkpoints set state = '\\x02'", "checkpoint version"),
+        ("update checkpoints set seq = 77", "its checkpoint is not that of"),
+    ],
+)
+async def test_the_check_names_what_is_wrong(database: str, schema: str, damage: str, said: str) -> None:
+    async with open_shared(database, clock=ManualClock(), cluster_id="c", schema=schema) as logs:
+        await create(logs, LOG, SMALL)
+        await append(logs, LOG, batch(b"a" * 100, b"b"))
+        await fold(logs)
+        await append(logs, LOG, sent(0, b"c" * 100))
+        link = Link(database, schema, SystemClock())
+        if damage:
+            await link.script(damage)
+        link.close()
+        findings = [problem async for problem in check(database, schema, SystemClock())]
+    if said:
+        assert any(said in finding for finding in findings), findings
+    else:
+        assert findings == []
 
 
 async def test_small_pieces_are_joined(database: str, schema: str) -> None:

@@ -26,19 +26,10 @@ from kafkapy.records.batch import STAMP_SIZE, BatchHeader, stamp
 from kafkapy.records.control import ControlHeader
 from kafkapy.storage.base import Catalogue, LogSettings, Outcome, Pending, Write
 from kafkapy.storage.sequencing import Accepted, Refused, Repeated
-from kafkapy.storage.shared.database import (
-    BYTEAS,
-    INT4S,
-    INT8S,
-    TEXT,
-    DatabaseError,
-    Link,
-    OutcomeUnknown,
-    Statement,
-    StatementFailed,
-)
+from kafkapy.storage.shared.database import BYTEAS, INT4S, INT8S, TEXT, Link, Statement
 from kafkapy.storage.shared.entries import Change, Chunk, Entry, LogKey, Removed, Start, encode_entry
 from kafkapy.storage.shared.lane import Lane
+from kafkapy.storage.shared.problems import DatabaseError, OutcomeUnknown, StatementFailed
 
 _log = logging.getLogger(__name__)
 

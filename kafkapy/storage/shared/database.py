@@ -23,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import abc
 
 from kafkapy.clock import Clock
+from kafkapy.storage.shared.problems import OutcomeUnknown, StatementFailed, Unreachable
 
 TIMEOUT_SECONDS: Final = 15.0
 """A server that does not answer a statement for so long is taken for gone."""
@@ -38,26 +39,6 @@ _DEFAULTS: Final = {
 }
 
 _BINARY: Final = 1
-
-
-class DatabaseError(Exception):
-    """The database did not do what it was asked to."""
-
-
-class Unreachable(DatabaseError):
-    """There is no connection, so the statement was not sent."""
-
-
-class OutcomeUnknown(DatabaseError):
-    """The connection ended before the statement was answered."""
-
-
-class StatementFailed(DatabaseError):
-    """The database refused a statement, which has changed nothing; `state` is its SQLSTATE."""
-
-    def __init__(self, message: str, state: str) -> None:
-        super().__init__(message)
-        self.state = state
 
 
 class Type(NamedTuple):
@@ -110,15 +91,6 @@ class Statement:
 
     sql: str
     takes: tuple[Type, ...] = ()
-
-
-def is_url(text: str) -> bool:
-    """Whether this names a database, as libpq understands it."""
-    try:
-        conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        return False
-    return text.startswith(("postgresql://", "postgres://"))
 
 
 class Link:

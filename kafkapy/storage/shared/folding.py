@@ -17,21 +17,11 @@ from typing import Final, NamedTuple
 import trio
 
 from kafkapy.clock import Clock
-from kafkapy.storage.shared.database import (
-    BYTEA,
-    BYTEAS,
-    INT4,
-    INT4S,
-    INT8,
-    INT8S,
-    UUIDS,
-    DatabaseError,
-    Link,
-    Statement,
-)
+from kafkapy.storage.shared.database import BYTEA, BYTEAS, INT4, INT4S, INT8, INT8S, UUIDS, Link, Statement
 from kafkapy.storage.shared.entries import LogKey
 from kafkapy.storage.shared.lane import Lane, PieceKey
 from kafkapy.storage.shared.log_state import IN_PIECE, LogState, Place
+from kafkapy.storage.shared.problems import DatabaseError
 from kafkapy.storage.shared.reader import Moved, Reader
 
 _log = logging.getLogger(__name__)

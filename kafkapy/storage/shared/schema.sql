@@ -62,11 +62,11 @@ create table if not exists pieces (
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 alter table pieces alter column data set storage external;
 
--- What a coordinator made of its log's records before `log_offset`.
+-- What a coordinator made of its log's records before `log_offset`, the last two.
 create table if not exists coordinators (
     topic_id uuid not null,
     partition int not null,
     log_offset bigint not null,
     state bytea not null,
-    primary key (topic_id, partition)
+    primary key (topic_id, partition, log_offset)
 );

@@ -32,15 +32,16 @@ from kafkapy.storage.base import (
     Watch,
     Write,
 )
-from kafkapy.storage.shared import reading
+from kafkapy.storage.shared import beside, reading
 from kafkapy.storage.shared.cleaning import Cleaner
 from kafkapy.storage.shared.committer import COMMIT, Committer
-from kafkapy.storage.shared.database import BYTEA, INT4, INT8, UUID, DatabaseError, Link, Statement
+from kafkapy.storage.shared.database import Link, Statement
 from kafkapy.storage.shared.entries import LogKey, Removed, Start
 from kafkapy.storage.shared.folding import Folder
 from kafkapy.storage.shared.lane import Lane, lane_of
 from kafkapy.storage.shared.loading import load_lanes
 from kafkapy.storage.shared.log_state import LogState
+from kafkapy.storage.shared.problems import DatabaseError, DatabaseInUse
 from kafkapy.storage.shared.reader import Moved, Reader
 from kafkapy.storage.shared.tenure import Tenure, new_incarnation, prepare
 from kafkapy.storage.sole import SoleLeases
@@ -61,17 +62,6 @@ _RETRY_SECONDS: Final = 0.5
 _RETRIES: Final = 3
 """How often a read is tried that the database did not answer, or whose bytes were moved meanwhile."""
 
-_SAVE: Final = Statement(
-    """
-    insert into coordinators (topic_id, partition, log_offset, state) values ($1, $2, $3, $4)
-    on conflict (topic_id, partition) do update set log_offset = excluded.log_offset, state = excluded.state
-    """,
-    (UUID, INT4, INT8, BYTEA),
-)
-_LOAD: Final = Statement(
-    "select log_offset, state from coordinators where topic_id = $1 and partition = $2", (UUID, INT4)
-)
-
 
 class SharedLogs:
     """The seam's `Logs` over a database. `statement` is how entries are committed: tests have a broken one, too."""
@@ -84,6 +74,8 @@ class SharedLogs:
         node_id: int,
         ttl_ms: int,
         place: str,
+        *,
+        alone: bool,
         statement: Statement = COMMIT,
     ) -> None:
         self.cluster_id = ""
@@ -92,6 +84,7 @@ class SharedLogs:
         self._turns = turns
         self._ttl_ms = ttl_ms
         self._place = place
+        self._alone = alone
         self._watchers = Watchers()
         self._links = commits, leases, reads, folds = link(), link(), link(), link()
         self._reads = reads
@@ -139,6 +132,8 @@ class SharedLogs:
             await self._clock.sleep(self._ttl_ms / 3000)
             try:
                 await self.tenure.renew()
+                if self._lost_lanes and self._alone:
+                    raise DatabaseInUse("another process has taken the cluster over: this one stood still for too long")
                 if self._lost_lanes:
                     await self._take_again()
             except DatabaseError as failure:
@@ -216,6 +211,12 @@ class SharedLogs:
         lane = self.tenure.owned[number]
         return lane if lane.epoch >= 0 else Error.NOT_LEADER_OR_FOLLOWER
 
+    def _led(self, log: LogId) -> Lane:
+        lane = self._lane(log)
+        if isinstance(lane, Error):
+            raise KafkaError(lane)
+        return lane
+
     def _state(self, log: LogId) -> LogState | Error:
         lane = self._lane(log)
         return lane if isinstance(lane, Error) else lane.log(_key(log))
@@ -246,9 +247,7 @@ class SharedLogs:
         return self._committer.append([(write, self._lane(write.log)) for write in writes])
 
     async def trim(self, log: LogId, offset: int) -> int:
-        lane = self._lane(log)
-        if isinstance(lane, Error):
-            raise KafkaError(lane)
+        lane = self._led(log)
         state = lane.log(_key(log))
         if min(offset, state.seen.end_offset) > state.start:
             change = Start(_key(log), min(offset, state.seen.end_offset))
@@ -311,9 +310,7 @@ class SharedLogs:
 
     async def _looked_up(self, log: LogId, timestamp: int | None) -> FoundTime | None:
         for _ in range(_RETRIES):
-            lane = self._lane(log)
-            if isinstance(lane, Error):
-                raise KafkaError(lane)
+            lane = self._led(log)
             try:
                 if timestamp is None:
                     return await reading.find_max_time(self._reader, lane, _key(log), self._turns)
@@ -346,20 +343,15 @@ class SharedLogs:
     # -- what is kept beside a log
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
-        self._there(log)
-        try:
-            await self._reads.run(_SAVE, log.topic_id, log.partition, checkpoint.offset, checkpoint.data)
-        except DatabaseError as failure:
-            raise KafkaError(Error.KAFKA_STORAGE_ERROR, str(failure)) from failure
+        await beside.save(self._reads, self._led(log), _key(log), checkpoint)
 
-    async def load_checkpoint(self, log: LogId) -> Checkpoint | None:
-        state = self._there(log)
-        try:
-            rows = await self._reads.run(_LOAD, log.topic_id, log.partition)
-        except DatabaseError as failure:
-            raise KafkaError(Error.KAFKA_STORAGE_ERROR, str(failure)) from failure
-        checkpoint = Checkpoint(*rows[0]) if rows else None
-        return None if checkpoint is None or checkpoint.offset < state.cleaned_to else checkpoint
+    async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
+        found = await beside.load(self._reads, _key(log))
+        cleaned_to = self._there(log).cleaned_to
+        return [checkpoint for checkpoint in found if checkpoint.offset >= cleaned_to]
+
+    async def drop_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        await beside.drop(self._reads, self._led(log), _key(log), checkpoint)
 
     # -- producers
 
@@ -399,14 +391,25 @@ async def open_shared(
     schema: str = SCHEMA,
     ttl_ms: int = TTL_MS,
     turns: Turns | None = None,
+    alone: bool = True,
     statement: Statement = COMMIT,
 ) -> AsyncIterator[SharedLogs]:
     """The store in this database, for the length of the block; the cluster's id is that which it was founded with.
 
+    `alone`: a process whose lanes were taken over has nothing to do beside the other one, and ends.
     Raises UnfitDatabase, DatabaseInUse, DatabaseError.
     """
     place = "postgresql://" + url.partition("://")[2].rpartition("@")[2].partition("?")[0]
-    logs = SharedLogs(lambda: Link(url, schema, clock), clock, turns or Turns(), node_id, ttl_ms, place, statement)
+    logs = SharedLogs(
+        lambda: Link(url, schema, clock),
+        clock,
+        turns or Turns(),
+        node_id,
+        ttl_ms,
+        place,
+        alone=alone,
+        statement=statement,
+    )
     try:
         await logs.open(schema, cluster_id)
         async with trio.open_nursery() as nursery:

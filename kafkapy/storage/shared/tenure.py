@@ -15,16 +15,9 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 from kafkapy.clock import Clock
-from kafkapy.storage.shared.database import (
-    INT4,
-    INT4S,
-    INT8,
-    TEXT,
-    Link,
-    Statement,
-    StatementFailed,
-)
+from kafkapy.storage.shared.database import INT4, INT4S, INT8, TEXT, Link, Statement
 from kafkapy.storage.shared.lane import Lane
+from kafkapy.storage.shared.problems import DatabaseInUse, StatementFailed, UnfitDatabase
 
 _log = logging.getLogger(__name__)
 
@@ -86,14 +79,6 @@ _SETTINGS: Final = Statement(
 )
 
 _OLDEST_SERVER: Final = 140000
-
-
-class UnfitDatabase(Exception):
-    """This database cannot be the cluster's: the text says why."""
-
-
-class DatabaseInUse(Exception):
-    """Another process has the cluster in this database."""
 
 
 class Cluster(NamedTuple):
@@ -186,7 +171,7 @@ class Tenure:
         return lanes
 
     async def renew(self) -> None:
-        """Keep what is ours; what is not any more is lost. Raises DatabaseError."""
+        """Keep what is ours; what is not any more is lost. Raises DatabaseError, UnfitDatabase."""
         before = {number: (lane, lane.epoch, lane.seq) for number, lane in self.owned.items()}
         rows = await self._link.run(_RENEW, self.incarnation, self._ttl_ms, list(before))
         for number, epoch, seq in rows:

@@ -1,0 +1,29 @@
+"""What goes wrong with a database. Known without psycopg, which who has no database need not install."""
+
+
+class DatabaseError(Exception):
+    """The database did not do what it was asked to."""
+
+
+class Unreachable(DatabaseError):
+    """There is no connection, so the statement was not sent."""
+
+
+class OutcomeUnknown(DatabaseError):
+    """The connection ended before the statement was answered."""
+
+
+class StatementFailed(DatabaseError):
+    """The database refused a statement, which has changed nothing; `state` is its SQLSTATE."""
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class UnfitDatabase(Exception):
+    """This database cannot be the cluster's: the text says why."""
+
+
+class DatabaseInUse(Exception):
+    """Another process has the cluster in this database."""
