@@ -105,6 +105,17 @@ async def test_records_without_a_time_age_from_when_they_were_written(tmp_path: 
         assert start_and_end(logs) == (1, 1)
 
 
+async def test_what_comes_after_all_went_is_not_counted_with_it(logs: Logs) -> None:
+    settings = LogSettings(segment_bytes=100 * len(BATCH), retention_ms=1000, retention_bytes=3 * len(BATCH))
+    await fill(logs, *[NOW_MS - 5000] * 3, settings=settings)
+    await logs.apply_retention(NOW_MS)
+    assert start_and_end(logs) == (3, 3)
+    await fill(logs, *[NOW_MS] * 2, settings=settings)
+    await logs.apply_retention(NOW_MS)
+    assert start_and_end(logs) == (3, 5)
+    assert logs.size_bytes(LOG) == 2 * len(BATCH)
+
+
 async def test_who_waits_at_the_start_is_woken(logs: Logs) -> None:
     await fill(logs, NOW_MS - 5000, NOW_MS, settings=replace(EACH_ITS_OWN, retention_ms=1000))
     await fill(logs, NOW_MS - 5000, log=OTHER)

@@ -59,7 +59,8 @@ _FLUSH_BYTES: Final = 1 << 20
 _WAITING_BYTES: Final = 64 << 20
 """What may wait to be sent: beyond, producers are told to come again."""
 
-_RETRY_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 0.1
+_LONGEST_RETRY_SECONDS: Final = 2.0
 
 _TAKEN_TWICE: Final = "23505"
 
@@ -266,7 +267,7 @@ class Committer:
     async def _commit(self, drafts: Sequence[_Draft]) -> set[int]:
         """Which lanes' entries are committed, which is certain; the others' never will be."""
         done: set[int] = set()
-        left, sent, is_uncertain = list(drafts), False, False
+        left, sent, is_uncertain, pause = list(drafts), False, False, _RETRY_SECONDS
         while True:
             try:
                 if is_uncertain:
@@ -283,15 +284,16 @@ class Committer:
             except OutcomeUnknown as lost:
                 is_uncertain, sent = True, False
                 _log.warning("the database was lost while it committed, what became of it is asked: %s", lost)
-                await self._clock.sleep(_RETRY_SECONDS)
             except StatementFailed as failure:
                 if failure.state == _TAKEN_TWICE:
                     raise  # an entry beyond its lane's head: nothing here is to be believed
                 _log.error("a commit failed, and is tried again: %s", failure)
-                await self._clock.sleep(_RETRY_SECONDS)
             except DatabaseError as failure:
                 _log.warning("the database is not to be had, writes wait: %s", failure)
-                await self._clock.sleep(_RETRY_SECONDS)
+            else:
+                continue
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
 
     async def _sent(self, drafts: Sequence[_Draft]) -> set[int]:
         rows = await self._link.run(

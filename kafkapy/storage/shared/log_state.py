@@ -153,6 +153,8 @@ class LogState:
         self.start = max(self.start, min(offset, self.head.end_offset))
         while len(self.segments) > 1 and self.segments[1].base_offset <= self.start:
             del self.segments[0]
+        if self.start == self.head.end_offset:
+            self.segments.clear()  # what comes does not age, nor is it large, with what went
         while len(self.epochs) > 1 and self.epochs[1][1] <= self.start:
             del self.epochs[0]
         del self.aborted[: first_from(self.aborted, self.start)]

@@ -77,6 +77,11 @@ class Reader:
         if gone is not None:
             self._left += len(gone)
 
+    def forget_lane(self, lane: int) -> None:
+        """The lane is another process's: its pieces may become others."""
+        for name in [name for name in self._cache if name[0] == lane]:
+            self._left += len(self._cache.pop(name))
+
     def _keep(self, name: _Name, data: bytes) -> None:
         old = self._cache.pop(name, None)
         if old is not None:

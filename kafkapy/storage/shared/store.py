@@ -58,6 +58,9 @@ CACHE_BYTES: Final = 64 << 20
 _ONLY_SEGMENT: Final = 0
 """For readers: what lies in rows has no files."""
 
+_CLOSE_SECONDS: Final = 5.0
+"""A process that is to stop does not wait longer for a database that is gone; what it had is not acknowledged."""
+
 _RETRY_SECONDS: Final = 0.5
 _RETRIES: Final = 3
 """How often a read is tried that the database did not answer, or whose bytes were moved meanwhile."""
@@ -96,7 +99,6 @@ class SharedLogs:
         self._cleaner = Cleaner(folds, clock, turns, self._reader, self.folder)
         self._lane_count = 0
         self._logs: dict[LogId, int] = {}
-        self._gone: set[bytes] = set()
         self._lost_lanes: set[int] = set()
 
     # -- opening and closing
@@ -105,7 +107,11 @@ class SharedLogs:
         """Find the cluster, or found it, and take its lanes. Raises UnfitDatabase, DatabaseInUse, DatabaseError."""
         cluster = await prepare(self._links[1], schema, cluster_id)
         self.cluster_id, self._lane_count = cluster.id, cluster.lanes
-        await load_lanes(self._reads, await self.tenure.take_all(cluster.lanes))
+        lanes = await self.tenure.take_all(cluster.lanes)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_leases)  # to load them may take longer than a lease lasts
+            await load_lanes(self._reads, lanes)
+            nursery.cancel_scope.cancel()
 
     async def run(self) -> None:
         """Do what is to be done in the background, until cancelled."""
@@ -117,8 +123,11 @@ class SharedLogs:
     async def close(self) -> None:
         """Commit what is under way, and let the lanes go: whoever comes next need not wait."""
         try:
-            await self._committer.drained()
-            await self.tenure.release()
+            with self._clock.until(self._clock.monotonic() + _CLOSE_SECONDS):
+                await self._committer.drained()
+                await self.tenure.release()
+                return
+            _log.warning("the database does not answer: the lanes are not handed over, their leases run out")
         except DatabaseError as failure:
             _log.warning("the lanes could not be handed over, their leases run out by themselves: %s", failure)
 
@@ -160,6 +169,7 @@ class SharedLogs:
         _log.warning("lane %d is another process's now", lane.number)
         lane.epoch = -1
         self._lost_lanes.add(lane.number)
+        self._reader.forget_lane(lane.number)
         logs = [log for log, number in self._logs.items() if number == lane.number]
         self.leases.lose(logs)
         self.look_again(logs)

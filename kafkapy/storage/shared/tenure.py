@@ -10,7 +10,7 @@ was killed have run out.
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Final, NamedTuple
 
@@ -142,7 +142,7 @@ class Tenure:
         for number, epoch, seq in await self._link.run(
             _TAKE, self.incarnation, self._node_id, self._ttl_ms, list(numbers)
         ):
-            self._check(number, seq)
+            _check(number, seq, self._highest)
             lane = self.owned[number] = Lane(number)
             lane.epoch = epoch
             lanes.append(lane)
@@ -157,7 +157,7 @@ class Tenure:
         while len(lanes) < count:
             others = await self._link.run(_OTHERS, self.incarnation)
             left_ms = max((left for *_, left in others), default=0)
-            if waited > left_ms + self._ttl_ms:
+            if others and waited > left_ms + self._ttl_ms:
                 node_id, host, *_ = others[0]
                 raise DatabaseInUse(
                     f"node {node_id} on {host} has the cluster in this database: today one process serves it at a time"
@@ -167,38 +167,40 @@ class Tenure:
             pause = min(left_ms + 50, 500)
             await self._clock.sleep(pause / 1000)
             waited += pause
-            lanes += await self.take(numbers)
+            lanes += await self.take([number for number in numbers if number not in self.owned])
         return lanes
 
     async def renew(self) -> None:
         """Keep what is ours; what is not any more is lost. Raises DatabaseError, UnfitDatabase."""
-        before = {number: (lane, lane.epoch, lane.seq) for number, lane in self.owned.items()}
+        before = {number: (lane, lane.epoch) for number, lane in self.owned.items()}
+        highest = dict(self._highest)  # commits may come back before this statement does
         rows = await self._link.run(_RENEW, self.incarnation, self._ttl_ms, list(before))
+        kept = set()
         for number, epoch, seq in rows:
-            lane, known_epoch, _ = before.pop(number)
-            self._check(number, seq)
-            if epoch != known_epoch:
-                before[number] = (lane, known_epoch, seq)
-        for lane, epoch, _ in before.values():
-            if lane.epoch == epoch:
+            _check(number, seq, highest)
+            if epoch == before[number][1]:
+                kept.add(number)
+        for number, (lane, epoch) in before.items():
+            if number not in kept and lane.epoch == epoch:
                 self._lost(lane)
 
     def committed(self, lane: Lane) -> None:
         """The lane has this many entries for certain."""
         self._highest[lane.number] = lane.seq
 
-    def _check(self, number: int, seq: int) -> None:
-        """A database that has lost what it acknowledged must not be served from. Raises UnfitDatabase."""
-        if seq < self._highest.get(number, 0):
-            raise UnfitDatabase(
-                f"lane {number} ends at entry {seq} and had {self._highest[number]}: the database has lost what it "
-                "acknowledged; has an asynchronous standby become the primary?"
-            )
-
     async def release(self) -> None:
         """Let everything go. Raises DatabaseError."""
         await self._link.run(_RELEASE, self.incarnation)
         await self._link.run(_WITHDRAW, self.incarnation)
+
+
+def _check(number: int, seq: int, highest: Mapping[int, int]) -> None:
+    """A database that has lost what it acknowledged must not be served from. Raises UnfitDatabase."""
+    if seq < highest.get(number, 0):
+        raise UnfitDatabase(
+            f"lane {number} ends at entry {seq} and had {highest[number]}: the database has lost what it "
+            "acknowledged; has an asynchronous standby become the primary?"
+        )
 
 
 def new_incarnation() -> str:
