@@ -27,6 +27,7 @@ from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_
 from kafkapy.config.setting import ConfigError
 from kafkapy.groups.service import GroupService
 from kafkapy.groups.share.service import ShareGroups
+from kafkapy.groups.streams.service import StreamsGroups
 from kafkapy.handlers.context import Context, Rooms, Session
 from kafkapy.handlers.peers import LocalPeers
 from kafkapy.handlers.registry import Registry
@@ -175,6 +176,7 @@ class Node:
             await coordinators.start(rooms.cluster.run)
             await coordinators.start(rooms.groups.run)
             await coordinators.start(rooms.share_groups.run)
+            await coordinators.start(rooms.streams_groups.run)
             await coordinators.start(rooms.verifier.run)
             await coordinators.start(rooms.transactions.run)
             await coordinators.start(rooms.share_state.run)
@@ -208,6 +210,7 @@ class Node:
             cluster=cluster,
             groups=groups,
             share_groups=ShareGroups(cluster, groups, GroupPersister(persister), house.peers),
+            streams_groups=StreamsGroups(cluster, groups, clock),
             transactions=TransactionService(cluster, logs, leases, house.peers, producer_ids, clock, config),
             producer_ids=producer_ids,
             verifier=Verifier(cluster, logs, house.peers, clock),

@@ -18,7 +18,7 @@ import org.apache.kafka.streams.kstream.StreamJoined;
 import org.apache.kafka.streams.processor.StateRestoreListener;
 
 /**
- * One instance of an application on Kafka Streams: java Application BOOTSTRAP ID TOPOLOGY GUARANTEE STATE_DIRECTORY.
+ * One instance of an application on Kafka Streams: java Application BOOTSTRAP ID TOPOLOGY GUARANTEE PROTOCOL STATE.
  *
  * Reads and writes topics whose names begin with the application's id. Tells on its standard output which tasks it has
  * ("tasks 0_1 0_2"), whenever that changed, and what it restored ("restored STORE PARTITION COUNT"). SIGTERM closes it.
@@ -60,7 +60,8 @@ public final class Application {
             StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, arguments[0],
             StreamsConfig.APPLICATION_ID_CONFIG, arguments[1],
             StreamsConfig.PROCESSING_GUARANTEE_CONFIG, arguments[3],
-            StreamsConfig.STATE_DIR_CONFIG, arguments[4],
+            StreamsConfig.GROUP_PROTOCOL_CONFIG, arguments[4],
+            StreamsConfig.STATE_DIR_CONFIG, arguments[5],
             StreamsConfig.DEFAULT_KEY_SERDE_CLASS_CONFIG, Serdes.StringSerde.class,
             StreamsConfig.DEFAULT_VALUE_SERDE_CLASS_CONFIG, Serdes.StringSerde.class,
             StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2,
@@ -69,10 +70,12 @@ public final class Application {
             // every update is written, and not the last one of an interval: what is lost or doubled shows
             StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 0,
             StreamsConfig.REPARTITION_PURGE_INTERVAL_MS_CONFIG, 500,
-            // how long one that was killed is missed
-            StreamsConfig.consumerPrefix(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG), 6000,
-            StreamsConfig.consumerPrefix(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG), 1000,
             StreamsConfig.producerPrefix(ProducerConfig.TRANSACTION_TIMEOUT_CONFIG), 6000));
+        if (arguments[4].equals("classic")) {
+            // how long one that was killed is missed; in a streams group that is a setting of the broker
+            settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG), 6000);
+            settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG), 1000);
+        }
         return settings;
     }
 

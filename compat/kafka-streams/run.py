@@ -30,6 +30,7 @@ JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]
 PARTITIONS = 4
 LIMIT_S = 900  # on a busy machine
 WINDOW_MS = 10_000  # as in Application.java
+CLASSIC, STREAMS = "classic", "streams"
 AT_LEAST_ONCE, EXACTLY_ONCE = "at_least_once", "exactly_once_v2"
 
 
@@ -91,7 +92,9 @@ class Instance:
 class Application:
     """Two instances, and the topics that they read and write; `written` is their output so far, by key and in order."""
 
-    def __init__(self, bootstrap: str, topology: str, guarantee: str, inputs: tuple[str, ...]) -> None:
+    def __init__(
+        self, bootstrap: str, topology: str, guarantee: str, inputs: tuple[str, ...], protocol: str = CLASSIC
+    ) -> None:
         self.id = fresh(topology)
         self.bootstrap = bootstrap
         self.guarantee = guarantee
@@ -100,7 +103,7 @@ class Application:
         for created in self.admin.create_topics(topics, request_timeout=120).values():
             created.result(120)
         classes = f"{kafka_home()}/libs/*:{RUN / 'classes'}"
-        command = [*JAVA, "-cp", classes, "Application", bootstrap, self.id, topology, guarantee]
+        command = [*JAVA, "-cp", classes, "Application", bootstrap, self.id, topology, guarantee, protocol]
         self.instances = [Instance(command, RUN / "applications" / f"{self.id}-{number}") for number in (1, 2)]
         self.producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
         self.written: dict[str, list[str]] = defaultdict(list)
@@ -252,8 +255,8 @@ def sequences(counts: dict[str, int]) -> dict[str, list[str]]:
     return {word: [str(number) for number in range(1, count + 1)] for word, count in counts.items()}
 
 
-def word_count(bootstrap: str, guarantee: str, happened: Trouble) -> str:
-    application = Application(bootstrap, "counts", guarantee, ("lines",))
+def word_count(bootstrap: str, guarantee: str, happened: Trouble, protocol: str = CLASSIC) -> str:
+    application = Application(bootstrap, "counts", guarantee, ("lines",), protocol)
     wanted = counted(application, happened)
     if guarantee == EXACTLY_ONCE:
         compare(EXACTLY_ONCE, application.written, sequences(wanted))
@@ -263,6 +266,10 @@ def word_count(bootstrap: str, guarantee: str, happened: Trouble) -> str:
             assert not missing, f"{word}, which came {count} times, was never counted {sorted(missing)}"
         assert application.written.keys() == wanted.keys()
     return restored(application, happened)
+
+
+def streams_group_count(bootstrap: str, guarantee: str, happened: Trouble) -> str:
+    return word_count(bootstrap, guarantee, happened, STREAMS)
 
 
 # -- joins
@@ -411,6 +418,8 @@ STORIES: dict[str, tuple[Callable[[str, str, Trouble], str], str, Trouble]] = {
     "stream-table join, exactly_once_v2: both killed -9, no state left": (clicks_enriched, EXACTLY_ONCE, state_lost),
     "windowed join, at_least_once: an instance killed -9": (views_paired, AT_LEAST_ONCE, one_killed),
     "windowed join, exactly_once_v2: instances, broker and state": (views_paired, EXACTLY_ONCE, all_of_it),
+    "streams group, at_least_once: an instance killed -9": (streams_group_count, AT_LEAST_ONCE, one_killed),
+    "streams group, exactly_once_v2: an instance killed -9": (streams_group_count, EXACTLY_ONCE, one_killed),
 }
 
 

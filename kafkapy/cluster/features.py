@@ -19,6 +19,7 @@ METADATA_VERSION: Final = "metadata.version"
 TRANSACTION_VERSION: Final = "transaction.version"
 GROUP_VERSION: Final = "group.version"
 SHARE_VERSION: Final = "share.version"
+STREAMS_VERSION: Final = "streams.version"
 
 Levels = Mapping[str, int]
 """Features and their levels, 0 where one was switched off."""
@@ -40,6 +41,7 @@ SUPPORTED: Final[Mapping[str, LevelRange]] = MappingProxyType(
         TRANSACTION_VERSION: LevelRange(0, 2, 2),
         GROUP_VERSION: LevelRange(0, 1, 1),
         SHARE_VERSION: LevelRange(0, 1, 1),
+        STREAMS_VERSION: LevelRange(0, 1, 1),
     }
 )
 

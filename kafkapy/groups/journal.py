@@ -25,6 +25,8 @@ from kafkapy.groups.modern import journal as modern
 from kafkapy.groups.modern.facts import CONSUMER_FACTS
 from kafkapy.groups.share import journal as share
 from kafkapy.groups.share.facts import SHARE_FACTS
+from kafkapy.groups.streams import journal as streams
+from kafkapy.groups.streams.facts import STREAMS_FACTS
 from kafkapy.protocol.journal.group_metadata import GroupMetadataKey, GroupMetadataValue
 from kafkapy.protocol.journal.legacy_offset_commit import LegacyOffsetCommitKey, LegacyOffsetCommitValue
 from kafkapy.protocol.journal.offset_commit import OffsetCommitKey, OffsetCommitValue
@@ -170,12 +172,14 @@ def _decode_legacy_offset(key: bytes, value: bytes | None) -> Fact:
 _ENCODERS: dict[type, Callable[[Any], Sequence[Entry]]] = {
     **dict.fromkeys(CONSUMER_FACTS, modern.encode),
     **dict.fromkeys(SHARE_FACTS, share.encode),
+    **dict.fromkeys(STREAMS_FACTS, streams.encode),
 }
 """By the types of facts of the newer protocols."""
 
 _DECODERS: dict[int, Callable[[bytes, bytes | None], Any]] = {
     **modern.DECODERS,
     **share.DECODERS,
+    **streams.DECODERS,
     LegacyOffsetCommitKey.RECORD_TYPE: _decode_legacy_offset,
     OffsetCommitKey.RECORD_TYPE: _decode_offset,
     GroupMetadataKey.RECORD_TYPE: _decode_group,

@@ -64,6 +64,7 @@ from kafkapy.groups.offsets import GroupOffsets, KeyWas, Subscriber, validate_co
 from kafkapy.groups.pending import OffsetKey
 from kafkapy.groups.settings import GroupSettings
 from kafkapy.groups.share.protocol import ShareProtocol
+from kafkapy.groups.streams.protocol import StreamsProtocol
 
 _EXPIRY_KEY = ("expiry",)
 
@@ -89,7 +90,11 @@ class GroupMachine:
         self._consumer = consumer = ConsumerProtocol(self._conversion, settings, hashes)
         self.consumers = consumer.groups
         share = ShareProtocol(settings, hashes, functools.partial(self._is_of_others, ShareProtocol.name))
-        self._modern = ModernGroups([consumer, share])
+        streams = StreamsProtocol(
+            settings, hashes, functools.partial(self._is_of_others, StreamsProtocol.name), self._make_way_for_streams
+        )
+        self.streams = streams.groups
+        self._modern = ModernGroups([consumer, share, streams])
         members = ClassicMembers(consumer, self._conversion, settings)
         self._of_classic_members: dict[
             type, tuple[Callable[..., None], Callable[[ConsumerGroup, Any, Ticket, Moment, Decision], None]]
@@ -272,13 +277,24 @@ class GroupMachine:
         protocol = self._modern.protocol_of(group_id)
         return group_id in self.groups if protocol is None else protocol.name != protocol_name
 
+    def _make_way_for_streams(self, group_id: str, out: Decision) -> None:
+        """A classic group without members becomes a streams group, which has its offsets."""
+        classic = self.groups.get(group_id)
+        if classic is not None and classic.state is GroupState.EMPTY:
+            self._remove(classic, out)
+        elif self._is_of_others(StreamsProtocol.name, group_id):
+            raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a streams group.")
+
     # Offsets
 
     def _commit(self, command: CommitOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
         group, transaction = self.groups.get(command.group_id), command.transaction
         consumers = self.consumers.get(command.group_id)
+        streams = self.streams.get(command.group_id)
         if consumers is not None:
             access.validate_commit(consumers, command)
+        elif streams is not None:
+            streams.validate_commit(command)
         elif group is not None:
             member = validate_commit(group, command)
             if member is not None and transaction is None:
@@ -302,10 +318,12 @@ class GroupMachine:
         consumers = self.consumers.get(command.group_id)
         if consumers is not None:
             access.validate_fetch(consumers, command)
+        elif (streams := self.streams.get(command.group_id)) is not None:
+            streams.validate_fetch(command)
         out.answers.append(Answer(ticket, self.offsets.fetch(command)))
 
     def _delete_offsets(self, command: DeleteOffsets, ticket: Ticket, now_ms: int, out: Decision) -> None:
-        group: Subscriber | None = self.consumers.get(command.group_id)
+        group: Subscriber | None = self.consumers.get(command.group_id) or self.streams.get(command.group_id)
         if group is None and self._modern.find(command.group_id) is not None:
             raise _no_consumers(command.group_id)
         if group is None:

@@ -43,6 +43,7 @@ class GroupSettings:
     consumer_migration_policy: MigrationPolicy = MigrationPolicy.BIDIRECTIONAL
     share_max_size: int = 200
     share_initialize_retry_interval_ms: int = 30_000
+    streams_max_size: int = 2**31 - 1
 
     @classmethod
     def of(cls, config: Settings) -> "GroupSettings":
@@ -61,4 +62,5 @@ class GroupSettings:
             consumer_migration_policy=MigrationPolicy[config["group.consumer.migration.policy"].upper()],
             share_max_size=config["group.share.max.size"],
             share_initialize_retry_interval_ms=config["group.share.initialize.retry.interval.ms"],
+            streams_max_size=config["group.streams.max.size"],
         )

@@ -89,7 +89,10 @@ ALL: tuple[Route, ...] = (
     Route(85, "sharing.write_share_group_state", 0, 1),
     Route(86, "sharing.delete_share_group_state", 0, 0),
     Route(87, "sharing.read_share_group_state_summary", 0, 1),
+    Route(88, "groups.streams_group_heartbeat", 0, 1),
+    Route(89, "groups.streams_group_describe", 0, 1),
     Route(90, "groups.describe_share_group_offsets", 0, 1),
     Route(91, "groups.alter_share_group_offsets", 0, 0),
     Route(92, "groups.delete_share_group_offsets", 0, 0),
+    Route(93, "groups.streams_group_topology_description_update", 0, 0),
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kafkapy.config.layers import BrokerConfig
     from kafkapy.groups.service import GroupService
     from kafkapy.groups.share.service import ShareGroups
+    from kafkapy.groups.streams.service import StreamsGroups
     from kafkapy.handlers.observing import Observed
     from kafkapy.log.fetch_session import FetchSessionCache
     from kafkapy.metrics import RequestMetrics
@@ -110,6 +111,7 @@ class Rooms:
     cluster: "ClusterService"
     groups: "GroupService"
     share_groups: "ShareGroups"
+    streams_groups: "StreamsGroups"
     transactions: "TransactionService"
     producer_ids: "ProducerIds"
     verifier: "Verifier"

@@ -36,8 +36,16 @@ READ_THROUGH_A_VARIABLE = {
 }
 RESTS = ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms")
 SHARE_RESTS = ("delivery.count.limit", "partition.max.record.locks", "record.lock.duration.ms")
+STREAMS_RESTS = (
+    "acceptable.recovery.lag",
+    "initial.rebalance.delay.ms",
+    "num.standby.replicas",
+    "rack.aware.assignment.tags",
+    "task.offset.interval.ms",
+)
 OF_GROUPS = {
-    "groups/modern/settings.py": (("consumer", "share"), RESTS),
+    "groups/modern/settings.py": (("consumer", "share", "streams"), RESTS),
+    "groups/streams/settings.py": (("streams",), STREAMS_RESTS),
     "sharing/settings.py": (("share",), SHARE_RESTS),
 }
 """What is read by a protocol's name and the rest of a setting's: a group's own, the broker's, and both their bounds."""

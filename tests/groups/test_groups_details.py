@@ -381,9 +381,10 @@ def test_the_settings_of_a_broker_are_read_by_their_names():
         "group.consumer.migration.policy": "Upgrade",
         "group.share.max.size": 10,
         "group.share.initialize.retry.interval.ms": 11,
+        "group.streams.max.size": 12,
     }
     assert GroupSettings.of(config) == GroupSettings(
-        1, 2, 3, 4, 5, 6 * 60_000, 7, ("range", "uniform"), 8, 9, MigrationPolicy.UPGRADE, 10, 11
+        1, 2, 3, 4, 5, 6 * 60_000, 7, ("range", "uniform"), 8, 9, MigrationPolicy.UPGRADE, 10, 11, 12
     )
 
 

@@ -15,7 +15,7 @@ Invariants
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -40,10 +40,11 @@ LEFT_EPOCH = -1
 
 
 class GroupEpoch(NamedTuple):
-    """The group's epoch, and the hash of the topics that it was bumped for."""
+    """The group's epoch, with the hash of the topics it was bumped for. `basis`: what a protocol compares beside."""
 
     epoch: int
     metadata_hash: int
+    basis: Hashable = None
 
 
 class TargetEpoch(NamedTuple):
@@ -149,6 +150,10 @@ class ModernGroup(ABC, Generic[S, T, C]):
     @property
     def metadata_hash(self) -> int:
         return (self._stored_epoch or _INITIAL_EPOCH).metadata_hash
+
+    @property
+    def epoch_basis(self) -> Hashable:
+        return (self._stored_epoch or _INITIAL_EPOCH).basis
 
     @property
     def target_epoch(self) -> int:

@@ -23,14 +23,14 @@ def in_order(items: Iterable[T], hash_of: Callable[[T], int], buckets: int = _LE
     found = list(items)
     while len(found) * 4 > buckets * 3:
         buckets *= 2
-    return _walked(found, hash_of, buckets)
+    return in_table(found, hash_of, buckets)
 
 
 def in_copied_order(items: Iterable[T], hash_of: Callable[[T], int]) -> list[T]:
     """The items of a HashSet that was made from another collection: it has room for one more."""
     found = list(items)
     wanted = max(int(len(found) / 0.75) + 1, _LEAST_BUCKETS)
-    return _walked(found, hash_of, 1 << (wanted - 1).bit_length())
+    return in_table(found, hash_of, 1 << (wanted - 1).bit_length())
 
 
 def sized_for(count: int) -> int:
@@ -38,7 +38,8 @@ def sized_for(count: int) -> int:
     return 1 << int((count + 1) / 0.75 + 1 - 1).bit_length()
 
 
-def _walked(items: list[T], hash_of: Callable[[T], int], buckets: int) -> list[T]:
+def in_table(items: list[T], hash_of: Callable[[T], int], buckets: int) -> list[T]:
+    """The items of a table with exactly so many buckets; those of one bucket in the order given."""
     mask = buckets - 1
 
     def bucket(item: T) -> int:

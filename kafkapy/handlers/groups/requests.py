@@ -1,6 +1,6 @@
 """What several group handlers unpack alike."""
 
-from kafkapy.cluster.features import GROUP_VERSION, SHARE_VERSION, finalized
+from kafkapy.cluster.features import GROUP_VERSION, SHARE_VERSION, STREAMS_VERSION, finalized
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Session
 
@@ -26,3 +26,9 @@ def require_share_protocol(ctx: Context) -> None:
     """Raises UNSUPPORTED_VERSION where share groups are switched off."""
     if SHARE_VERSION not in finalized(ctx.rooms.cluster.image.kinds.features):
         raise KafkaError(Error.UNSUPPORTED_VERSION, f"{SHARE_VERSION} has share groups off")
+
+
+def require_streams_protocol(ctx: Context) -> None:
+    """Raises UNSUPPORTED_VERSION where streams groups are switched off."""
+    if STREAMS_VERSION not in finalized(ctx.rooms.cluster.image.kinds.features):
+        raise KafkaError(Error.UNSUPPORTED_VERSION, f"{STREAMS_VERSION} has streams groups off")

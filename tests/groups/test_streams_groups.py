@@ -1,0 +1,254 @@
+"""Streams groups: who is in one, what it waits for, and who runs which task."""
+
+import pytest
+
+from kafkapy.errors import Error, KafkaError
+from kafkapy.groups.commands import CommitOffsets, DeleteGroups, ListGroups, PartitionCommit, TopicCommit
+from kafkapy.groups.streams.commands import StreamsHeartbeatAnswer
+from kafkapy.groups.streams.facts import InternalTopic, Subtopology, Topology, UserEndpoint
+from kafkapy.groups.streams.tasks import Assignment
+from kafkapy.groups.streams.topologies import StatusCode
+from tests.groups.streams import COUNTS_T, READS_T, StreamsCoordinator, StreamsMember
+
+DELAY_MS = 3_000
+ALL = {("0", 0), ("0", 1), ("0", 2)}
+
+
+@pytest.fixture
+def coordinator() -> StreamsCoordinator:
+    return StreamsCoordinator()
+
+
+def settle(coordinator: StreamsCoordinator, *members: StreamsMember, rounds: int = 8) -> None:
+    """Everybody sends heartbeats in turn, two seconds apart."""
+    for _ in range(rounds):
+        coordinator.advance(2_000)
+        for member in members:
+            member.beat()
+
+
+def test_the_first_members_wait_for_more_and_hold_nothing_at_epoch_1(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a")
+    assert a.join().member_epoch == 1
+    assert a.statuses == [StatusCode.ASSIGNMENT_DELAYED] and not a.active
+    b = StreamsMember(coordinator, "b")
+    b.join()
+    coordinator.advance(DELAY_MS)
+    a.beat()
+    b.beat()
+    assert a.active | b.active == ALL and not a.active & b.active
+    assert a.epoch == b.epoch > 1 and a.statuses == []
+
+
+def test_tasks_move_to_a_newcomer_only_when_they_are_given_up(coordinator: StreamsCoordinator) -> None:
+    a, b = StreamsMember(coordinator, "a"), StreamsMember(coordinator, "b")
+    a.join()
+    settle(coordinator, a)
+    assert a.active == ALL
+    b.join()
+    assert not b.active
+    had = a.tasks.without_epochs
+    a.beat(claimed=had)
+    assert len(a.active) == 2
+    a.beat(claimed=had)  # it has not given up what it was told to
+    b.beat()
+    assert not b.active
+    settle(coordinator, a, b)
+    assert a.active | b.active == ALL and not a.active & b.active
+    assert coordinator.describe_streams().state == "Stable"
+
+
+def test_a_member_that_does_not_give_up_in_time_is_fenced(coordinator: StreamsCoordinator) -> None:
+    a, b = StreamsMember(coordinator, "a", rebalance_timeout_ms=10_000), StreamsMember(coordinator, "b")
+    a.join()
+    settle(coordinator, a)
+    b.join()
+    had = a.tasks.without_epochs
+    a.beat(claimed=had)
+    coordinator.advance(10_000)
+    assert coordinator.streams_beat("a", a.epoch, claimed=had) is Error.UNKNOWN_MEMBER_ID
+
+
+def test_who_falls_silent_is_dropped_and_its_tasks_are_others(coordinator: StreamsCoordinator) -> None:
+    a, b = StreamsMember(coordinator, "a"), StreamsMember(coordinator, "b")
+    a.join()
+    b.join()
+    settle(coordinator, a, b)
+    settle(coordinator, a, rounds=30)
+    assert a.active == ALL
+
+
+def test_a_missing_source_topic_is_told_and_its_coming_ends_the_wait(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a", Topology(0, (Subtopology("0", ("u",)),)))
+    a.join()
+    settle(coordinator, a)
+    assert a.statuses == [StatusCode.MISSING_SOURCE_TOPICS]
+    assert coordinator.describe_streams().state == "NotReady"
+    coordinator.set_topics(t=3, u=2)
+    settle(coordinator, a)
+    assert a.active == {("0", 0), ("0", 1)} and a.statuses == []
+
+
+def test_internal_topics_are_asked_for_and_then_the_group_is_ready(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a", COUNTS_T)
+    answer = a.join()
+    assert answer.missing == {"g-log": InternalTopic("g-log", 3)}
+    assert StatusCode.MISSING_INTERNAL_TOPICS in a.statuses
+    coordinator.set_topics(**{"t": 3, "g-log": 3})
+    settle(coordinator, a)
+    assert a.active == ALL and not a.beat().missing
+
+
+def test_an_internal_topic_of_another_width_is_told(coordinator: StreamsCoordinator) -> None:
+    coordinator.set_topics(**{"t": 3, "g-log": 2})
+    a = StreamsMember(coordinator, "a", COUNTS_T)
+    a.join()
+    assert StatusCode.INCORRECTLY_PARTITIONED_TOPICS in a.statuses
+
+
+def test_another_topology_of_the_same_epoch_is_refused_and_an_older_one_is_told(
+    coordinator: StreamsCoordinator,
+) -> None:
+    a = StreamsMember(coordinator, "a", READS_T._replace(epoch=1))
+    a.join()
+    settle(coordinator, a)
+    other = Topology(1, (Subtopology("0", ("u",)),))
+    assert coordinator.streams_beat("b", 0, topology=other, claimed=Assignment()) is Error.INVALID_REQUEST
+    c = StreamsMember(coordinator, "c", READS_T)
+    c.join()
+    assert StatusCode.STALE_TOPOLOGY in c.statuses
+
+
+def test_standby_tasks_lie_with_other_processes(coordinator: StreamsCoordinator) -> None:
+    coordinator.set_topics(**{"t": 3, "g-log": 3})
+    coordinator.set_group("g", {"streams.num.standby.replicas": "1"})
+    a, b = StreamsMember(coordinator, "a", COUNTS_T), StreamsMember(coordinator, "b", COUNTS_T)
+    a.join()
+    b.join()
+    settle(coordinator, a, b)
+    assert a.active | b.active == ALL
+    assert a.standby == b.active and b.standby == a.active
+
+
+def test_a_changed_number_of_standbys_is_a_new_assignment(coordinator: StreamsCoordinator) -> None:
+    coordinator.set_topics(**{"t": 3, "g-log": 3})
+    a, b = StreamsMember(coordinator, "a", COUNTS_T), StreamsMember(coordinator, "b", COUNTS_T)
+    a.join()
+    b.join()
+    settle(coordinator, a, b)
+    epoch = coordinator.describe_streams().epoch
+    assert not a.standby
+    coordinator.set_group("g", {"streams.num.standby.replicas": "1"})
+    settle(coordinator, a, b)
+    assert coordinator.describe_streams().epoch == epoch + 1 and a.standby
+
+
+def test_epochs_that_are_too_great_or_too_old_are_fenced(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a")
+    a.join()
+    settle(coordinator, a)
+    has = a.tasks.without_epochs
+    assert coordinator.streams_beat("a", a.epoch + 1, claimed=has) is Error.FENCED_MEMBER_EPOCH
+    # the answer that told of this epoch may have been lost: what it says it has lies within what it has
+    before = coordinator.streams_beat("a", 1, claimed=Assignment())
+    assert isinstance(before, StreamsHeartbeatAnswer) and before.member_epoch == a.epoch
+    beyond = Assignment({"0": frozenset({0})}, {"0": frozenset({0})})
+    assert coordinator.streams_beat("a", 1, claimed=beyond) is Error.FENCED_MEMBER_EPOCH
+    assert coordinator.streams_beat("nobody", 1) is Error.UNKNOWN_MEMBER_ID
+
+
+def test_tasks_that_there_are_not_are_refused(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a")
+    a.join()
+    settle(coordinator, a)
+    for claimed in (Assignment({"1": frozenset({0})}), Assignment({"0": frozenset({3})})):
+        assert coordinator.streams_beat("a", a.epoch, claimed=claimed) is Error.INVALID_REQUEST
+
+
+def test_a_static_member_comes_back_to_its_tasks_under_another_id(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a", instance="i", process="p")
+    b = StreamsMember(coordinator, "b")
+    a.join()
+    b.join()
+    settle(coordinator, a, b)
+    had, epoch = a.active, coordinator.describe_streams().epoch
+    joins = {"instance": "i", "process": "p", "topology": READS_T, "claimed": Assignment()}
+    assert coordinator.streams_beat("a2", 0, **joins) is Error.UNRELEASED_INSTANCE_ID
+    a.leave(-2)
+    again = StreamsMember(coordinator, "a2", instance="i", process="p")
+    again.join()
+    assert again.active == had and coordinator.describe_streams().epoch == epoch
+    assert coordinator.streams_beat("a", a.epoch, instance="i") is Error.FENCED_INSTANCE_ID
+
+
+def test_all_are_told_when_one_wants_the_application_to_end(coordinator: StreamsCoordinator) -> None:
+    a, b = StreamsMember(coordinator, "a"), StreamsMember(coordinator, "b")
+    a.join()
+    b.join()
+    settle(coordinator, a, b)
+    a.beat(shuts_down=True)
+    b.beat()
+    assert a.statuses == b.statuses == [StatusCode.SHUTDOWN_APPLICATION]
+    a.leave()
+    b.leave()
+    a.join()
+    assert StatusCode.SHUTDOWN_APPLICATION not in a.statuses
+
+
+def test_endpoints_are_told_to_those_who_do_not_know_them(coordinator: StreamsCoordinator) -> None:
+    a, b = StreamsMember(coordinator, "a"), StreamsMember(coordinator, "b")
+    assert a.join(UserEndpoint("host", 80)).endpoint_epoch == 0
+    b.join()
+    settle(coordinator, a, b)
+    answer = b.beat()
+    assert answer.endpoint_epoch > 0 and answer.endpoints is not None
+    [told] = answer.endpoints
+    assert told.endpoint == UserEndpoint("host", 80)
+    assert set(told.active[0][1]) == {partition for _, partition in a.active} and not told.standby
+    assert b.beat(endpoint_epoch=answer.endpoint_epoch).endpoints is None
+
+
+def test_offsets_are_committed_by_members_of_the_epoch(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a")
+    a.join()
+    settle(coordinator, a)
+
+    def commit(member_id: str, epoch: int) -> object:
+        topics = [TopicCommit("t", bytes(16), [PartitionCommit(0, 5, -1, "")])]
+        command = CommitOffsets("g", member_id, None, epoch, -1, topics, knows_member_epochs=True)
+        return coordinator.answers[coordinator.send(command)]
+
+    assert commit("a", a.epoch) == [[Error.NONE]]
+    for member_id, epoch, error in (("a", a.epoch + 1, Error.STALE_MEMBER_EPOCH), ("b", 3, Error.UNKNOWN_MEMBER_ID)):
+        refusal = commit(member_id, epoch)
+        assert isinstance(refusal, KafkaError) and refusal.error is error
+
+
+def test_a_group_is_listed_and_deleted_when_it_is_empty(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a")
+    a.join()
+    settle(coordinator, a)
+    [listed] = coordinator.ask(ListGroups(frozenset(), frozenset()))
+    assert (listed.group_id, listed.protocol_type, listed.group_type, listed.state) == (
+        "g",
+        "streams",
+        "streams",
+        "Stable",
+    )
+    assert coordinator.ask(DeleteGroups(["g"])) == [Error.NON_EMPTY_GROUP]
+    a.leave()
+    assert coordinator.ask(DeleteGroups(["g"])) == [Error.NONE]
+    assert coordinator.ask(ListGroups(frozenset(), frozenset())) == []
+
+
+def test_a_restart_changes_nothing_that_members_see(coordinator: StreamsCoordinator) -> None:
+    a, b = StreamsMember(coordinator, "a"), StreamsMember(coordinator, "b")
+    a.join()
+    b.join()
+    settle(coordinator, a, b)
+    before = coordinator.describe_streams()
+    after = coordinator.restarted()
+    for member in (a, b):
+        member.coordinator = after
+        assert member.beat().assigned is None
+    assert after.describe_streams() == before
