@@ -4,9 +4,22 @@ import pytest
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.commands import CommitOffsets, DeleteGroups, ListGroups, PartitionCommit, TopicCommit
+from kafkapy.groups.streams.assignor import StreamsGroupSpec, StreamsMemberSpec, SubtopologySpec, assign_sticky
 from kafkapy.groups.streams.commands import StreamsHeartbeatAnswer
-from kafkapy.groups.streams.facts import InternalTopic, Subtopology, Topology, UserEndpoint
-from kafkapy.groups.streams.tasks import Assignment
+from kafkapy.groups.streams.facts import (
+    InternalTopic,
+    StreamsCurrent,
+    StreamsCurrentStored,
+    StreamsMemberState,
+    StreamsSubscription,
+    StreamsSubscriptionStored,
+    Subtopology,
+    Topology,
+    UserEndpoint,
+)
+from kafkapy.groups.streams.group import StreamsGroup
+from kafkapy.groups.streams.reconciling import StreamsSurroundings, StreamsTarget, reconcile
+from kafkapy.groups.streams.tasks import Assignment, OwnedTasks
 from kafkapy.groups.streams.topologies import StatusCode
 from tests.groups.streams import COUNTS_T, READS_T, StreamsCoordinator, StreamsMember
 
@@ -179,6 +192,56 @@ def test_a_static_member_comes_back_to_its_tasks_under_another_id(coordinator: S
     again.join()
     assert again.active == had and coordinator.describe_streams().epoch == epoch
     assert coordinator.streams_beat("a", a.epoch, instance="i") is Error.FENCED_INSTANCE_ID
+
+
+def test_a_static_member_that_comes_from_elsewhere_is_no_reason_to_move_tasks(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a", instance="i", process="p")
+    a.join()
+    settle(coordinator, a)
+    epoch = coordinator.describe_streams().epoch
+    a.beat(endpoint=UserEndpoint("elsewhere", 80))
+    assert coordinator.describe_streams().epoch == epoch
+    assert coordinator.describe_streams().members[0].subscription.endpoint == UserEndpoint("elsewhere", 80)
+    a.beat(rack="r")
+    assert coordinator.describe_streams().epoch == epoch + 1
+
+
+def test_who_is_in_a_state_of_a_newer_kafka_must_come_with_nothing() -> None:
+    current = StreamsCurrent(5, 4, StreamsMemberState.UNKNOWN, OwnedTasks({"0": {0: 3}}))
+    target = StreamsTarget(7, Assignment({"0": frozenset({0})}))
+    nobody = StreamsGroup("g")
+    for claimed in (None, Assignment({"0": frozenset({0})})):
+        with pytest.raises(KafkaError) as refusal:
+            reconcile(current, target, StreamsSurroundings("p", nobody, claimed))
+        assert refusal.value.error is Error.FENCED_MEMBER_EPOCH
+    new = reconcile(current, target, StreamsSurroundings("p", nobody, Assignment()))
+    assert (new.epoch, new.state, new.assigned) == (7, StreamsMemberState.STABLE, current.assigned)
+
+
+def test_a_standby_that_takes_over_keeps_its_state_until_the_task_is_free() -> None:
+    group = StreamsGroup("g")
+    group.apply(StreamsSubscriptionStored("g", "other", StreamsSubscription(process_id="q")))
+    group.apply(StreamsCurrentStored("g", "other", StreamsCurrent(5, 4, assigned=OwnedTasks({"0": {0: 3}}))))
+    has_state = StreamsCurrent(5, 4, assigned=OwnedTasks({}, {"0": frozenset({0})}))
+    target = StreamsTarget(6, Assignment({"0": frozenset({0})}))
+    waits = reconcile(has_state, target, StreamsSurroundings("p", group, None))
+    assert (waits.state, waits.assigned) == (StreamsMemberState.UNRELEASED_TASKS, has_state.assigned)
+    group.apply(StreamsCurrentStored("g", "other", None))
+    runs = reconcile(waits, target, StreamsSurroundings("p", group, None))
+    assert (runs.state, runs.assigned) == (StreamsMemberState.STABLE, OwnedTasks({"0": {0: 6}}))
+
+
+def test_no_process_has_a_task_twice() -> None:
+    members = {"m1": StreamsMemberSpec("p"), "m2": StreamsMemberSpec("p"), "m3": StreamsMemberSpec("q")}
+    found = assign_sticky(StreamsGroupSpec(members, {"0": SubtopologySpec(3, True)}, standby_count=2))
+    for number in range(3):
+        processes = [
+            members[member_id].process_id
+            for member_id, tasks in found.items()
+            for role in (tasks.active, tasks.standby)
+            if number in role.get("0", ())
+        ]
+        assert sorted(processes) == ["p", "q"]  # of two standbys there is room for one: no process has a task twice
 
 
 def test_all_are_told_when_one_wants_the_application_to_end(coordinator: StreamsCoordinator) -> None:
