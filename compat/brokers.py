@@ -371,9 +371,10 @@ def read_line(descriptor: int, timeout_s: float) -> str:
     """One line from a pipe, or what there is of it when the time is over or the other end closed."""
     line = b""
     deadline = time.monotonic() + timeout_s
+    poller = select.poll()  # select() knows no descriptor above 1023
+    poller.register(descriptor, select.POLLIN)
     while not line.endswith(b"\n"):
-        ready, _, _ = select.select([descriptor], [], [], max(0, deadline - time.monotonic()))
-        if not ready:
+        if not poller.poll(1000 * max(0, deadline - time.monotonic())):
             return ""
         byte = os.read(descriptor, 1)
         if not byte:
