@@ -74,7 +74,8 @@ class States:
                 continue
             known = {number: start for number, start in partitions if number < len(topic.partitions)}
             starts |= {TopicIdPartition(topic.topic_id, number): start for number, start in known.items()}
-            begun[topic.topic_id] = TopicState(name, frozenset(known))
+            # The share coordinator is who refuses numbers below 0, as in Kafka; noted here, they could not be deleted.
+            begun[topic.topic_id] = TopicState(name, frozenset(number for number in known if number >= 0))
         if begun:
             self._begin(group, begun, moment, out)
         return StartsAltered(InitializeStates(group.epoch, starts))
