@@ -1,5 +1,6 @@
 """Share sessions over the wire: how they begin, go on and end, and what is said to who has lost count."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
+from kafkapy.sharing.sessions import ShareSession
 from tests.broker.conftest import StartBroker, start_broker  # noqa: F401
 from tests.broker.wire import Wire
 from tests.sharing.conftest import SETTINGS, MakeMember, open_topic
@@ -143,6 +145,17 @@ async def test_without_members_nothing_is_kept_in_memory(broker: Any, topic: Top
         while len(broker.rooms.share_partitions):
             await wait_all_tasks_blocked(0.01)
     assert len(broker.rooms.share_sessions) == 0
+
+
+async def test_a_connection_keeps_nothing_of_the_sessions_that_have_ended_on_it(
+    topic: Topic, make_member: MakeMember
+) -> None:
+    member = await make_member("m-ends")
+    for _ in range(50):
+        assert (await member.fetch(None, [0], epoch=0, max_records=0)).error_code == Error.NONE
+    gc.collect()
+    mine = [each for each in gc.get_objects() if isinstance(each, ShareSession) and each.key.member_id == "m-ends"]
+    assert len(mine) <= 1
 
 
 @pytest.mark.parametrize("member_id", ["", "x" * 37])

@@ -1,5 +1,7 @@
 """The end of share sessions: by their members' wish, or with the connection that they were opened on."""
 
+from collections.abc import Iterable
+
 from kafkapy.handlers.context import Context, Rooms, Session
 from kafkapy.sharing.sessions import SessionKey, ShareSession
 
@@ -12,8 +14,14 @@ def end_session(key: SessionKey, rooms: Rooms) -> None:
 
 
 def follow_connection(opened: ShareSession, ctx: Context) -> None:
-    """End this session, too, when the connection that it was opened on is over."""
-    ctx.session.share_sessions |= {opened}
+    """End this session, too, when the connection that it was opened on is over.
+
+    Sessions of the connection that have ended are forgotten: a client may open any number, one after the other.
+    """
+    rooms, followed = ctx.rooms, ctx.session.share_sessions
+    over = {each for each in followed if not rooms.share_sessions.is_open(each)}
+    ctx.session.share_sessions = (followed - over) | {opened}
+    _forget_unused(over, rooms)
 
 
 def connection_closed(session: Session, rooms: Rooms) -> None:
@@ -21,6 +29,11 @@ def connection_closed(session: Session, rooms: Rooms) -> None:
     for opened in session.share_sessions:
         if rooms.share_sessions.is_open(opened):
             end_session(opened.key, rooms)
-    for group_id in {opened.key.group_id for opened in session.share_sessions}:
+    _forget_unused(session.share_sessions, rooms)
+
+
+def _forget_unused(over: Iterable[ShareSession], rooms: Rooms) -> None:
+    """These sessions are over: what is kept for groups that have no other ones need not be kept."""
+    for group_id in {each.key.group_id for each in over}:
         if not rooms.share_sessions.has_members(group_id):
             rooms.share_partitions.on_group_unused(group_id)
