@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import LOG, OTHER, append, batch, sent, values
+from batches import LOG, OTHER, append, batch, end, sent, values
 from catalogues import create
 from disks import FOLDER, LyingDisk, everything, opened
 
@@ -308,6 +309,91 @@ async def test_dropped_segments_that_are_back_do_not_count(tmp_path: Path, back:
         await create(logs, LOG, EACH_ITS_OWN)
         assert await kept(logs) == [5, 6, 7]
         assert {name for name in files(copy) if name.endswith(".log")} == {f"{base:020}.log" for base in (5, 6, 7)}
+
+
+async def test_a_snapshot_of_a_dropped_segment_that_is_back_does_not_count(tmp_path: Path) -> None:
+    """It calls a transaction open whose marker was dropped: nobody would read committed records any more."""
+    clock, disk = ManualClock(NOW_MS), LyingDisk()
+    copy = tmp_path.with_name(f"{tmp_path.name}-after")
+    async with opened(tmp_path, disk, clock=clock) as logs:
+        (tmp_path / "log-start-offset-checkpoint").touch()
+        await create(logs, LOG, replace(EACH_ITS_OWN, retention_bytes=0))
+        await append(logs, LOG, sent(0, b"v" * 300, transactional=True))
+        await end(logs, LOG, 7, committed=True)
+        await logs.apply_retention(NOW_MS)
+        await until_checkpointed(clock, tmp_path, 2)
+        with trio.fail_after(10):
+            while f"{1:020}.snapshot" in files(tmp_path):
+                await trio.sleep(0.001)
+        left = disk.after_kill(tmp_path, copy)
+    dropped = copy / FOLDER / f"{1:020}.snapshot.deleted"
+    dropped.rename(dropped.with_suffix(""))  # its old name is there again
+    (copy / FOLDER / f"{2:020}.snapshot").write_bytes(b"")  # which nobody had synced
+    async with opened(copy, left, clock=clock) as logs:
+        await create(logs, LOG, EACH_ITS_OWN)
+        assert (await append(logs, LOG, BATCH)).base_offset == 2
+        assert logs.bounds(LOG) == Bounds(2, 3, 3, 3)
+
+
+async def test_dropped_segments_stay_until_the_file_that_the_log_begins_with_is_on_the_medium(tmp_path: Path) -> None:
+    """Else a power cut that takes some of them, and that file, would have the log end before where it ended."""
+    clock, disk = ManualClock(NOW_MS), LyingDisk()
+    settings, copies = replace(EACH_ITS_OWN, retention_bytes=0), list[tuple[Path, LyingDisk]]()
+    directory = tmp_path / "data"
+
+    def before_change() -> None:
+        for number in range(3):
+            copy = tmp_path / f"after-{len(copies)}"
+            copies.append((copy, disk.after_crash(directory, copy, random.Random(number).random)))
+
+    async with opened(directory, disk, clock=clock) as logs:
+        await fill(logs, *[NOW_MS] * 3, settings=settings)
+        disk.sync_may_end.clear()  # the disk is slow
+        await logs.apply_retention(NOW_MS)
+        disk.before_change = before_change
+        with trio.fail_after(10):
+            while any(f"{base:020}.log" in files(directory) for base in range(3)):
+                clock.advance_ms(1000)
+                await trio.sleep(0.001)
+        disk.before_change = lambda: None
+        disk.sync_may_end.set()
+    assert len(copies) >= 20
+    for copy, left in copies:
+        async with opened(copy, left, clock=clock) as logs:
+            await create(logs, LOG, settings)
+            assert start_and_end(logs)[1] == 3
+
+
+async def test_a_log_that_is_moved_while_its_checkpoint_is_written_has_left_dropped_segments_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, disk, moved = ManualClock(NOW_MS), LyingDisk(), list[Path]()
+    async with opened(tmp_path, disk, clock=clock) as logs:
+        await fill(logs, *[NOW_MS] * 8)
+        partition, sync_folder = logs._partitions[LOG], disk.sync_folder
+
+        def move() -> None:
+            if not moved:
+                partition.relocate(partition.folder)
+                moved.append(partition.folder)
+
+        def overtaken(folder: str) -> None:
+            trio.from_thread.run_sync(move)
+            sync_folder(folder)
+
+        await logs.trim(LOG, 2)
+        monkeypatch.setattr(disk, "sync_folder", overtaken)
+        with trio.fail_after(10):
+            while not moved:
+                clock.advance_ms(1000)
+                await trio.sleep(0.001)
+        monkeypatch.undo()
+        await logs.trim(LOG, 5)
+        with trio.fail_after(10):
+            while f"{4:020}.log" in files(tmp_path):
+                clock.advance_ms(1000)
+                await trio.sleep(0.001)
+        assert await kept(logs) == [5, 6, 7]
 
 
 async def test_segments_go_also_after_a_log_was_cleaned(tmp_path: Path) -> None:

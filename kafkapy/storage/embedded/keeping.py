@@ -67,11 +67,11 @@ class OffsetCheckpoints:
             await self._due.wait()
             await self._clock.sleep(_AFTER_SECONDS)
             self._due = trio.Event()
-            dropped = [
-                (partition, list(partition.dropped)) for partition in self._partitions.values() if partition.dropped
-            ]
-            if await self.write_aside():
-                for partition, segments in dropped:
+            dropped = {
+                partition: list(partition.dropped) for partition in self._partitions.values() if partition.dropped
+            }
+            if await self.write_aside() and await self._sync_folders(dropped):
+                for partition, segments in dropped.items():
                     self._set_segments_aside(partition, segments)
 
     async def write_aside(self) -> bool:
@@ -88,10 +88,29 @@ class OffsetCheckpoints:
         """Write them now. Raises OSError."""
         self._write_offsets(*self._offsets_to_keep())
 
+    async def _sync_folders(self, partitions: Iterable[Partition]) -> bool:
+        """Have the files that these logs begin with now found after a power cut: one that took them, and some of those
+        before them, would have a log end where it did not. False when that failed, which is said.
+        """
+        folders = [str(partition.folder) for partition in partitions]
+
+        def sync() -> None:
+            for folder in folders:
+                self._disk.sync_folder(folder)
+
+        try:
+            await trio.to_thread.run_sync(sync)
+        except OSError as failure:
+            self._complain(failure, "what was dropped could not be removed: %s", failure)
+            return False
+        return True
+
     def _set_segments_aside(self, partition: Partition, segments: Iterable[Segment]) -> None:
         """Have the files of dropped segments removed, now that the checkpoint tells where the log begins."""
         try:
             for segment in segments:
+                if segment not in partition.dropped:
+                    continue  # the log was moved meanwhile, and left it behind
                 for path in segment.set_aside():
                     self._removal.add(path, partition.settings.file_delete_delay_ms)
                 partition.dropped.remove(segment)

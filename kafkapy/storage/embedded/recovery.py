@@ -233,12 +233,16 @@ def _end_offset(partition: Partition) -> int:
 
 
 def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], newest: int) -> int:
-    """Begin from the last producer snapshot up to `newest`, and remove all others; the offset to replay from."""
-    begin = None
+    """Begin from the last producer snapshot up to `newest`, and remove all others; the offset to replay from.
+
+    One from before the first segment, which is of a dropped one, counts for nothing: what ended a transaction that it
+    calls open may have been dropped, too, and no marker to come would end it.
+    """
+    begin, first_base = None, partition.segments[0].base_offset
     snapshots = [offset for name in names if (offset := offset_of(name, "snapshot")) is not None]
     for offset in sorted(snapshots, reverse=True):
         path = partition.folder / f"{offset_name(offset)}.snapshot"
-        if begin is None and offset <= newest:
+        if begin is None and first_base <= offset <= newest:
             try:
                 partition.head.restore(decode_snapshot(disk.read_file(path) or b""), offset)
             except ValueError as damage:
@@ -248,7 +252,7 @@ def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], newest
                 continue
         disk.remove(str(path))
     if begin is None:
-        begin = partition.segments[0].base_offset
+        begin = first_base
         partition.head.restore({}, begin)
     return begin
 
