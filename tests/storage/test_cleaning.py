@@ -1,6 +1,7 @@
 """Compaction on the embedded store's disk: whatever happens meanwhile, of each key the last record is there."""
 
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import trio.testing
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import LOG, OTHER, append
+from batches import LOG, OTHER, append, end
 from catalogues import create, delete
 from disks import FOLDER, LyingDisk, everything, opened
 from test_compaction import CLEANER, COMPACTED, batches, clean, keyed, put, roll, rows
@@ -196,6 +197,83 @@ async def test_nothing_goes_before_what_replaces_it_is_on_the_medium(tmp_path: P
             while not await logs.clean(CLEANER):
                 await trio.sleep(0.001)
         assert len(await rows(logs)) == 7
+
+
+async def test_no_snapshot_calls_a_transaction_open_whose_marker_was_cleaned_away(tmp_path: Path) -> None:
+    """A power cut may leave any one of the snapshots, which are not synced, and take the others."""
+    clock, directory = ManualClock(), tmp_path / "data"
+    settings = replace(COMPACTED, segment_bytes=300, delete_retention_ms=1000)
+    async with opened(directory, clock=clock) as logs:
+        await create(logs, LOG, settings)
+        await put(logs, (b"a", b"1"), producer_id=7, producer_epoch=0, base_sequence=0, transactional=True)
+        await put(logs, (b"b", b"." * 120))
+        assert (await end(logs, LOG, 7, committed=False)).base_offset == 2  # in another segment
+        await put(logs, (b"c", b"." * 120))
+        await put(logs, (b"d", b"." * 120), producer_id=7, producer_epoch=0, base_sequence=1)
+        for _ in range(3):
+            await put(logs, (b"e", b"." * 220))
+            await put(logs, (b"e", b"." * 220))
+            assert await clean(logs)
+            clock.advance_ms(2000)
+        assert not [header for header, _ in await batches(logs) if header.is_control]
+        shutil.copytree(directory, tmp_path / "killed")
+    names = [name for name in files(tmp_path / "killed") if name.endswith(".snapshot")]
+    assert names
+    for left in names:
+        copy = tmp_path / f"after-{left}"
+        shutil.copytree(tmp_path / "killed", copy)
+        for taken in set(names) - {left}:
+            (copy / FOLDER / taken).write_bytes(b"")
+        async with opened(copy, clock=clock) as logs:
+            await create(logs, LOG, settings)
+            assert logs.bounds(LOG) == Bounds(0, 11, 11, 11)
+
+
+async def test_a_log_of_which_all_is_dropped_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    clock = ManualClock()
+    slow = CleanerSettings(io_buffer_size=400, io_max_bytes_per_second=100.0)
+    async with opened(tmp_path, clock=clock) as logs:
+        await create(logs, LOG, COMPACTED)
+        await fill(logs)
+        found: list[bool] = []
+        async with trio.open_nursery() as nursery:
+
+            async def clean_slowly() -> None:
+                found.append(await logs.clean(slow))
+
+            nursery.start_soon(clean_slowly)
+            await trio.testing.wait_all_tasks_blocked()  # it has begun to read
+            await logs.trim(LOG, 31)
+            with trio.fail_after(30):
+                while not found:
+                    clock.advance_ms(10_000)
+                    await trio.testing.wait_all_tasks_blocked()
+        assert found == [False]
+        assert await put(logs, (b"k0", b"-")) == 32
+
+
+async def test_what_damage_took_does_not_count_as_clean_when_it_is_written_anew(tmp_path: Path) -> None:
+    clock = ManualClock()
+    settings = replace(COMPACTED, delete_retention_ms=1000)
+    async with opened(tmp_path, clock=clock) as logs:
+        await create(logs, LOG, settings)
+        await fill(logs)
+        assert await clean(logs)
+    (tmp_path / ".kafka_cleanshutdown").unlink()
+    (tmp_path / "recovery-point-offset-checkpoint").unlink()
+    for path in (tmp_path / FOLDER).glob("*.log"):
+        path.write_bytes(path.read_bytes()[:50] if path.name == f"{0:020}.log" else b"")
+    async with opened(tmp_path, clock=clock) as logs:
+        await create(logs, LOG, settings)
+        assert logs.bounds(LOG) == Bounds(0, 0, 0, 0)
+        await put(logs, (b"a", b"1"))
+        await roll(logs)
+        await put(logs, (b"a", None))
+        for _ in range(3):
+            await fill(logs, 40)
+            await clean(logs)
+            clock.advance_ms(2000)
+        assert b"a" not in {key for _, key, _ in await rows(logs)}
 
 
 class HastyClock(ManualClock):

@@ -34,6 +34,7 @@ from kafkapy.storage.compaction import (
     group_segments,
 )
 from kafkapy.storage.embedded.files import Disk
+from kafkapy.storage.embedded.names import offset_of
 from kafkapy.storage.embedded.partition import Partition
 from kafkapy.storage.embedded.removal import Removal
 from kafkapy.storage.embedded.segment import Segment
@@ -145,6 +146,9 @@ class _Round:
         ) as offsets:
             end_offset = await self._learn(offsets)
             segments = [segment for segment in partition.segments if segment.base_offset < end_offset]
+            if not segments:
+                raise Abandoned  # all of them were dropped meanwhile
+            self._remove_snapshots(partition.segments[len(segments)].base_offset)
             sizes = [one for one in partition.cleanable() if one.base_offset < end_offset]
             rows = overlapping(partition.aborted, segments[0].base_offset, section.end_offset)
             sieve = Sieve(offsets, end_offset, rows, partition.head.producers, log_settings.delete_retention_ms, now_ms)
@@ -181,6 +185,16 @@ class _Round:
                         return learner.finish()
             learner.passed(end)
         return learner.finish()
+
+    def _remove_snapshots(self, end_offset: int) -> None:
+        """Remove those from before the offset: replayed from there the log would lack markers that end transactions.
+
+        They are gone for good before the first of the new segments counts. Raises OSError.
+        """
+        folder = self._partition.folder
+        for name in self._disk.names(folder):
+            if (offset := offset_of(name, "snapshot")) is not None and offset < end_offset:
+                self._disk.remove(str(folder / name))
 
     async def _clean_group(self, group: Sequence[Segment], sieve: Sieve) -> int:
         """Have one segment in the place of these; its size in bytes."""

@@ -213,10 +213,10 @@ class Segment:
         for path in self._all_paths():
             self._disk.remove(path)
 
-    def set_aside(self, *, keep_snapshot: bool = False) -> list[Path]:
+    def set_aside(self) -> list[Path]:
         """Have the segment's files out of the way, under names by which they are removed one day. Raises OSError."""
         moved = []
-        for path in self.paths() if keep_snapshot else self._all_paths():
+        for path in self._all_paths():
             target = self._disk.set_aside(path)
             if target is not None:
                 moved.append(target)

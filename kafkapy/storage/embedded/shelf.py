@@ -104,7 +104,7 @@ class Shelf:
                 recovery_point=recovery_points.get(key, 0),
                 clean=clean,
             )
-            partition.cleaned_to = cleaned.get(key, 0)
+            partition.cleaned_to = min(cleaned.get(key, 0), partition.head.end_offset)  # or damage has cut it since
             if topic_id is None:
                 home.nameless[key] = partition
             elif (other := self.partitions.get(log)) is None:

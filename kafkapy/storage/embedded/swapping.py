@@ -87,7 +87,7 @@ async def swap_in(
         still()
         partition.replace(old, new, aborted)
         try:
-            aside = [path for segment in old for path in segment.set_aside(keep_snapshot=segment is old[0])]
+            aside = [path for segment in old for path in segment.set_aside()]
             for path in indexes:
                 _rename(disk, path + SWAP_SUFFIX, path)
             await trio.to_thread.run_sync(disk.sync_folder, folder)
