@@ -339,7 +339,7 @@ _ROWS = (
     Setting("share.coordinator.state.topic.replication.factor", Type.SHORT, "3", "Replicas of the share state topic.", valid="[1,...]", used=True),
     Setting("share.coordinator.state.topic.segment.bytes", Type.INT, "104857600", "Segment size of the share state topic, in bytes.", valid="[1,...]", used=True),
     Setting("share.coordinator.threads", Type.INT, "1", "Threads of the share coordinator.", valid="[1,...]"),
-    Setting("share.coordinator.write.timeout.ms", Type.INT, "5000", "How long a write of share state may wait for its replicas, in milliseconds.", valid="[1,...]"),
+    Setting("share.coordinator.write.timeout.ms", Type.INT, "5000", "How long a write of share state may wait for its replicas, in milliseconds.", valid="[1,...]", used=True),
     Setting("share.fetch.purgatory.purge.interval.requests", Type.INT, "1000", "Waiting share fetches between two clean-ups of their list."),
     Setting("socket.connection.setup.timeout.max.ms", Type.LONG, "30000", "Longest wait for a broker's own connections, in milliseconds."),
     Setting("socket.connection.setup.timeout.ms", Type.LONG, "10000", "First wait for a broker's own connections, in milliseconds."),

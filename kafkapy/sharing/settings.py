@@ -24,6 +24,7 @@ def limits(image: "ClusterImage", group_id: str) -> Limits:
         _bounded(own, config, "delivery.count.limit"),
         _bounded(own, config, "partition.max.record.locks"),
         _bounded(own, config, "record.lock.duration.ms") / 1000,
+        own.get("share.renew.acknowledge.enable", "true").lower() == "true",
     )
 
 

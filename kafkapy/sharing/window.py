@@ -10,7 +10,8 @@ Invariants
  2. Batches do not overlap. What lies between them within the window was not there to be read, but for the records from
     `gap_offset` on that a loaded state said nothing of: those may be acquired still.
  3. A record that a member has comes free at its deadline at the latest, or when the write that was under way has
- failed. 4. There is one deadline a batch, however many of its records are held.
+    failed.
+ 4. There is one deadline a batch, however many of its records are held.
 """
 
 from bisect import bisect_right
@@ -37,11 +38,14 @@ _NOT_COMPLETED: Final = "The record state is invalid. The acknowledgement of del
 
 
 class Limits(NamedTuple):
-    """What a group may do with a partition: deliveries of a record, records in the window, seconds that one is held."""
+    """What a group may do with a partition: deliveries of a record, records in the window, seconds that one is held,
+    and whether a member may have more of them.
+    """
 
     delivery_count: int
     record_locks: int
     lock_seconds: float
+    may_renew: bool = True
 
 
 class Acknowledgement(NamedTuple):
@@ -205,6 +209,10 @@ class Window:
                 _check_acquired(part.one, member_id)
                 kind = told.type_of(max(part.first, told.first))
                 if kind == RENEW:
+                    if not limits.may_renew:
+                        raise KafkaError(
+                            Error.INVALID_RECORD_STATE, "Renewing acquisition locks is not enabled for the group."
+                        )
                     part.one.deadline = now + limits.lock_seconds
                     self.hold(batch, part.one.deadline)
                 else:

@@ -29,6 +29,7 @@ READ_THROUGH_A_VARIABLE = {
     "log.dirs": "cli/start.py",
     "share.auto.offset.reset": "sharing/settings.py",
     "share.isolation.level": "sharing/settings.py",
+    "share.renew.acknowledge.enable": "sharing/settings.py",
     "sasl.server.callback.handler.class": "security/sasl/settings.py",
     "sasl.jaas.config": "security/sasl/settings.py",
     "ssl.keystore.location": "security/tls.py",

@@ -14,6 +14,7 @@ from kafkapy.clock import Clock
 from kafkapy.coordination.runtime import Shard
 from kafkapy.coordination.shard import ShardType
 from kafkapy.coordination.shards import Shards
+from kafkapy.coordination.waiting import Waiting
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.records.batch import Compression
@@ -41,6 +42,7 @@ class ShareStateService:
         self._cluster = cluster
         self._logs = logs
         self._clock = clock
+        self._write_timeout_ms: int = config["share.coordinator.write.timeout.ms"]
         self._prune_interval_ms: int = config["share.coordinator.state.topic.prune.interval.ms"]
         settings = StateSettings(
             config["share.coordinator.snapshot.update.records.per.snapshot"],
@@ -85,10 +87,16 @@ class ShareStateService:
 
     async def ask(self, command: PartitionCommand) -> Any:
         """The answer to a command, as `state/commands.py` has it. Raises its refusal, and NOT_COORDINATOR,
-        COORDINATOR_NOT_AVAILABLE, COORDINATOR_LOAD_IN_PROGRESS where this broker cannot tell.
+        COORDINATOR_NOT_AVAILABLE, COORDINATOR_LOAD_IN_PROGRESS where this broker cannot tell. A write that takes too
+        long is COORDINATOR_NOT_AVAILABLE, too: it may be in the log later, and does no harm when it is asked for again.
         """
         shard = await self._shards.of(command.key.coordinator_key)
-        return await shard.execute(command)
+        answer = shard.submit(command)
+        if not isinstance(answer, Waiting):
+            return answer
+        with self._clock.until(self._clock.monotonic() + self._write_timeout_ms / 1000):
+            return await answer.wait()
+        raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, f"{shard.name} has not written its log in time")
 
     def on_topic_deleted(self, topic_id: bytes) -> None:
         """Forget the state of its partitions."""
