@@ -187,8 +187,12 @@ class _Acquiring:
     def _hand_out(self, batch: Batch, first: int, last: int, one: InFlight) -> None:
         batch.touch()
         self._window.hold(batch, self._deadline)
-        self._given.append(Acquired(first, last, one.delivery_count))
         self._count += last - first + 1
+        before = self._given[-1] if self._given else None
+        if before is not None and batch.first <= before.first and before[1:] == (first - 1, one.delivery_count):
+            self._given[-1] = before._replace(last=last)
+        else:
+            self._given.append(Acquired(first, last, one.delivery_count))
 
     # Records that were not
 

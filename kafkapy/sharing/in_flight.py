@@ -6,7 +6,7 @@ Invariants
  1. A change that is to be written first (`begin`) can be taken back, until it is settled; meanwhile nothing else
     happens to the record.
  2. A record that was given up because it is no more stays so, whatever was under way.
- 3. The delivery count rises when a record is given to a member, and falls only when a closed session gives it back.
+ 3. The delivery count rises when a record is given to a member, and never falls.
 """
 
 from collections.abc import Iterator
@@ -79,15 +79,6 @@ class InFlight:
         if state is RecordState.AVAILABLE and self.delivery_count >= limit:
             state = RecordState.ARCHIVED
         self._change(state)
-        self._before = before
-        self.member_id = NOBODY
-
-    def begin_return(self, *, is_gone: bool) -> None:
-        """The member's session is closed: it was not delivered, as far as counts go. This is to be written first."""
-        before = (self.state, self.member_id)
-        self._change(RecordState.ARCHIVED if is_gone else RecordState.AVAILABLE)
-        if not is_gone:
-            self.delivery_count -= 1
         self._before = before
         self.member_id = NOBODY
 

@@ -280,10 +280,11 @@ class SharePartitions:
 
     def release(self, group_id: str, member_id: str, partitions: Iterable[tuple[bytes, int]]) -> None:
         """The member's session is over: what it was given of these partitions may be given to others."""
+        group_limits = self.limits_of(group_id)
         for topic_id, index in partitions:
             partition = self._partitions.get(SharePartitionKey(group_id, topic_id, index))
             if partition is not None and partition.window is not None:
-                write = partition.window.release(member_id)
+                write = partition.window.release(member_id, group_limits)
                 if write is not None:
                     self._write(partition, write)
 

@@ -237,14 +237,15 @@ class Window:
                 )
         return batches
 
-    def release(self, member_id: str) -> StateWrite | None:
+    def release(self, member_id: str, limits: Limits) -> StateWrite | None:
         """The member's session is closed: others may have what it was given. What is to be written."""
         write = StateWrite(settles=True)
         for _, batch in self.batches_in_order():
             self._split_at_start(batch)
             for part in batch.within(batch.first, batch.last):
                 if part.one.state is RecordState.ACQUIRED and part.one.member_id == member_id:
-                    part.one.begin_return(is_gone=part.last < self.start_offset)
+                    is_gone = part.last < self.start_offset
+                    part.one.begin(RecordState.ARCHIVED if is_gone else RecordState.AVAILABLE, limits.delivery_count)
                     write.add(batch, part)
         return write if write.changes else None
 

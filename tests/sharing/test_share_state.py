@@ -132,6 +132,32 @@ def test_the_start_does_not_go_back_when_writes_come_late(coordinator: Coordinat
     assert coordinator.state().batches == (StateBatch(20, 21, ACKNOWLEDGED, 1),)
 
 
+@pytest.mark.parametrize(
+    ("start", "count", "expected"),
+    [(-1, 7, (10, 3)), (9, 7, (10, 3)), (10, 2, (10, 3)), (10, 7, (10, 7)), (11, 2, (11, 2)), (11, -1, (11, -1))],
+)
+def test_what_is_complete_counts_from_its_start_on(
+    coordinator: Coordinator, start: int, count: int, expected: tuple[int, int]
+) -> None:
+    for told in ((10, 3), (start, count)):
+        coordinator.ask(coordinator.write(start=told[0])._replace(complete_count=told[1]))
+    assert coordinator.state()[3:5] == expected
+    assert coordinator.facts()[-1][3:5] == expected, "what is written down makes sense by itself"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        InitializeState(KEY, -1, 0),
+        ReadState(KEY, -1),
+        WriteState(KEY, -1, 0, 0, 0, ()),
+        WriteState(KEY, 1, -1, 0, 0, ()),
+    ],
+)
+def test_no_epoch_is_below_0(coordinator: Coordinator, command: Any) -> None:
+    assert coordinator.error(command) is Error.INVALID_REQUEST
+
+
 def test_after_some_updates_comes_a_snapshot_and_what_is_before_it_is_redundant() -> None:
     one = Coordinator(updates_per_snapshot=2)
     one.ask(InitializeState(KEY, 1, 0))

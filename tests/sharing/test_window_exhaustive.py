@@ -115,7 +115,7 @@ class Run:
             yield first, last
 
     def release(self, member: str) -> None:
-        write = self.window.release(member)
+        write = self.window.release(member, LIMITS)
         for offset in [offset for offset, holder in self.held.items() if holder == member]:
             del self.held[offset]
         if write is not None:

@@ -73,8 +73,8 @@ def test_by_batches_a_member_gets_whole_ones_and_by_record_limit_never_more_than
     assert Share(*log).take(most=5) == [(0, 7, 1)]
     share = Share(*log)
     assert share.take(most=5, by_record_limit=True) == [(0, 4, 1)]
-    assert [first for first, _, _ in share.take("other", most=4, by_record_limit=True)] == [5, 6, 7, 8]
-    assert [first for first, _, _ in share.take("third")] == [9, 10, 11]
+    assert share.take("other", most=4, by_record_limit=True) == [(5, 7, 1), (8, 8, 1)]
+    assert share.take("third") == [(9, 11, 1)]
 
 
 def test_pieces_end_where_batches_do() -> None:
@@ -88,7 +88,7 @@ def test_what_is_released_of_a_batch_is_given_again_and_nothing_else_of_it() -> 
     assert share.take() == [(0, 5, 1)]
     share.tell(1, 2, RELEASE)
     share.tell(4, 4, REJECT)
-    assert share.take("other") == [(1, 1, 2), (2, 2, 2)]
+    assert share.take("other") == [(1, 2, 2)]
     share.tell(0, 0, ACCEPT)
     assert share.window.start_offset == 1
 
@@ -97,8 +97,8 @@ def test_by_record_limit_no_more_of_what_came_free_is_given_either() -> None:
     share = Share(batch(0, 6))
     assert share.take() == [(0, 5, 1)]
     share.tell(1, 4, RELEASE)
-    assert [first for first, _, _ in share.take("other", most=2, by_record_limit=True)] == [1, 2]
-    assert [first for first, _, _ in share.take("third", most=1)] == [3, 4], "by batches all of its batch"
+    assert share.take("other", most=2, by_record_limit=True) == [(1, 2, 2)]
+    assert share.take("third", most=1) == [(3, 4, 2)], "by batches all of its batch"
 
 
 # A full window
@@ -160,6 +160,15 @@ def test_a_record_goes_out_alone_the_last_time_also_behind_one_that_was_given_le
     assert share.take("other") == [(1, 1, 5)]
 
 
+def test_a_record_whose_members_never_come_back_is_given_up_as_well() -> None:
+    share = Share(batch(0, 1), batch(1, 1), limit=2)
+    assert share.take(most=1) == [(0, 0, 1)]
+    share.end(share.window.release("m", share.limits))
+    assert share.take(most=1) == [(0, 0, 2)]
+    share.end(share.window.release("m", share.limits))
+    assert share.take(most=1) == [(1, 1, 1)]
+
+
 # Writes that fail
 
 
@@ -198,7 +207,7 @@ def test_batches_that_compaction_took_do_not_hold_the_start() -> None:
     share.tell(0, 4, RELEASE)
     share.tell(5, 7, ACCEPT)
     del share.log[0]
-    assert share.take() == [(3, 3, 2), (4, 4, 2)]
+    assert share.take() == [(3, 4, 2)]
     share.tell(3, 4, ACCEPT)
     assert share.window.start_offset == 8
 

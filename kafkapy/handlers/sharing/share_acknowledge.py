@@ -22,6 +22,11 @@ TopicResponse = ShareAcknowledgeResponse.ShareAcknowledgeTopicResponse
 PartitionData = ShareAcknowledgeResponse.PartitionData
 
 
+def refuse(request: ShareAcknowledgeRequest, refusal: KafkaError, ctx: Context) -> ShareAcknowledgeResponse:
+    """The error response: as in Kafka without a text."""
+    return ShareAcknowledgeResponse(error_code=refusal.error)
+
+
 async def handle(request: ShareAcknowledgeRequest, ctx: Context) -> ShareAcknowledgeResponse:
     group_id, member_id = require_group(request, ctx)
     key, epoch, sessions = SessionKey(group_id, member_id), request.share_session_epoch, ctx.rooms.share_sessions

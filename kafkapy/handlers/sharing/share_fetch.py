@@ -35,6 +35,11 @@ _RESPONSE_BYTES, _PARTITION_BYTES = 20, 60  # what an answer has beside records,
 Found = Mapping[FetchedPartition, FetchedRecords]
 
 
+def refuse(request: ShareFetchRequest, refusal: KafkaError, ctx: Context) -> ShareFetchResponse:
+    """The error response: as in Kafka without a text."""
+    return ShareFetchResponse(error_code=refusal.error)
+
+
 async def handle(request: ShareFetchRequest, ctx: Context) -> ShareFetchResponse | Delayed[ShareFetchResponse]:
     group_id, member_id = require_group(request, ctx)
     renews = ctx.api_version >= _RENEWING_VERSION and request.is_renew_ack

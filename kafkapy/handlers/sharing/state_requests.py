@@ -6,9 +6,8 @@ Only brokers ask them (CLUSTER_ACTION), mostly for one partition at a time.
 from collections.abc import Callable
 from typing import Any
 
-from kafkapy.errors import Error, KafkaError
+from kafkapy.errors import KafkaError
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
-from kafkapy.model import ZERO_UUID
 from kafkapy.protocol.messages import response_class
 from kafkapy.sharing.state.commands import PartitionCommand
 from kafkapy.sharing.state.facts import SharePartitionKey
@@ -32,8 +31,6 @@ async def answered(request: Any, ctx: Context, command_of: CommandOf, pack: Call
             result = cls.PartitionResult(partition=partition.partition)
             key = SharePartitionKey(request.group_id, topic.topic_id, partition.partition)
             try:
-                if topic.topic_id == ZERO_UUID:
-                    raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
                 pack(result, await ctx.rooms.share_state.ask(command_of(key, partition)))
             except KafkaError as refusal:
                 result.error_code, result.error_message = refusal.error, refusal.message or refusal.error.text

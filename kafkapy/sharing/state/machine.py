@@ -24,6 +24,7 @@ from kafkapy.sharing.state.commands import (
     DeleteState,
     ForgetTopic,
     InitializeState,
+    PartitionCommand,
     ReadState,
     ReadStateSummary,
     SnapshotCold,
@@ -40,7 +41,6 @@ from kafkapy.sharing.state.facts import (
 )
 
 _NOTHING: Final = ShareState(0, 0, 0, UNKNOWN_START, UNKNOWN_COUNT)
-_NO_STATE_EPOCH: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,11 @@ class ShareStateMachine:
                 return Decision(gone, [Answer(ticket, True)])
         if command.key.partition < 0:
             raise KafkaError(Error.INVALID_REQUEST, "The partition id cannot be a negative number.")
+        _require_epochs(command)
         known = self._known.get(command.key)
         match command:
             case InitializeState(key, state_epoch, start_offset):
-                if known is not None and _NO_STATE_EPOCH != state_epoch < known.state_epoch:
+                if known is not None and state_epoch < known.state_epoch:
                     raise KafkaError(Error.FENCED_STATE_EPOCH)
                 _require_topic(key, moment)
                 snapshot_epoch = 0 if known is None else known.state.snapshot_epoch + 1
@@ -123,7 +124,7 @@ class ShareStateMachine:
         _require_topic(command.key, moment)
         state = known.state
         facts: list[Fact] = []
-        if command.leader_epoch != NO_LEADER_EPOCH and command.leader_epoch != known.leader_epoch:
+        if command.leader_epoch != known.leader_epoch:
             update = StateUpdated(
                 command.key, state.snapshot_epoch, command.leader_epoch, state.start_offset, state.complete_count, ()
             )
@@ -133,20 +134,23 @@ class ShareStateMachine:
     def _write(self, command: WriteState, known: _Known | None, ticket: Ticket, moment: Moment) -> Decision:
         if known is None:
             raise KafkaError(Error.INVALID_REQUEST, "Write operation on uninitialized share partition not allowed.")
-        if NO_LEADER_EPOCH != command.leader_epoch < known.leader_epoch:
+        if command.leader_epoch < known.leader_epoch:
             raise KafkaError(Error.FENCED_LEADER_EPOCH)
-        if _NO_STATE_EPOCH != command.state_epoch < known.state_epoch:
+        if command.state_epoch < known.state_epoch:
             raise KafkaError(Error.FENCED_STATE_EPOCH)
         _require_topic(command.key, moment)
         if any(not 0 <= batch.first_offset <= batch.last_offset for batch in command.batches):
             raise KafkaError(Error.INVALID_REQUEST, "A batch begins before 0, or ends before it begins.")
-        start_offset = command.start_offset
+        before, start_offset, count = known.state, command.start_offset, command.complete_count
+        if start_offset <= before.start_offset:  # writes may come out of order, and are none without a start
+            count = max(before.complete_count, count if start_offset == before.start_offset else UNKNOWN_COUNT)
+            start_offset = before.start_offset
         update = StateUpdated(
             command.key,
-            known.state.snapshot_epoch,
-            known.state.leader_epoch,
+            before.snapshot_epoch,
+            before.leader_epoch,
             start_offset,
-            command.complete_count,
+            count,
             merged((), command.batches, start_offset),
         )
         return Decision([self._record_of(update, known, moment.now_ms)], [Answer(ticket, True)])
@@ -241,3 +245,20 @@ def _require_topic(key: SharePartitionKey, moment: Moment) -> None:
     topic = moment.image.topic_by_id(key.topic_id)
     if topic is None or key.partition >= len(topic.partitions):
         raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+
+
+def _require_epochs(command: PartitionCommand) -> None:
+    """Raises INVALID_REQUEST for an epoch below 0."""
+    match command:
+        case WriteState(_, state_epoch, leader_epoch):
+            pass
+        case ReadState(_, leader_epoch):
+            state_epoch = 0
+        case InitializeState(_, state_epoch):
+            leader_epoch = 0
+        case _:
+            return
+    if leader_epoch < 0:
+        raise KafkaError(Error.INVALID_REQUEST, "The leader epoch cannot be a negative number.")
+    if state_epoch < 0:
+        raise KafkaError(Error.INVALID_REQUEST, "The state epoch cannot be a negative number.")
