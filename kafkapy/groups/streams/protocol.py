@@ -323,9 +323,13 @@ class StreamsProtocol(ModernProtocol[StreamsGroup]):
             return
         configured, _ = self._configured(group, group.topology, moment.image)
         members = members_with(group, None, StreamsSubscription(), StreamsCurrent(), None, soft.offsets)
-        facts, _ = new_target(
-            group.group_id, members, group.targets, configured, group.epoch, group.basis.configs, moment.now_ms
-        )
+        try:
+            facts, _ = new_target(
+                group.group_id, members, group.targets, configured, group.epoch, group.basis.configs, moment.now_ms
+            )
+        except KafkaError as refusal:  # which the next heartbeats are told
+            log.warning("Streams group %s is assigned nothing: %s", group.group_id, refusal)
+            return
         out.facts += facts
 
     def restore(self, group: StreamsGroup, moment: Moment, out: Decision) -> None:

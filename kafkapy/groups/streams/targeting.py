@@ -4,8 +4,9 @@ Called by `groups/streams/protocol.py`.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.modern.core import TargetEpoch
 from kafkapy.groups.modern.java_order import hash_of_text, in_order
 from kafkapy.groups.streams.assignor import StreamsGroupSpec, StreamsMemberSpec, SubtopologySpec, assign_sticky
@@ -20,6 +21,10 @@ from kafkapy.groups.streams.group import StreamsGroup
 from kafkapy.groups.streams.settings import STANDBY_COUNT
 from kafkapy.groups.streams.tasks import Assignment, TaskOffsets
 from kafkapy.groups.streams.topologies import ConfiguredTopology
+
+MOST_TASKS: Final = 1_048_588 // 4
+"""More than this no group begins with in Kafka: it writes a first target as one batch of `message.max.bytes` at most,
+with four bytes for each active task. Assigning takes the loop from everybody else, for long where there are many."""
 
 
 class StreamsMember(NamedTuple):
@@ -61,9 +66,16 @@ def new_target(
     configs: tuple[tuple[str, str], ...],
     now_ms: int,
 ) -> tuple[list[StreamsFact], dict[str, Assignment]]:
-    """The facts of the target for this epoch, and what it has for whom: nothing as long as topics are missing."""
+    """The facts of the target for this epoch, and what it has for whom: nothing as long as topics are missing.
+
+    Raises UNKNOWN_SERVER_ERROR, as Kafka does for what does not fit into a batch, for more than `MOST_TASKS`.
+    """
     found = dict.fromkeys(members, Assignment())
     if configured.problem is None and configured.subtopologies is not None:
+        task_count = sum(each.task_count for each in configured.subtopologies.values())
+        if task_count > MOST_TASKS:
+            why = f"The topology of group {group_id} has {task_count} tasks, and may have {MOST_TASKS}."
+            raise KafkaError(Error.UNKNOWN_SERVER_ERROR, why)
         spec = StreamsGroupSpec(
             {member_id: _spec_of(member) for member_id, member in members.items()},
             {

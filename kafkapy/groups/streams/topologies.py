@@ -6,6 +6,7 @@ are made by the broker. Steps, checks and words are Kafka's. Called by `groups/s
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from kafkapy.errors import Error, KafkaError
@@ -120,25 +121,31 @@ def _repartition_counts(topology: Topology, count_of: PartitionCount) -> dict[st
         for topic in each.repartition_sources
         if topic.partition_count
     }
-    is_undecided = True
-    while is_undecided:
-        is_undecided = made_progress = False
-        for each in topology.subtopologies:
-            known = [counts[topic.name] for topic in each.repartition_sources if topic.name in counts]
-            known += [count for name in each.source_topics if (count := count_of(name)) is not None]
-            for name in each.repartition_sinks:
-                if name in counts:
-                    continue
-                if known:
-                    counts[name] = max(known)
-                    made_progress = True
-                else:
-                    is_undecided = True
-        if is_undecided and not made_progress:
-            raise _invalid(
-                "Failed to compute number of partitions for all repartition topics. There may be loops in the topology "
-                "that cannot be resolved."
-            )
+    readers: dict[str, list[int]] = {}
+    for place, each in enumerate(topology.subtopologies):
+        for topic in each.repartition_sources:
+            readers.setdefault(topic.name, []).append(place)
+    # Kafka goes over all subtopologies again and again. One is decided as soon as any of its inputs is: so each waits
+    # for the round and place at which Kafka would come to it, and is looked at once.
+    due = [(0, place) for place, each in enumerate(topology.subtopologies) if _known_counts(each, counts, count_of)]
+    decided: set[int] = set()
+    while due:
+        turn, place = heappop(due)
+        if place in decided:
+            continue
+        decided.add(place)
+        known = _known_counts(topology.subtopologies[place], counts, count_of)
+        for name in topology.subtopologies[place].repartition_sinks:
+            if name not in counts:
+                counts[name] = max(known)
+                for reader in readers.get(name, ()):
+                    if reader not in decided:
+                        heappush(due, (turn + (reader <= place), reader))
+    if any(name not in counts for each in topology.subtopologies for name in each.repartition_sinks):
+        raise _invalid(
+            "Failed to compute number of partitions for all repartition topics. There may be loops in the topology "
+            "that cannot be resolved."
+        )
     if any(topic.name not in counts for each in topology.subtopologies for topic in each.repartition_sources):
         raise _invalid(
             "Failed to compute number of partitions for all repartition topics, because a repartition source topic is "
@@ -147,17 +154,23 @@ def _repartition_counts(topology: Topology, count_of: PartitionCount) -> dict[st
     return counts
 
 
+def _known_counts(subtopology: Subtopology, counts: Mapping[str, int], count_of: PartitionCount) -> list[int]:
+    known = [counts[topic.name] for topic in subtopology.repartition_sources if topic.name in counts]
+    return known + [count for name in subtopology.source_topics if (count := count_of(name)) is not None]
+
+
 def _copartition(topology: Topology, decided: dict[str, int], count_of: PartitionCount) -> None:
     """Topics that are joined must be partitioned alike; internal ones that may follow do."""
     internal = [topic for each in topology.subtopologies for topic in each.repartition_sources]
     fixed = {topic.name for topic in internal if topic.partition_count}
     flexible = {topic.name for topic in internal if not topic.partition_count}
+    fixed_counts = {_known(name, count_of) for name in fixed}  # which stay what they are
     for each in topology.subtopologies:
         for group in each.copartition_groups:
             names = {_at(each.source_topics, place) for place in group.source_topics}
             names |= {_at(each.repartition_sources, place).name for place in group.repartition_sources}
             if names:
-                decided |= _copartitioned(names, fixed, flexible, count_of)
+                decided |= _copartitioned(names, fixed, fixed_counts, flexible, count_of)
 
 
 def _at(items: Sequence[T], place: int) -> T:
@@ -168,7 +181,11 @@ def _at(items: Sequence[T], place: int) -> T:
 
 
 def _copartitioned(
-    names: Collection[str], fixed: Collection[str], flexible: Collection[str], count_of: PartitionCount
+    names: Collection[str],
+    fixed: Collection[str],
+    fixed_counts: Collection[int],
+    flexible: Collection[str],
+    count_of: PartitionCount,
 ) -> dict[str, int]:
     counts = {name: _known(name, count_of) for name in names}
     repartitioned = {name: count for name, count in counts.items() if name in fixed or name in flexible}
@@ -176,7 +193,7 @@ def _copartitioned(
     if others:
         wanted = _same(others.values(), others)
     elif fixed:
-        wanted = _same((_known(name, count_of) for name in fixed), repartitioned)
+        wanted = _same(fixed_counts, repartitioned)
     else:
         wanted = max(repartitioned.values())
     for name, count in repartitioned.items():
@@ -189,7 +206,7 @@ def _copartitioned(
     return dict.fromkeys(repartitioned, wanted)
 
 
-def _same(counts: Iterable[int], told: Mapping[str, int]) -> int:
+def _same(counts: Collection[int], told: Mapping[str, int]) -> int:
     found = set(counts)
     if len(found) > 1:
         listed = ", ".join(f"{name}={told[name]}" for name in sorted(told))
