@@ -26,9 +26,13 @@ _CLASSIC, _CONSUMER = 0, 1
 
 async def handle(request: ConsumerGroupDescribeRequest, ctx: Context) -> Response:
     require_consumer_protocol(ctx)
-    refused = [group_id for group_id in request.group_ids if not _may_describe(group_id, ctx)]
-    groups = [Group(group_id=group_id, error_code=Error.GROUP_AUTHORIZATION_FAILED) for group_id in refused]
-    groups += [await _describe(group_id, ctx) for group_id in request.group_ids if group_id not in refused]
+    permitted = {group_id: _may_describe(group_id, ctx) for group_id in request.group_ids}
+    groups = [
+        Group(group_id=group_id, error_code=Error.GROUP_AUTHORIZATION_FAILED)
+        for group_id in request.group_ids
+        if not permitted[group_id]
+    ]
+    groups += [await _describe(group_id, ctx) for group_id in request.group_ids if permitted[group_id]]
     if request.include_authorized_operations:
         for group in groups:
             if group.error_code == Error.NONE:

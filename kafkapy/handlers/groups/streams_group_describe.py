@@ -21,11 +21,15 @@ Group = Response.DescribedGroup
 
 async def handle(request: StreamsGroupDescribeRequest, ctx: Context) -> Response:
     require_streams_protocol(ctx)
-    refused = [
-        group_id for group_id in request.group_ids if not ctx.permits(Operation.DESCRIBE, ResourceType.GROUP, group_id)
+    permitted = {
+        group_id: ctx.permits(Operation.DESCRIBE, ResourceType.GROUP, group_id) for group_id in request.group_ids
+    }
+    groups = [
+        Group(group_id=group_id, error_code=Error.GROUP_AUTHORIZATION_FAILED)
+        for group_id in request.group_ids
+        if not permitted[group_id]
     ]
-    groups = [Group(group_id=group_id, error_code=Error.GROUP_AUTHORIZATION_FAILED) for group_id in refused]
-    groups += [await _describe(group_id, ctx) for group_id in request.group_ids if group_id not in refused]
+    groups += [await _describe(group_id, ctx) for group_id in request.group_ids if permitted[group_id]]
     if request.include_authorized_operations:
         for group in groups:
             if group.error_code == Error.NONE:
