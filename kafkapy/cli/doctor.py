@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from kafkapy.cli.failures import complain
+from kafkapy.config.hosts import told_address
 from kafkapy.errors import KafkaError
 from kafkapy.protocol.header import API_VERSIONS
 from kafkapy.protocol.messages.metadata import MetadataRequest
@@ -44,26 +45,27 @@ def examine(host: str, port: int) -> Iterator[Finding]:
     """The way of a client that begins there, step by step; it ends where a client's would."""
     problem = _unreachable(host, port)
     if problem is not None:
-        yield Finding(False, f"{_told(host, port)}: {problem}")
+        yield Finding(False, f"{told_address(host, port)}: {problem}")
         return
-    yield Finding(True, f"{_told(host, port)}: something listens")
+    yield Finding(True, f"{told_address(host, port)}: something listens")
     client = Client(BlockingConnection(host, port, _TIMEOUT_SECONDS))
     problem = _silent(client)
     if problem is not None:
-        yield Finding(False, f"{_told(host, port)}: {problem}")
+        yield Finding(False, f"{told_address(host, port)}: {problem}")
         return
-    yield Finding(True, f"{_told(host, port)}: a Kafka broker answers")
+    yield Finding(True, f"{told_address(host, port)}: a Kafka broker answers")
     try:
         metadata = driven(client.ask(MetadataRequest(topics=[])))
     except Disconnected:
         yield Finding(
             False,
-            f"{_told(host, port)}: the connection is closed when a client asks for metadata without having logged in: "
-            "the listener wants SASL (security.protocol=SASL_PLAINTEXT, and a mechanism with name and password)",
+            f"{told_address(host, port)}: the connection is closed when a client asks for metadata without having "
+            "logged in: the listener wants SASL "
+            "(security.protocol=SASL_PLAINTEXT, and a mechanism with name and password)",
         )
         return
     except KafkaError as refusal:
-        yield Finding(False, f"{_told(host, port)}: metadata is refused: {refusal}")
+        yield Finding(False, f"{told_address(host, port)}: metadata is refused: {refusal}")
         return
     finally:
         driven(client.close())
@@ -78,7 +80,7 @@ def examine(host: str, port: int) -> Iterator[Finding]:
 
 def _examined(node_id: int, host: str, port: int, began: tuple[str, int]) -> Finding:
     """Whether a client reaches a broker where it is told that it is."""
-    at = f"broker {node_id} is told to be at {_told(host, port)}"
+    at = f"broker {node_id} is told to be at {told_address(host, port)}"
     problem = None if (host, port) == began else _unreachable(host, port)
     if problem is not None:
         return Finding(False, f"{at}: {problem}; {_ADVICE}")
@@ -123,7 +125,3 @@ def _silent(client: Client) -> str | None:
     except (ProtocolError, KafkaError, AssertionError) as problem:
         return f"its answer makes no sense: {problem}"
     return None
-
-
-def _told(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

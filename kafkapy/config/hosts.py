@@ -1,5 +1,6 @@
 """Hosts in settings: how they may be written, and what is counted by them. Names are not resolved here."""
 
+import ipaddress
 import re
 from typing import Final
 
@@ -14,6 +15,30 @@ _INT32: Final = range(-(1 << 31), 1 << 31)
 def is_host(text: str) -> bool:
     """Whether a listener may have this host."""
     return HOST.fullmatch(text) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """The host and the port of HOST:PORT, or of a port of this machine. Raises ConfigError."""
+    host, has_host, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536) or (
+        has_host and not is_host(host)
+    ):
+        raise ConfigError(f"an address is HOST:PORT, or a port of this machine, not {text!r}")
+    return host or "127.0.0.1", int(port)
+
+
+def told_address(host: str, port: int) -> str:
+    """HOST:PORT, as clients write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def connections_per_host(text: str) -> dict[str, int]:

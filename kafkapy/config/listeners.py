@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kafkapy.config.hosts import HOST
+from kafkapy.config.hosts import HOST, is_loopback, told_address
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.setting import ConfigError
 from kafkapy.model import Endpoint
@@ -94,24 +94,13 @@ def told_addresses(bound: Sequence[Endpoint], announced: Sequence[Endpoint]) -> 
         for own, other in zip(bound, announced, strict=True)
     ]
     here = {own.host for own in bound}
-    told.sort(key=lambda endpoint: not (_is_loopback(endpoint.host) or endpoint.host in here))
-    return {endpoint.listener: f"{_bracketed(endpoint.host)}:{endpoint.port}" for endpoint in told}
+    told.sort(key=lambda endpoint: not (is_loopback(endpoint.host) or endpoint.host in here))
+    return {endpoint.listener: told_address(endpoint.host, endpoint.port) for endpoint in told}
 
 
 def _reachable(host: str) -> str:
     """A name by which this machine reaches a bound address."""
     return "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _parse(setting: str, config: BrokerConfig) -> list[_Listener]:

@@ -1,7 +1,6 @@
 """Tells a broker's metrics over HTTP, on a port of its own: counted ones as they are, others by asking the rooms.
 
-`GET /metrics`, as Prometheus asks it. On the broker's own loop; nothing runs between two questions. A question that is
-not through within its time is dropped, and of too many at once all but some.
+`GET /metrics`, as Prometheus asks it. By HTTP as `http.py` has it.
 """
 
 import logging
@@ -12,7 +11,7 @@ from typing import Final
 import trio
 
 from kafkapy.clock import Clock
-from kafkapy.config.setting import ConfigError
+from kafkapy.console.http import HttpEndpoint, HttpLimits, Question, Refusal, Reply
 from kafkapy.console.prometheus import CONTENT_TYPE, written
 from kafkapy.errors import KafkaError
 from kafkapy.groups.commands import ListGroups
@@ -35,7 +34,6 @@ _log = logging.getLogger(__name__)
 
 _SECONDS: Final = 10.0
 _MOST_AT_ONCE: Final = 8
-_MOST_HEADER_BYTES: Final = 8192
 _MOST_TOPICS: Final = 2000
 """Whose logs' sizes are told one by one; of further ones together."""
 
@@ -48,48 +46,15 @@ class MetricsEndpoint:
         self._counted = counted
         self._connections = connections
         self._clock = clock
-        self._asking = 0
 
     async def serve(self, host: str, port: int, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until cancelled; started with the port, once that is open. Raises ConfigError when it is taken."""
-        try:
-            listeners = await trio.open_tcp_listeners(port, host=host)
-        except OSError as failure:
-            raise ConfigError(f"metrics cannot be told at {host}:{port}: {failure}") from failure
-        bound: int = listeners[0].socket.getsockname()[1]
-        _log.info("metrics at http://%s:%d/metrics", host, bound)
-        task_status.started(bound)
-        await trio.serve_listeners(self._answer, listeners)
+        endpoint = HttpEndpoint(self._answer, HttpLimits(_MOST_AT_ONCE, _SECONDS), self._clock, _admit)
+        await endpoint.serve("metrics", host, port, task_status)
 
-    async def _answer(self, stream: trio.SocketStream) -> None:
-        async with stream:
-            if self._asking >= _MOST_AT_ONCE:
-                return
-            self._asking += 1
-            try:
-                with self._clock.until(self._clock.monotonic() + _SECONDS):
-                    await self._answer_once(stream)
-            except trio.BrokenResourceError:
-                _log.debug("lost whoever asked for metrics")
-            finally:
-                self._asking -= 1
-
-    async def _answer_once(self, stream: trio.SocketStream) -> None:
-        asked = b""
-        while b"\r\n\r\n" not in asked:
-            chunk = await stream.receive_some(_MOST_HEADER_BYTES)
-            asked += chunk
-            if not chunk or len(asked) > _MOST_HEADER_BYTES:
-                return
-        method, _, rest = asked.partition(b" ")
-        path = rest.partition(b" ")[0].partition(b"?")[0]
-        if method not in (b"GET", b"HEAD"):
-            await stream.send_all(_response("405 Method Not Allowed", "text/plain", b"", b""))
-        elif path != b"/metrics":
-            await stream.send_all(_response("404 Not Found", "text/plain", b"there is /metrics\n", method))
-        else:
-            text = written([*self._counted.counters, self._counted.total_time, *await self._gauges()])
-            await stream.send_all(_response("200 OK", CONTENT_TYPE, text, method))
+    async def _answer(self, question: Question) -> Reply:
+        text = written([*self._counted.counters, self._counted.total_time, *await self._gauges()])
+        return Reply(content_type=CONTENT_TYPE, body=text)
 
     async def _gauges(self) -> Sequence[Gauge]:
         rooms = self._rooms
@@ -121,12 +86,8 @@ class MetricsEndpoint:
         return dict(sizes)
 
 
-def _response(status: str, content_type: str, body: bytes, method: bytes) -> bytes:
-    head = (
-        f"HTTP/1.1 {status}",
-        f"Content-Type: {content_type}",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-        "\r\n",
-    )
-    return "\r\n".join(head).encode("ascii") + (b"" if method == b"HEAD" else body)
+def _admit(question: Question) -> None:
+    if question.method not in ("GET", "HEAD"):
+        raise Refusal("405 Method Not Allowed", "metrics are asked for with GET")
+    if question.path != "/metrics":
+        raise Refusal("404 Not Found", "there is /metrics")
