@@ -8,6 +8,7 @@ import kafkapy
 
 _LEVELS = ("debug", "info", "warning", "error")
 _SHELLS = ("bash", "zsh", "tcsh")
+_CONTROLS = ("fault", "clock", "reset", "snapshot", "restore", "activity")
 
 
 _VERSION = f"kafkapy {kafkapy.__version__}"
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(shtab.complete(_parser(), shell=options.shell))
         return 0
+    if options.command in _CONTROLS:
+        from kafkapy.cli import control
+
+        return control.run(options)
     from kafkapy.cli.start import start
 
     return start(options)
@@ -70,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--racks", default="", metavar="A,B,…", help="the racks in which they stand, in turn")
     start.add_argument("--metrics-port", type=int, help="tell metrics over HTTP at this port of 127.0.0.1")
     start.add_argument("--seed", metavar="FILE", help="write the topics and records of a file of JSON lines first")
+    start.add_argument(
+        "--control", metavar="[HOST:]PORT", help="let tests set faults, move time and empty the broker over HTTP here"
+    )
     start.add_argument("--json-ready", action="store_true", help="print one line of JSON on stdout when ready")
     start.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="how the log on stderr is written (text)"
@@ -88,8 +96,40 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="connect to a broker as a client does, and say what is wrong")
     doctor.add_argument("address", metavar="HOST:PORT", nargs="?", default="127.0.0.1:9092", help="where clients begin")
 
+    _add_controls(commands)
+
     commands.add_parser("version", help="print the version")
 
     completion = commands.add_parser("completion", help="print the completion of these commands for a shell")
     completion.add_argument("shell", choices=_SHELLS, help="the shell that evaluates what is printed")
     return parser
+
+
+def _add_controls(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """What is asked of a broker that was started with --control."""
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=what)
+        command.add_argument(
+            "--control", metavar="[HOST:]PORT", help="as the broker was started with (or KAFKAPY_CONTROL says)"
+        )
+        return command
+
+    fault = add("fault", "have requests of a controlled broker go wrong")
+    fault.add_argument(
+        "what", choices=("list", "add", "script", "wait", "remove", "clear", "check"), nargs="?", default="list"
+    )
+    fault.add_argument("of", nargs="*", metavar="API word=value… | FILE | NUMBER", help="Produce delay=0.5 times=all")
+    fault.add_argument("--hits", type=int, default=1, metavar="N", help="wait: until so many requests have met it (1)")
+    fault.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="wait: not longer than that (10)")
+    clock = add("clock", "show, stop and move the time of a controlled broker")
+    clock.add_argument("what", choices=("show", "freeze", "thaw", "advance", "set"), nargs="?", default="show")
+    clock.add_argument("to", nargs="?", metavar="SECONDS | MOMENT", help="3600, or 2030-01-01T00:00:00+00:00")
+    add("reset", "empty a controlled broker, forget its faults, have its clock go on")
+    snapshot = add("snapshot", "write what is in a controlled broker as JSON lines")
+    snapshot.add_argument("file", nargs="?", default="-", metavar="FILE", help="where to (stdout)")
+    restore = add("restore", "have a controlled broker hold what a snapshot says, and nothing else")
+    restore.add_argument("file", nargs="?", default="-", metavar="FILE", help="what was written (stdin)")
+    activity = add("activity", "who asked a controlled broker what")
+    activity.add_argument("-f", "--follow", action="store_true", help="tell each request when it is answered")
+    activity.add_argument("--json", action="store_true", help="with -f: print a JSON object a line")

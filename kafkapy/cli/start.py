@@ -10,7 +10,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -18,11 +18,16 @@ from kafkapy.broker import Broker, open_broker
 from kafkapy.cli import logs
 from kafkapy.cli.failures import StartError, complain, explain
 from kafkapy.config.broker import BROKER
-from kafkapy.config.hosts import is_host
-from kafkapy.config.layers import BrokerConfig
+from kafkapy.config.hosts import address_of, is_host, is_loopback, told_address
+from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
 from kafkapy.config.properties import from_environment, parse_properties
 from kafkapy.config.setting import ConfigError
 from kafkapy.errors import KafkaError
+from kafkapy.handlers.registry import Registry
+from kafkapy.network.connection import Dispatch
+
+if TYPE_CHECKING:
+    from kafkapy.testing.control import Control
 
 _log = logging.getLogger("kafkapy")
 
@@ -38,23 +43,31 @@ def start(options: argparse.Namespace) -> int:
     try:
         config = _configuration(options)
         data_dirs = _data_dirs(config) if _has_directory(options) else []
+        control_at = None if options.control is None else address_of(options.control)
     except (StartError, ConfigError) as problem:
         complain(str(problem))
         return _FAILED
     for warning in config.warnings:
         _log.warning("%s", warning)
     _allow_many_descriptors()
-    return _Process(config, data_dirs, options).run()
+    return _Process(config, data_dirs, options, control_at).run()
 
 
 class _Process:
     """One broker, from the first setting to the last line of its log."""
 
-    def __init__(self, config: BrokerConfig, data_dirs: Sequence[Path], options: argparse.Namespace) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        data_dirs: Sequence[Path],
+        options: argparse.Namespace,
+        control_at: tuple[str, int] | None,
+    ) -> None:
         self._config = config
         self._data_dir = data_dirs[0] if data_dirs else None
         self._other_dirs = data_dirs[1:]
         self._options = options
+        self._control_at = control_at
         self._ready = False
 
     def run(self) -> int:
@@ -68,23 +81,43 @@ class _Process:
 
     async def _serve(self) -> None:
         told_to_stop = _watch_signals()
-        async with open_broker(
-            self._config,
-            data_dir=self._data_dir,
-            other_dirs=self._other_dirs,
-            database=self._options.database,
-            cluster_id=_cluster_id(),
-            advertise_host=self._options.advertise,
-            brokers=self._options.brokers,
-            racks=[rack for rack in self._options.racks.split(",") if rack],
-        ) as broker:
+        control = self._control()
+        async with (
+            open_broker(
+                self._config,
+                data_dir=self._data_dir,
+                other_dirs=self._other_dirs,
+                database=self._options.database,
+                cluster_id=_cluster_id(),
+                advertise_host=self._options.advertise,
+                brokers=self._options.brokers,
+                racks=[rack for rack in self._options.racks.split(",") if rack],
+                clock=None if control is None else control.clock,
+                dispatch_of=_dispatch_of if control is None else control.dispatch_of,
+            ) as broker,
+            trio.open_nursery() as aside,
+        ):
             if self._options.seed is not None:
                 await _seed(broker, self._options.seed)
+            if control is not None and self._control_at is not None:
+                host, _ = self._control_at
+                self._control_at = (host, await aside.start(control.serve, broker, *self._control_at))
             self._ready = True
             # Modules, settings and recovered logs stay: the collector need not look at them over and over.
             gc.freeze()
             self._announce(broker)
             await told_to_stop.wait()
+            aside.cancel_scope.cancel()
+
+    def _control(self) -> "Control | None":
+        """What a test has the broker do, and fail to do, where it is asked for."""
+        if self._control_at is None:
+            return None
+        from kafkapy.testing.control import Control  # a broker that is not controlled does without
+
+        if not is_loopback(self._control_at[0]):
+            _log.warning("--control: whoever reaches %s:%d may empty this broker, and have it fail", *self._control_at)
+        return Control()
 
     def _announce(self, broker: Broker) -> None:
         if self._options.database is not None:
@@ -98,7 +131,7 @@ class _Process:
             at = ", ".join(f"{address} ({listener})" for listener, address in broker.listeners.items())
         _log.info("kafkapy is ready at %s, cluster %s, data %s", at, broker.cluster_id, where)
         if self._options.json_ready:
-            ready = {
+            ready: dict[str, Any] = {
                 "bootstrap_servers": broker.bootstrap_servers,
                 "port": broker.port,
                 "listeners": broker.listeners,
@@ -107,7 +140,13 @@ class _Process:
                 "data_dir": None if self._data_dir is None else str(self._data_dir),
                 "pid": os.getpid(),
             }
+            if self._control_at is not None:
+                ready["control"] = told_address(*self._control_at)
             print(json.dumps(ready), flush=True)
+
+
+def _dispatch_of(registry: Registry) -> Dispatch:
+    return registry.dispatch
 
 
 def _watch_signals() -> trio.Event:
@@ -155,7 +194,12 @@ def _configuration(options: argparse.Namespace) -> BrokerConfig:
         flags["log.dirs"] = str(default_data_dir())
     if options.brokers < 1:
         raise StartError(f"--brokers {options.brokers} is less than one")
-    return BrokerConfig.load(file=file, environment=environment, flags=flags, brokers=options.brokers)
+    profile = DEVELOPMENT_PROFILE
+    if options.control is not None:
+        from kafkapy.testing.settings import WHOLE_FETCHES
+
+        profile = {**profile, **WHOLE_FETCHES}
+    return BrokerConfig.load(file=file, environment=environment, flags=flags, profile=profile, brokers=options.brokers)
 
 
 def _has_directory(options: argparse.Namespace) -> bool:

@@ -62,9 +62,15 @@ class Activity:
             if tell is not None:
                 tell(one)
 
+        with self.heard(hear):
+            yield asked
+
+    @contextmanager
+    def heard(self, hear: Callable[[Asked], None]) -> Iterator[None]:
+        """Have `hear` hear of all of them, and keep nothing."""
         self._call(lambda: self._followers.append(hear))
         try:
-            yield asked
+            yield
         finally:
             self._call(lambda: self._followers.remove(hear))
 

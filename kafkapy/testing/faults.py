@@ -8,9 +8,9 @@ of the request is served as ever.
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 from typing import Any, Final
 
 import trio
@@ -19,9 +19,12 @@ from kafkapy.errors import Error
 from kafkapy.handlers import ALL
 from kafkapy.protocol.messages import APIS, request_class, response_class
 from kafkapy.testing.nouns import NotInTime
+from kafkapy.testing.wording import FaultWords
 
 _TOPICS: Final = ("topic", "topics", "topic_data", "topic_names")
 """Fields by which a request names topics. A bare `name` may be anything's."""
+_MOST_SECONDS: Final = 24 * 3600
+_MOST_REQUESTS: Final = 2**31 - 1
 _OBSERVES: Final = "observe"
 _ROUTES: Final = {route.key: route for route in ALL}
 _KEYS: Final = {APIS[key].name.lower(): key for key in _ROUTES}
@@ -58,9 +61,12 @@ class Rule:
     probability: float = 1.0
     must: bool = False
     chance: random.Random = field(default_factory=random.Random)
+    number: int = 0
+    """Its place among all rules that the broker was ever given."""
     seen: int = 0
     hits: int = 0
     _hit: threading.Condition = field(default_factory=threading.Condition)
+    _met: trio.Event = field(default_factory=trio.Event)
     _released: trio.Event = field(default_factory=trio.Event)
 
     def __str__(self) -> str:
@@ -86,6 +92,11 @@ class Rule:
             if not self._hit.wait_for(lambda: self.hits >= hits, timeout):
                 raise NotInTime(f"after {timeout:g} s: {self}, not {hits}")
 
+    async def met(self, hits: int = 1) -> None:
+        """Return when so many requests have met it. In the broker's event loop."""
+        while self.hits < hits:
+            await self._met.wait()
+
     def takes(self, version: int, client_id: str | None) -> bool:
         """Whether a request of this header is one that it is about; its topics and groups are yet to be looked at."""
         return (
@@ -102,6 +113,8 @@ class Rule:
         with self._hit:
             self.hits += 1
             self._hit.notify_all()
+        met, self._met = self._met, trio.Event()
+        met.set()
         return True
 
     async def held(self) -> None:
@@ -113,12 +126,13 @@ class Rule:
         self._released.set()
 
 
-class Faults:
+class Faults(FaultWords[Rule]):
     """The rules of one broker. Every method may be called in any thread."""
 
     def __init__(self, call: Callable[[Callable[[], Any]], Any]) -> None:
         self._call = call  # runs a function in the broker's event loop
         self._rules: list[Rule] = []
+        self._numbers = count(1)
 
     def add(
         self,
@@ -129,6 +143,7 @@ class Faults:
         close: bool = False,
         drop: bool = False,
         throttle_ms: int = 0,
+        hold: bool = False,
         when: str = "before",
         version: int | range | None = None,
         client_id: str | None = None,
@@ -144,8 +159,9 @@ class Faults:
         """Have requests of this API go wrong: `times` of them (None: all), after the first `skip`.
 
         They are answered with `error`, after `delay` seconds, or never (`drop`), or their connection is closed; or
-        they are served and throttled. With none of that the rule only counts. `when="after"` does the work first.
-        `must` has `check` complain if it never acted. Raises ValueError for what the API cannot do.
+        they are served and throttled; or held until the rule is removed (`hold`). With none of that the rule only
+        counts. `when="after"` does the work first. `must` has `check` complain if it never acted. Raises ValueError
+        for what the API cannot do.
         """
         rule = Rule(
             _key_of(api),
@@ -159,7 +175,8 @@ class Faults:
             close=close,
             drop=drop,
             throttle_ms=throttle_ms,
-            when=When(when),
+            hold=hold,
+            when=_when(when),
             skip=skip,
             times=times,
             probability=probability,
@@ -168,20 +185,6 @@ class Faults:
         )
         _refuse_what_cannot_be(rule)
         return self._set(rule)
-
-    def observe(self, api: str, **which: Any) -> Rule:
-        """Only count requests: `add` without anything that goes wrong, and without an end."""
-        return self.add(api, **{"times": None, **which})
-
-    @contextmanager
-    def hold(self, api: str, *, when: str = "before", times: int | None = 1, **which: Any) -> Iterator[Rule]:
-        """Hold requests at that point until the block ends; `wait` on the rule returns when one is held."""
-        rule = Rule(_key_of(api), hold=True, when=When(when), times=times, **which)
-        _refuse_what_cannot_be(rule)
-        try:
-            yield self._set(rule)
-        finally:
-            self.remove(rule)
 
     def remove(self, rule: Rule) -> None:
         """Forget a rule; what it holds goes on."""
@@ -198,15 +201,6 @@ class Faults:
         for rule in [*self._rules]:
             self.remove(rule)
 
-    def check(self) -> None:
-        """Raises AssertionError for rules that must act, and never did."""
-        if idle := self.unmet():
-            raise AssertionError("faults that never fired:\n" + "\n".join(f"  {rule}" for rule in idle))
-
-    def unmet(self) -> list[Rule]:
-        """The rules that must act, and have not yet."""
-        return [rule for rule in self._rules if rule.must and not rule.hits]
-
     def __iter__(self) -> Iterator[Rule]:
         return iter([*self._rules])
 
@@ -215,6 +209,7 @@ class Faults:
         return [rule for rule in self._rules if rule.api_key == api_key] if self._rules else self._rules
 
     def _set(self, rule: Rule) -> Rule:
+        rule.number = next(self._numbers)
         self._call(lambda: self._rules.append(rule))
         return rule
 
@@ -224,6 +219,13 @@ def _key_of(api: str) -> int:
     if key is None:
         raise ValueError(f"no API is called {api!r}; there are {', '.join(sorted(APIS[k].name for k in _ROUTES))}")
     return key
+
+
+def _when(when: str) -> When:
+    try:
+        return When(when)
+    except ValueError:
+        raise ValueError(f"a rule acts {' or '.join(one.value for one in When)} the work, not {when!r}") from None
 
 
 def _error(error: Error | str | None) -> Error | None:
@@ -242,14 +244,24 @@ def _refuse_what_cannot_be(rule: Rule) -> None:
         raise ValueError(f"an answer to {name} has no place for an error")
     if rule.throttle_ms and not _mentions(response, "throttle_time_ms"):
         raise ValueError(f"an answer to {name} has no place for a throttle time")
-    if rule.versions is not None and not set(rule.versions) & set(range(route.min_version, route.max_version + 1)):
-        raise ValueError(f"{name} is served in versions {route.min_version} to {route.max_version}")
+    low, high = route.min_version, route.max_version
+    if rule.versions is not None and not (rule.versions and rule.versions.start <= high and low < rule.versions.stop):
+        raise ValueError(f"{name} is served in versions {low} to {high}")
     if rule.partition is not None and rule.topic is None:
         raise ValueError("a partition is one of a topic: name that, too")
     if rule.topic is not None and not _mentions(request_class(rule.api_key), *_TOPICS):
         raise ValueError(f"{name} names no topic")
     if rule.group is not None and not _mentions(request_class(rule.api_key), "group_id", "groups", "key", "group_ids"):
         raise ValueError(f"{name} names no group")
+    for what, value, least, most in (
+        ("delay", rule.delay, 0, _MOST_SECONDS),
+        ("throttle_ms", rule.throttle_ms, 0, _MOST_SECONDS * 1000),
+        ("probability", rule.probability, 0, 1),
+        ("skip", rule.skip, 0, _MOST_REQUESTS),
+        ("times", 1 if rule.times is None else rule.times, 1, _MOST_REQUESTS),
+    ):
+        if not least <= value <= most:
+            raise ValueError(f"{what} is from {least} to {most}, not {value}")
     if sum((rule.error is not None, rule.close, rule.drop, bool(rule.throttle_ms))) > 1:
         raise ValueError("of error, close, drop and throttle_ms one request gets one")
 

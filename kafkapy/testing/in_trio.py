@@ -27,7 +27,9 @@ class TrioBroker(Operations):
         self._running = running
         addresses = self._listened()
         client = Client(TrioConnection(*addresses[0]))
-        super().__init__(client if len(addresses) == 1 else ClusterClient(TrioConnection, self._listened), owned=True)
+        if len(addresses) > 1:
+            client = ClusterClient(TrioConnection, self._listened)
+        super().__init__(client, owned=True, now_ms=running.rooms.clock.now_ms)
 
     def _listened(self) -> list[tuple[str, int]]:
         addresses = [address.rpartition(":") for address in self._running.bootstrap_servers.split(",")]

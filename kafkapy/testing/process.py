@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
+from kafkapy.config.hosts import address_of
 from kafkapy.testing.handle import BrokerHandle
+from kafkapy.testing.remote import Remote, RemoteActivity, RemoteFaults, RemoteTime
 from kafkapy.testing.settings import configured
 
 START_TIMEOUT_SECONDS: Final = 30.0
@@ -22,7 +24,8 @@ _STOP_TIMEOUT_SECONDS: Final = 15.0
 class BrokerProcess(BrokerHandle):
     """`kafkapy start` beside the test. Its data is in memory, or in `data_dir`; what it logs goes to `log`, or nowhere.
 
-    What is forgotten is stopped when the interpreter ends.
+    What is forgotten is stopped when the interpreter ends. Faults, its clock and its activity are those of
+    `kafkapy.Broker`, at a distance: they begin anew with each start.
 
     `start` raises RuntimeError with what the broker said when it does not start.
     """
@@ -41,7 +44,14 @@ class BrokerProcess(BrokerHandle):
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._parent_id = 0
+        self._remote: Remote | None = None
         self.cluster_id = ""
+        self.faults = RemoteFaults(self._control)
+        """What goes wrong with requests, until `reset`."""
+        self.activity = RemoteActivity(self._control)
+        """Who asks what."""
+        self.clock = RemoteTime(self._control)
+        """The broker's time, which a test can stop and move."""
 
     def start(self, timeout: float = START_TIMEOUT_SECONDS) -> Self:
         """Start it, again on the same port where it ran before, and return when it accepts connections."""
@@ -50,7 +60,7 @@ class BrokerProcess(BrokerHandle):
         where = ["--memory"] if self._data_dir is None else ["--data-dir", str(self._data_dir)]
         given = configured(self._settings, self.port)
         flags = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
-        command = [sys.executable, "-m", "kafkapy", "start", *where, "--json-ready", *flags]
+        command = [sys.executable, "-m", "kafkapy", "start", *where, "--json-ready", "--control", "0", *flags]
         errors = subprocess.PIPE if self._log is None else self._log
         process = self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
         self._parent_id = os.getpid()
@@ -67,9 +77,13 @@ class BrokerProcess(BrokerHandle):
             raise RuntimeError(f"the broker did not start: {said.text() or 'it said nothing'}")
         ready = json.loads(line)
         self.cluster_id = ready["cluster_id"]
-        host, _, port = ready["bootstrap_servers"].rpartition(":")
-        self._connect_to(host.strip("[]"), int(port))
+        self._remote = Remote(*address_of(ready["control"]))
+        self._connect_to(*address_of(ready["bootstrap_servers"]))
         return self
+
+    def reset(self) -> None:
+        """Forget what `BrokerHandle` says, and faults, and let time go on; clients stay connected."""
+        self._control().reset()
 
     def stop(self) -> None:
         """Stop it, and return when its data is safe. A second time it does nothing."""
@@ -93,6 +107,14 @@ class BrokerProcess(BrokerHandle):
             process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+    def _control(self) -> Remote:
+        if self._process is None or self._remote is None:
+            raise RuntimeError("the broker does not run: use it in a with block, or call start")
+        return self._remote
+
+    def _now_ms(self) -> int:
+        return self.clock.now_ms()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -5,12 +5,14 @@ from typing import Final
 
 from kafkapy.config.layers import BrokerConfig
 
+WHOLE_FETCHES: Final = {"max.incremental.fetch.session.cache.slots": "0"}
+"""Every Fetch names what it wants, as a fault of one topic has to know; a client takes it as a cache that is full."""
+
 _IN_TESTS: Final = {
+    **WHOLE_FETCHES,
     # The first record of a topic is there some 80 ms sooner than Kafka would have it.
     "kafkapy.auto.create.wait": "true",
     "group.initial.rebalance.delay.ms": "0",
-    # Every Fetch names what it wants, as a fault of one topic has to know; a client takes it as a cache that is full.
-    "max.incremental.fetch.session.cache.slots": "0",
     # Loading few partitions is what makes the first group of a fresh broker settle at once.
     "offsets.topic.num.partitions": "5",
     "transaction.state.log.num.partitions": "5",

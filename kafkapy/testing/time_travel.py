@@ -1,10 +1,12 @@
 """The time of a broker in another thread, moved from the test's."""
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+from datetime import MAXYEAR, UTC, datetime
+from typing import Any, Final
 
 from kafkapy.clock import TravelClock
+
+_LAST_MS: Final = int(datetime(MAXYEAR, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 
 class TimeTravel:
@@ -23,6 +25,11 @@ class TimeTravel:
         self._clock = TravelClock()
         return self._clock
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it moves only when told to."""
+        return self._clock.is_frozen
+
     def now_ms(self) -> int:
         """The broker's time, in milliseconds since the epoch."""
         return self._clock.now_ms()
@@ -36,9 +43,16 @@ class TimeTravel:
         self._call(self._clock.thaw)
 
     def advance(self, seconds: float) -> None:
-        """Move it forward; whatever becomes due begins at once. Raises ValueError for less than nothing."""
-        self._call(lambda: self._clock.advance_ms(round(seconds * 1000)))
+        """Move it forward; whatever becomes due begins at once. Raises ValueError for what is not forward."""
+        if not 0 <= seconds * 1000 <= _LAST_MS:
+            raise ValueError(f"a clock does not go backwards, nor beyond the year {MAXYEAR}: {seconds} s")
+        self._call(lambda: self._advance_ms(round(seconds * 1000)))
 
     def set(self, moment: datetime) -> None:
         """Move it forward to that moment. Raises ValueError for one that is past."""
-        self._call(lambda: self._clock.advance_ms(round(moment.timestamp() * 1000) - self._clock.now_ms()))
+        self._call(lambda: self._advance_ms(round(moment.timestamp() * 1000) - self._clock.now_ms()))
+
+    def _advance_ms(self, duration_ms: int) -> None:
+        if self._clock.now_ms() + duration_ms > _LAST_MS:
+            raise ValueError(f"a clock does not go beyond the year {MAXYEAR}")
+        self._clock.advance_ms(duration_ms)
