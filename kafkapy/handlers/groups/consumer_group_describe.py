@@ -5,13 +5,15 @@ which members speak the classic protocol. What is no consumer group is answered 
 a topic must not be known is not described at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Final
 
 from kafkapy.cluster.image import ClusterImage
-from kafkapy.errors import Error, KafkaError
+from kafkapy.errors import KafkaError
 from kafkapy.groups.modern.commands import ConsumerGroupDescription, ConsumerMemberDescription
 from kafkapy.groups.modern.core import Partitions
-from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.context import Context
+from kafkapy.handlers.groups.describing import described, refused
 from kafkapy.handlers.groups.requests import require_consumer_protocol
 from kafkapy.protocol.messages.consumer_group_describe import (
     ConsumerGroupDescribeRequest,
@@ -22,39 +24,21 @@ Response = ConsumerGroupDescribeResponse
 Group = Response.DescribedGroup
 
 _CLASSIC, _CONSUMER = 0, 1
+_HIDDEN: Final = "The group has described topic(s) that the client is not authorized to describe."
 
 
 async def handle(request: ConsumerGroupDescribeRequest, ctx: Context) -> Response:
     require_consumer_protocol(ctx)
-    permitted = {group_id: _may_describe(group_id, ctx) for group_id in request.group_ids}
-    groups = [
-        Group(group_id=group_id, error_code=Error.GROUP_AUTHORIZATION_FAILED)
-        for group_id in request.group_ids
-        if not permitted[group_id]
-    ]
-    groups += [await _describe(group_id, ctx) for group_id in request.group_ids if permitted[group_id]]
-    if request.include_authorized_operations:
-        for group in groups:
-            if group.error_code == Error.NONE:
-                group.authorized_operations = ctx.authorized_operations(ResourceType.GROUP, group.group_id)
-    return Response(groups=[_without_secrets(group, ctx) for group in groups])
+
+    async def describe(group_id: str) -> Group:
+        return _pack(await ctx.rooms.groups.describe_consumer_group(group_id), ctx.rooms.cluster.image)
+
+    return Response(groups=await described(request, ctx, Group, describe, _topics, _HIDDEN))
 
 
 def refuse(request: ConsumerGroupDescribeRequest, refusal: KafkaError, ctx: Context) -> Response:
     """The error response: the error at every group."""
-    return Response(groups=[Group(group_id=group_id, error_code=refusal.error) for group_id in request.group_ids])
-
-
-def _may_describe(group_id: str, ctx: Context) -> bool:
-    return ctx.permits(Operation.DESCRIBE, ResourceType.GROUP, group_id)
-
-
-async def _describe(group_id: str, ctx: Context) -> Group:
-    try:
-        found = await ctx.rooms.groups.describe_consumer_group(group_id)
-    except KafkaError as refusal:
-        return Group(group_id=group_id, error_code=refusal.error, error_message=refusal.message)
-    return _pack(found, ctx.rooms.cluster.image)
+    return Response(groups=refused(Group, request.group_ids, refusal.error))
 
 
 def _pack(group: ConsumerGroupDescription, image: ClusterImage) -> Group:
@@ -93,20 +77,10 @@ def _pack_partitions(partitions: Partitions, image: ClusterImage) -> list[Respon
     ]
 
 
-def _without_secrets(group: Group, ctx: Context) -> Group:
-    if all(ctx.permits(Operation.DESCRIBE, ResourceType.TOPIC, name) for name in _topics(group.members)):
-        return group
-    return Group(
-        group_id=group.group_id,
-        error_code=Error.TOPIC_AUTHORIZATION_FAILED,
-        error_message="The group has described topic(s) that the client is not authorized to describe.",
-    )
-
-
-def _topics(members: Sequence[Response.Member]) -> set[str]:
-    return {
+def _topics(group: Group) -> Iterator[str]:
+    return (
         topic.topic_name
-        for member in members
+        for member in group.members
         for assignment in (member.assignment, member.target_assignment)
         for topic in assignment.topic_partitions
-    }
+    )

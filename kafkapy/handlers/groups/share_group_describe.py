@@ -4,16 +4,19 @@ State, epochs and members of share groups, with what each has (KIP-932). What is
 GROUP_ID_NOT_FOUND. A group of which a topic must not be known is not described at all.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from kafkapy.cluster.image import ClusterImage
-from kafkapy.errors import Error, KafkaError
+from kafkapy.errors import KafkaError
 from kafkapy.groups.share.commands import ShareGroupDescription, ShareMemberDescription
-from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.context import Context
+from kafkapy.handlers.groups.describing import described, refused
 from kafkapy.handlers.groups.requests import require_share_protocol
 from kafkapy.protocol.messages.share_group_describe import ShareGroupDescribeRequest, ShareGroupDescribeResponse
 
 _ASSIGNOR: Final = "simple"
+_HIDDEN: Final = "The group has described topic(s) that the client is not authorized to describe."
 
 Response = ShareGroupDescribeResponse
 Group = Response.DescribedGroup
@@ -21,35 +24,16 @@ Group = Response.DescribedGroup
 
 async def handle(request: ShareGroupDescribeRequest, ctx: Context) -> Response:
     require_share_protocol(ctx)
-    permitted = {group_id: _may_describe(group_id, ctx) for group_id in request.group_ids}
-    groups = [
-        Group(group_id=group_id, error_code=Error.GROUP_AUTHORIZATION_FAILED)
-        for group_id in request.group_ids
-        if not permitted[group_id]
-    ]
-    groups += [await _describe(group_id, ctx) for group_id in request.group_ids if permitted[group_id]]
-    if request.include_authorized_operations:
-        for group in groups:
-            if group.error_code == Error.NONE:
-                group.authorized_operations = ctx.authorized_operations(ResourceType.GROUP, group.group_id)
-    return Response(groups=[_without_secrets(group, ctx) for group in groups])
+
+    async def describe(group_id: str) -> Group:
+        return _pack(await ctx.rooms.share_groups.describe(group_id), ctx.rooms.cluster.image)
+
+    return Response(groups=await described(request, ctx, Group, describe, _topics, _HIDDEN))
 
 
 def refuse(request: ShareGroupDescribeRequest, refusal: KafkaError, ctx: Context) -> Response:
     """The error response: the error at every group."""
-    return Response(groups=[Group(group_id=group_id, error_code=refusal.error) for group_id in request.group_ids])
-
-
-def _may_describe(group_id: str, ctx: Context) -> bool:
-    return ctx.permits(Operation.DESCRIBE, ResourceType.GROUP, group_id)
-
-
-async def _describe(group_id: str, ctx: Context) -> Group:
-    try:
-        found = await ctx.rooms.share_groups.describe(group_id)
-    except KafkaError as refusal:
-        return Group(group_id=group_id, error_code=refusal.error, error_message=refusal.message)
-    return _pack(found, ctx.rooms.cluster.image)
+    return Response(groups=refused(Group, request.group_ids, refusal.error))
 
 
 def _pack(group: ShareGroupDescription, image: ClusterImage) -> Group:
@@ -82,12 +66,5 @@ def _pack_member(member: ShareMemberDescription, image: ClusterImage) -> Respons
     )
 
 
-def _without_secrets(group: Group, ctx: Context) -> Group:
-    topics = {topic.topic_name for member in group.members for topic in member.assignment.topic_partitions}
-    if all(ctx.permits(Operation.DESCRIBE, ResourceType.TOPIC, name) for name in topics):
-        return group
-    return Group(
-        group_id=group.group_id,
-        error_code=Error.TOPIC_AUTHORIZATION_FAILED,
-        error_message="The group has described topic(s) that the client is not authorized to describe.",
-    )
+def _topics(group: Group) -> Iterator[str]:
+    return (topic.topic_name for member in group.members for topic in member.assignment.topic_partitions)

@@ -5,48 +5,36 @@ group is answered by GROUP_ID_NOT_FOUND. A group of which a topic must not be kn
 names the assignor, and asks for the description of the topology, which Kafka has from a plugin: here there is none.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from typing import Final
 
-from kafkapy.errors import Error, KafkaError
+from kafkapy.errors import KafkaError
 from kafkapy.groups.streams.commands import StreamsGroupDescription, StreamsMemberDescription
 from kafkapy.groups.streams.facts import InternalTopic, Subtopology
 from kafkapy.groups.streams.tasks import Assignment, TaskOffsets, Tasks
-from kafkapy.handlers.context import Context, Operation, ResourceType
+from kafkapy.handlers.context import Context
+from kafkapy.handlers.groups.describing import described, refused
 from kafkapy.handlers.groups.requests import require_streams_protocol
 from kafkapy.protocol.messages.streams_group_describe import StreamsGroupDescribeRequest, StreamsGroupDescribeResponse
 
 Response = StreamsGroupDescribeResponse
 Group = Response.DescribedGroup
 
+_HIDDEN: Final = "The described group uses topics that the client is not authorized to describe."
+
 
 async def handle(request: StreamsGroupDescribeRequest, ctx: Context) -> Response:
     require_streams_protocol(ctx)
-    permitted = {
-        group_id: ctx.permits(Operation.DESCRIBE, ResourceType.GROUP, group_id) for group_id in request.group_ids
-    }
-    groups = [
-        Group(group_id=group_id, error_code=Error.GROUP_AUTHORIZATION_FAILED)
-        for group_id in request.group_ids
-        if not permitted[group_id]
-    ]
-    groups += [await _describe(group_id, ctx) for group_id in request.group_ids if permitted[group_id]]
-    if request.include_authorized_operations:
-        for group in groups:
-            if group.error_code == Error.NONE:
-                group.authorized_operations = ctx.authorized_operations(ResourceType.GROUP, group.group_id)
-    return Response(groups=[_without_secrets(group, ctx) for group in groups])
+
+    async def describe(group_id: str) -> Group:
+        return _pack(await ctx.rooms.streams_groups.describe(group_id))
+
+    return Response(groups=await described(request, ctx, Group, describe, _topics, _HIDDEN))
 
 
 def refuse(request: StreamsGroupDescribeRequest, refusal: KafkaError, ctx: Context) -> Response:
     """The error response: the error at every group."""
-    return Response(groups=[Group(group_id=group_id, error_code=refusal.error) for group_id in request.group_ids])
-
-
-async def _describe(group_id: str, ctx: Context) -> Group:
-    try:
-        return _pack(await ctx.rooms.streams_groups.describe(group_id))
-    except KafkaError as refusal:
-        return Group(group_id=group_id, error_code=refusal.error, error_message=refusal.message)
+    return Response(groups=refused(Group, request.group_ids, refusal.error))
 
 
 def _pack(group: StreamsGroupDescription) -> Group:
@@ -132,22 +120,9 @@ def _pack_tasks(tasks: Tasks) -> list[Response.TaskIds]:
     return [Response.TaskIds(subtopology_id=name, partitions=sorted(numbers)) for name, numbers in tasks.items()]
 
 
-def _without_secrets(group: Group, ctx: Context) -> Group:
-    """The group, or an error where this client may not describe one of its topics."""
-    known: Mapping[str, None] = dict.fromkeys(
-        name
-        for each in (group.topology.subtopologies or () if group.topology is not None else ())
-        for name in (
-            *each.source_topics,
-            *each.repartition_sink_topics,
-            *(topic.name for topic in each.repartition_source_topics),
-            *(topic.name for topic in each.state_changelog_topics),
-        )
-    )
-    if all(ctx.permits(Operation.DESCRIBE, ResourceType.TOPIC, name) for name in known):
-        return group
-    return Group(
-        group_id=group.group_id,
-        error_code=Error.TOPIC_AUTHORIZATION_FAILED,
-        error_message="The described group uses topics that the client is not authorized to describe.",
-    )
+def _topics(group: Group) -> Iterator[str]:
+    for each in (group.topology.subtopologies or ()) if group.topology is not None else ():
+        yield from each.source_topics
+        yield from each.repartition_sink_topics
+        yield from (topic.name for topic in each.repartition_source_topics)
+        yield from (topic.name for topic in each.state_changelog_topics)
