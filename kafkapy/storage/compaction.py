@@ -26,10 +26,9 @@ from kafkapy.records.filtering import RECORDS_A_STEP, Remade, emptied, inflated,
 from kafkapy.storage.aborted import AbortedRow
 from kafkapy.storage.base import Bounds, LogSettings
 from kafkapy.storage.offset_map import OffsetMap
+from kafkapy.storage.segments import MAX_RELATIVE_OFFSET
 from kafkapy.storage.sequencing import Producer
 from kafkapy.turns import Steps
-
-_MAX_RELATIVE_OFFSET: Final = 2**31 - 1
 
 _BATCH_AS_RECORDS: Final = 2
 """A batch takes as long as so many records, beside those that it has."""
@@ -115,7 +114,7 @@ def group_segments(segments: Sequence[Cleanable], end_offset: int, settings: Log
             counts
             and size <= settings.segment_bytes
             and max(offset_index_size, time_index_size) <= settings.segment_index_bytes
-            and end - 1 - base <= _MAX_RELATIVE_OFFSET
+            and end - 1 - base <= MAX_RELATIVE_OFFSET
         ):
             counts[-1] += 1
         else:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import NO_TIMESTAMP, IsolationLevel, LogId
+from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
 from kafkapy.records.batch import STAMP_SIZE, BatchHeader, CorruptBatch, read_header, stamp
 from kafkapy.records.filtering import Remade
 from kafkapy.storage.aborted import AbortedRow, first_from, overlapping
@@ -37,9 +37,10 @@ from kafkapy.storage.base import (
     Write,
 )
 from kafkapy.storage.compaction import Cleanable, Learner, NoRoom, Section, Sieve, cleanable_section, group_segments
+from kafkapy.storage.judging import judged
 from kafkapy.storage.offset_map import OffsetMap
-from kafkapy.storage.segments import Extent, count_expired, is_full
-from kafkapy.storage.sequencing import Accepted, Head, Refused, Repeated
+from kafkapy.storage.segments import Extent, Segment, count_expired, is_full
+from kafkapy.storage.sequencing import Accepted, Head
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
 from kafkapy.storage.verification import Claim, Verification
@@ -59,34 +60,11 @@ class _Stored(NamedTuple):
     data: bytes
 
 
-class _Segment:
-    """What retention drops as a whole."""
-
-    def __init__(self, base_offset: int) -> None:
-        self.base_offset = base_offset
-        self.size = 0
-        self.first_timestamp: int | None = None
-        self.max_timestamp = NO_TIMESTAMP
-        self.written_ms = 0
-
-    @property
-    def latest_ms(self) -> int:
-        """The largest timestamp; where no record has one, that of the last write."""
-        return self.max_timestamp if self.max_timestamp >= 0 else self.written_ms
-
-    def note(self, header: BatchHeader, now_ms: int) -> None:
-        if self.first_timestamp is None:
-            self.first_timestamp = header.max_timestamp
-        self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
-        self.written_ms = now_ms
-        self.size += header.size_bytes
-
-
 class _Log:
     """One log: its batches in order, and their base offsets for the look-up."""
 
     def __init__(self) -> None:
-        self.segments: list[_Segment] = []
+        self.segments: list[Segment] = []
         self.head = Head()
         self.start = 0
         self.batches: list[_Stored] = []
@@ -103,7 +81,7 @@ class _Log:
         if not segments or is_full(
             segments[-1], len(write.data), accepted.end_offset - 1, latest, settings, _NO_JITTER
         ):
-            segments.append(_Segment(offset))
+            segments.append(Segment(offset))
         for header in write.headers:
             segments[-1].note(header, now_ms)
             body = write.data[position + STAMP_SIZE : position + header.size_bytes]
@@ -147,7 +125,7 @@ class _Log:
         size = sum(segment.size for segment in segments)
         count = count_expired(extents, size, settings, end, now_ms)
         if count == len(segments):
-            segments.append(_Segment(end))
+            segments.append(Segment(end))
         if count:
             self.trim(segments[count].base_offset)
         return count
@@ -188,7 +166,7 @@ class _Log:
         segments = [segment for segment in self.segments if segment.base_offset in bases]
         following = [segment.base_offset for segment in self.segments if segment.base_offset > bases[-1]]
         start, begin, end = self.start, bisect_left(self.bases, bases[0]), bisect_left(self.bases, following[0])
-        merged = _Segment(bases[0])
+        merged = Segment(bases[0])
         kept: list[tuple[int, _Stored]] = []
         for index in range(begin, end):
             header, data = self.batches[index]
@@ -248,21 +226,10 @@ class MemoryLogs:
         log = self._logs.get(write.log)
         if log is None:
             return Outcome(error=Error.UNKNOWN_TOPIC_OR_PARTITION)
-        if write.expect_end is not None and write.expect_end != log.head.end_offset:
-            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
-        if log.batches and write.leader_epoch < log.batches[-1][0].leader_epoch:
-            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has another leader")
-        verdict = log.head.judge(write.headers, write.origin, write.verification)
-        if isinstance(verdict, Refused):
-            return Outcome(log_start_offset=log.start, error=verdict.error, message=verdict.message)
-        if isinstance(verdict, Repeated):
-            return Outcome(
-                verdict.first_offset,
-                verdict.last_offset + 1,
-                log.start,
-                duplicate=True,
-                repeated_timestamp=verdict.timestamp,
-            )
+        leader_epoch = log.batches[-1][0].leader_epoch if log.batches else NO_LEADER_EPOCH
+        verdict = judged(write, log.head, leader_epoch=leader_epoch, log_start_offset=log.start)
+        if isinstance(verdict, Outcome):
+            return verdict
         log.append(write, verdict, self._settings(write.log), self._clock.now_ms())
         self._watchers.notify(write.log)
         return Outcome(verdict.base_offset, verdict.end_offset, log.start)

@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
+from kafkapy.model import NO_TIMESTAMP
+from kafkapy.records.batch import BatchHeader
 from kafkapy.storage.base import LogSettings
 
-_MAX_RELATIVE_OFFSET: Final = 2**31 - 1
+MAX_RELATIVE_OFFSET: Final = 2**31 - 1
+"""From a segment's first offset to its last, as its indexes have room for it."""
 
 
 class Growing(Protocol):
@@ -19,6 +22,32 @@ class Growing(Protocol):
     base_offset: int
     size: int
     first_timestamp: int | None
+
+
+class Segment:
+    """What is known of a segment without its batches: what retention drops, and compaction takes, as a whole."""
+
+    __slots__ = ("base_offset", "first_timestamp", "max_timestamp", "size", "written_ms")
+
+    def __init__(self, base_offset: int) -> None:
+        self.base_offset = base_offset
+        self.size = 0
+        self.first_timestamp: int | None = None
+        self.max_timestamp = NO_TIMESTAMP
+        self.written_ms = 0
+
+    @property
+    def latest_ms(self) -> int:
+        """The largest timestamp; where no record has one, that of the last write."""
+        return self.max_timestamp if self.max_timestamp >= 0 else self.written_ms
+
+    def note(self, header: BatchHeader, now_ms: int) -> None:
+        """The segment has this batch, too."""
+        if self.first_timestamp is None:
+            self.first_timestamp = header.max_timestamp
+        self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
+        self.written_ms = now_ms
+        self.size += header.size_bytes
 
 
 class Extent(NamedTuple):
@@ -39,7 +68,7 @@ def is_full(
     size = segment.size
     if not size:
         return False
-    if size + added_bytes > settings.segment_bytes or last_offset - segment.base_offset > _MAX_RELATIVE_OFFSET:
+    if size + added_bytes > settings.segment_bytes or last_offset - segment.base_offset > MAX_RELATIVE_OFFSET:
         return True
     # It ages by its records' times; one that begins with a record without a time does not age.
     first = segment.first_timestamp

@@ -14,7 +14,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import IsolationLevel, LogId
+from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
 from kafkapy.records.batch import CorruptBatch
 from kafkapy.storage.base import (
     ActiveProducer,
@@ -44,7 +44,7 @@ from kafkapy.storage.embedded.partition import Partition
 from kafkapy.storage.embedded.removal import Removal
 from kafkapy.storage.embedded.shelf import Shelf
 from kafkapy.storage.embedded.syncing import Syncer
-from kafkapy.storage.sequencing import Accepted, Repeated
+from kafkapy.storage.judging import judged
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.verification import Claim, Verification
 from kafkapy.storage.watching import Watchers
@@ -243,36 +243,25 @@ class EmbeddedLogs:
     def _append(self, partition: Partition, write: Write) -> Outcome:
         if partition.is_offline or partition.failed:
             return Outcome(error=Error.KAFKA_STORAGE_ERROR, message="the log's directory is offline")
-        head = partition.head
-        if write.expect_end is not None and write.expect_end != head.end_offset:
-            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
-        if partition.epochs and write.leader_epoch < partition.epochs[-1][0]:
-            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has another leader")
-        verdict = head.judge(write.headers, write.origin, write.verification)
-        if isinstance(verdict, Accepted):
-            first_unflushed = not partition.unflushed_count
-            try:
-                partition.append(write, verdict)
-            except OSError as failure:
-                home = self._home(partition)
-                home.complain(failure, "%s: an append failed: %s", partition.log, failure)
-                if partition.failed:
-                    home.go_offline(f"{partition.log} could not be cut back")
-                problem = f"the disk failed: {failure.strerror or failure}"
-                return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=problem)
-            if first_unflushed:
-                partition.unflushed_since = self._clock.monotonic()
-                self._syncer.note_unsynced(partition)
-            return Outcome(verdict.base_offset, verdict.end_offset, partition.start_offset)
-        if isinstance(verdict, Repeated):
-            return Outcome(
-                verdict.first_offset,
-                verdict.last_offset + 1,
-                partition.start_offset,
-                duplicate=True,
-                repeated_timestamp=verdict.timestamp,
-            )
-        return Outcome(log_start_offset=partition.start_offset, error=verdict.error, message=verdict.message)
+        epochs = partition.epochs
+        leader_epoch = epochs[-1][0] if epochs else NO_LEADER_EPOCH
+        verdict = judged(write, partition.head, leader_epoch=leader_epoch, log_start_offset=partition.start_offset)
+        if isinstance(verdict, Outcome):
+            return verdict
+        first_unflushed = not partition.unflushed_count
+        try:
+            partition.append(write, verdict)
+        except OSError as failure:
+            home = self._home(partition)
+            home.complain(failure, "%s: an append failed: %s", partition.log, failure)
+            if partition.failed:
+                home.go_offline(f"{partition.log} could not be cut back")
+            problem = f"the disk failed: {failure.strerror or failure}"
+            return Outcome(error=Error.KAFKA_STORAGE_ERROR, message=problem)
+        if first_unflushed:
+            partition.unflushed_since = self._clock.monotonic()
+            self._syncer.note_unsynced(partition)
+        return Outcome(verdict.base_offset, verdict.end_offset, partition.start_offset)
 
     def _publish(self, partition: Partition, end_offset: int) -> None:
         """Readers may see what lies before `end_offset`."""

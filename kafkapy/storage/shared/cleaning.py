@@ -18,11 +18,12 @@ from kafkapy.storage.aborted import first_from, overlapping
 from kafkapy.storage.base import Catalogue, CleanerSettings, LogSettings
 from kafkapy.storage.compaction import Cleanable, Learner, NoRoom, Section, Sieve, cleanable_section, group_segments
 from kafkapy.storage.offset_map import OffsetMap
+from kafkapy.storage.segments import Segment
 from kafkapy.storage.shared.database import BYTEAS, INT4, INT4S, INT8S, UUID, Link, Statement
 from kafkapy.storage.shared.entries import LogKey
 from kafkapy.storage.shared.folding import PIECE_BYTES, Folder
 from kafkapy.storage.shared.lane import Lane
-from kafkapy.storage.shared.log_state import IN_PIECE, LogState, Place, Segment
+from kafkapy.storage.shared.log_state import IN_PIECE, LogState, Place
 from kafkapy.storage.shared.problems import DatabaseError, OutcomeUnknown
 from kafkapy.storage.shared.reader import Moved, Reader
 from kafkapy.storage.shared.reading import batches_between

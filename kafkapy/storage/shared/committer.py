@@ -25,7 +25,8 @@ from kafkapy.model import LogId
 from kafkapy.records.batch import STAMP_SIZE, BatchHeader, stamp
 from kafkapy.records.control import ControlHeader
 from kafkapy.storage.base import Catalogue, LogSettings, Outcome, Pending, Write
-from kafkapy.storage.sequencing import Accepted, Refused, Repeated
+from kafkapy.storage.judging import judged
+from kafkapy.storage.sequencing import Accepted
 from kafkapy.storage.shared.database import BYTEAS, INT4S, INT8S, TEXT, Link, Statement
 from kafkapy.storage.shared.entries import Change, Chunk, Entry, LogKey, Removed, Start, encode_entry
 from kafkapy.storage.shared.lane import Lane
@@ -237,21 +238,10 @@ class Committer:
         write = item.write
         assert write is not None
         log = lane.log(key)
-        if write.expect_end is not None and write.expect_end != log.head.end_offset:
-            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has grown under another owner")
-        if write.leader_epoch < lane.epoch or (log.epochs and write.leader_epoch < log.epochs[-1][0]):
-            return Outcome(error=Error.NOT_LEADER_OR_FOLLOWER, message="the log has another leader")
-        verdict = log.head.judge(write.headers, write.origin, write.verification)
-        if isinstance(verdict, Refused):
-            return Outcome(log_start_offset=log.start, error=verdict.error, message=verdict.message)
-        if isinstance(verdict, Repeated):
-            return Outcome(
-                verdict.first_offset,
-                verdict.last_offset + 1,
-                log.start,
-                duplicate=True,
-                repeated_timestamp=verdict.timestamp,
-            )
+        leader_epoch = max(lane.epoch, log.epochs[-1][0]) if log.epochs else lane.epoch
+        verdict = judged(write, log.head, leader_epoch=leader_epoch, log_start_offset=log.start)
+        if isinstance(verdict, Outcome):
+            return verdict
         headers = _stamped(write, verdict, item.body, draft.parts)
         settings = self.catalogue.settings(item.log) or _DEFAULTS
         begins = log.needs_segment(headers, len(item.body), verdict.end_offset, settings)

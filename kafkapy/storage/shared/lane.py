@@ -19,6 +19,7 @@ import trio
 from kafkapy.protocol.primitives import write_uvarint as write_number
 from kafkapy.storage.aborted import decode_rows, encode_rows
 from kafkapy.storage.producer_snapshot import decode_snapshot, encode_snapshot
+from kafkapy.storage.segments import Segment
 from kafkapy.storage.shared.entries import (
     Chunk,
     Entry,
@@ -31,7 +32,7 @@ from kafkapy.storage.shared.entries import (
     write_key,
     write_signed,
 )
-from kafkapy.storage.shared.log_state import IN_PIECE, LogState, Place, Segment
+from kafkapy.storage.shared.log_state import IN_PIECE, LogState, Place
 
 _VERSION: Final = 1
 

@@ -13,7 +13,7 @@ from kafkapy.records.batch import BatchHeader
 from kafkapy.storage.aborted import AbortedRow, first_from
 from kafkapy.storage.base import Bounds, LogSettings
 from kafkapy.storage.compaction import Cleanable
-from kafkapy.storage.segments import Extent, count_expired, is_full
+from kafkapy.storage.segments import Extent, Segment, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 
 IN_PIECE = -1
@@ -44,32 +44,6 @@ class Seen(NamedTuple):
     stable_offset: int = 0
     end_position: int = 0
     stable_position: int = 0
-
-
-class Segment:
-    """What retention drops, and compaction takes, as a whole."""
-
-    __slots__ = ("base_offset", "first_timestamp", "max_timestamp", "size", "written_ms")
-
-    def __init__(self, base_offset: int) -> None:
-        self.base_offset = base_offset
-        self.size = 0
-        self.first_timestamp: int | None = None
-        self.max_timestamp = NO_TIMESTAMP
-        self.written_ms = 0
-
-    @property
-    def latest_ms(self) -> int:
-        """The largest timestamp; where no record has one, that of the last write."""
-        return self.max_timestamp if self.max_timestamp >= 0 else self.written_ms
-
-    def note(self, header: BatchHeader, now_ms: int) -> None:
-        """The segment has this batch, too."""
-        if self.first_timestamp is None:
-            self.first_timestamp = header.max_timestamp
-        self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
-        self.written_ms = now_ms
-        self.size += header.size_bytes
 
 
 class LogState:
