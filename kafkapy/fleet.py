@@ -7,6 +7,7 @@ What the process as a whole does is told to nobody: it starts again as it was.
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import trio
 
@@ -105,13 +106,12 @@ class Fleet:
         return node
 
     async def _begin(self, node: Node) -> None:
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.nodes.pop, node.node_id, None)
+            undo.callback(node.close)
             await node.prepare()
             await self._nursery.start(self._live, node)
-        except BaseException:
-            node.close()
-            self.nodes.pop(node.node_id, None)
-            raise
+            undo.pop_all()
         await self._enter(node)
 
     async def _enter(self, node: Node) -> None:
