@@ -21,7 +21,7 @@ Ticket = int
 class Moment(NamedTuple):
     """When a machine decides: the wall clock's milliseconds, and the cluster as it is known here then.
 
-    The image is whatever `broker.py` hands in as one; None for a machine that needs none.
+    The image is whatever `node.py` hands in as one; None for a machine that needs none.
     """
 
     now_ms: int

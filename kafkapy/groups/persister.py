@@ -1,6 +1,6 @@
 """What share groups ask of whoever keeps the state of their partitions: the share coordinator (KIP-932).
 
-`broker.py` hands in what does it. The state of a group's partition hangs on the topic's id; its coordinator may be
+`node.py` hands in what does it. The state of a group's partition hangs on the topic's id; its coordinator may be
 another broker. Nothing of this raises: what fails for a partition is that partition's answer, and so it is where its
 coordinator did not answer in time.
 """

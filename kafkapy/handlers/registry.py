@@ -131,7 +131,7 @@ async def _answer(
             handler.unserved.note(header, ctx.session, str(refusal))
     except CloseConnection:
         raise
-    except Exception:  # noqa: BLE001  one request is lost, not the broker: the only catch of its kind
+    except Exception:  # noqa: BLE001  one request is lost, not the broker
         _log.exception("%s of %s failed", described(header), ctx.session.peer_host)
         problem = KafkaError(Error.UNKNOWN_SERVER_ERROR)
     response = handler.refuse(request, problem, ctx)

@@ -3,7 +3,7 @@ here.
 
 A partition's window (`window.py`) decides at once; what it wants written is written in order, one write at a time, and
 what came meanwhile goes with the next one. A member's acknowledgement is answered when its write has ended. One clock
-wakes what members held for too long. Called by the handlers of ShareFetch and ShareAcknowledge; `broker.py` runs it.
+wakes what members held for too long. Called by the handlers of ShareFetch and ShareAcknowledge; `node.py` runs it.
 
 Invariants
  1. While a partition has something to write it stays: whoever loads it next finds all that members were told.

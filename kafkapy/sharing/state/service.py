@@ -1,7 +1,7 @@
 """The share coordinator's door: what brokers ask it about the state of share partitions.
 
 Each asks the shard of its group, topic and partition, one of those that `coordination/shards.py` runs on
-`__share_group_state`. `broker.py` runs the service (`run`) in the nursery that outlives the connections.
+`__share_group_state`. `node.py` runs the service (`run`) in the nursery that outlives the connections.
 """
 
 import functools
