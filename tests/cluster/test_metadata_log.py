@@ -13,6 +13,7 @@ import trio
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "storage"))
 
 from disks import LyingDisk
+from reproducible import reproducible
 
 from kafkapy.clock import ManualClock
 from kafkapy.cluster import logs as topic_logs
@@ -129,7 +130,8 @@ class Ending:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_what_was_answered_for_survives_any_end(tmp_path: Path, seed: int) -> None:
-    assert await survive(tmp_path, seed) > 1
+    with reproducible(seed):
+        assert await survive(tmp_path, seed) > 1
 
 
 async def survive(tmp_path: Path, seed: int) -> int:

@@ -229,7 +229,7 @@ class LyingDisk(Disk):
         A file or a folder that was given another name since has one of the two.
         """
         shutil.copytree(directory, copy)
-        for folder in (directory, *(path for path in directory.glob("*") if path.is_dir())):
+        for folder in (directory, *(path for path in sorted(directory.glob("*")) if path.is_dir())):
             synced_names = self.entries.get(str(folder), set())
             there = {path.name for path in folder.iterdir() if not path.name.endswith(".tmp")}
             renamed = self._leave_renamed(folder, copy / folder.relative_to(directory), kept)

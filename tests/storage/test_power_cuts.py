@@ -10,11 +10,8 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import trio
@@ -25,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from batches import LOG, append, end
 from catalogues import create
 from disks import LyingDisk, opened
+from reproducible import reproducible
 from test_compaction import COMPACTED, clean, committed, keyed, present, put
 from test_retention import files
 
@@ -38,25 +36,6 @@ ROUNDS = int(os.environ.get("KAFKAPY_SCALE", "1")) * 30
 """Power cuts to survive."""
 
 Pair = tuple[bytes, bytes | None]
-
-T = TypeVar("T")
-
-
-@contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """No threads, and tasks take turns as the seed has it."""
-    chance = random.Random(f"turns {seed}")
-
-    async def run_sync(work: Callable[..., T], *arguments: object, **_: object) -> T:
-        for _turn in range(chance.randrange(1, 4)):
-            await trio.lowlevel.checkpoint()
-        return work(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trio.to_thread, "run_sync", run_sync)
-        patch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-        patch.setattr(trio._core._run, "_r", chance)
-        yield
 
 
 class History:
