@@ -75,7 +75,16 @@ def describe(s: Scene, *groups, **fields):
     return s.ask(Describe(group_ids=list(groups), **fields), version=1)
 
 
-def offsets(s: Scene, group, topics=None, version=None):
+def begun(s: Scene, group, count):
+    """Waits until the share coordinator has begun with this many partitions of the group's topic."""
+    for _ in range(500):
+        [found] = offsets(s, group, version=1, note=False)["groups"]
+        if sum(len(topic["partitions"]) for topic in found["topics"]) == count:
+            break
+        time.sleep(0.02)
+
+
+def offsets(s: Scene, group, topics=None, version=None, note=True):
     """Where a group is: with everything, or with these topics."""
     Group, Topic = (
         DescribeOffsets.DescribeShareGroupOffsetsRequestGroup,
@@ -84,7 +93,7 @@ def offsets(s: Scene, group, topics=None, version=None):
     asked = None
     if topics is not None:
         asked = [Topic(topic_name=name, partitions=list(numbers)) for name, numbers in topics.items()]
-    return s.ask(DescribeOffsets(groups=[Group(group_id=group, topics=asked)]), version=version)
+    return s.ask(DescribeOffsets(groups=[Group(group_id=group, topics=asked)]), version=version, note=note)
 
 
 def alter(s: Scene, group, topics, note=True):
@@ -361,6 +370,7 @@ def _(s):
     alter(s, group, {s.topic(): {0: 1}})
     offsets(s, group, version=1)
     enter(s, group)
+    begun(s, group, 4)
     alter(s, group, {s.topic(): {0: 1}})
     beat(s, group, epoch=-1)
     alter(s, group, {s.topic(): {0: 5}})
