@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import trio
 
 from kafkapy.cluster.brokers import FenceBrokers, RegisterBroker
+from kafkapy.cluster.image import ClusterImage
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.several import config_of, with_ports
 from kafkapy.node import House, Node
@@ -34,6 +35,11 @@ class Fleet:
             self._make(self._next_config(None))
         self._house: House
         self._nursery: trio.Nursery
+
+    @property
+    def image(self) -> ClusterImage:
+        """The cluster that they are, as of its last change."""
+        return self._house.core.image
 
     async def prepare(self) -> None:
         """Have all addresses, before anything else is opened. Raises ConfigError, CannotListen, OSError."""

@@ -58,7 +58,7 @@ class Broker(BrokerHandle):
     ) -> None:
         self._brokers = brokers
         self._racks = racks
-        super().__init__("127.0.0.1", port, owned=True)
+        super().__init__("127.0.0.1", port)
         self._running: broker.Broker | None = None
         self._settings = dict(settings or {})
         self._data_dir = None if data_dir is None else Path(data_dir)
@@ -164,6 +164,9 @@ class Broker(BrokerHandle):
         if self._brokers == 1:
             return super()._client()
         return ClusterClient(BlockingConnection, self._listened)
+
+    def _operations_over(self, client: Client) -> Operations:
+        return Operations(client, image=lambda: self._fleet.image, now_ms=self._now_ms)
 
     def _listened(self) -> list[tuple[str, int]]:
         addresses = [address.rpartition(":") for address in self.bootstrap_servers.split(",")]

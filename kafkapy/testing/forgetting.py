@@ -1,20 +1,23 @@
-"""What a broker keeps beside topics and groups, and forgets between tests: rights, users, limits, changed settings."""
+"""Forgets between tests what is in a broker: topics, and with Kafka's own groups, producers and transactions; rights,
+users, limits, changed settings. Its image says what there is, so that nothing is asked for, and nothing is sent about
+what is not there.
+"""
 
 from typing import Final
 
+from kafkapy.cluster.image import ClusterImage
 from kafkapy.config.setting import ConfigResource
 from kafkapy.errors import Error
 from kafkapy.protocol.messages.alter_client_quotas import AlterClientQuotasRequest
 from kafkapy.protocol.messages.alter_configs import AlterConfigsRequest
 from kafkapy.protocol.messages.alter_user_scram_credentials import AlterUserScramCredentialsRequest
 from kafkapy.protocol.messages.delete_acls import DeleteAclsRequest
-from kafkapy.protocol.messages.describe_client_quotas import DescribeClientQuotasRequest
+from kafkapy.protocol.messages.delete_topics import DeleteTopicsRequest
 from kafkapy.protocol.messages.describe_configs import DescribeConfigsRequest
-from kafkapy.protocol.messages.describe_user_scram_credentials import DescribeUserScramCredentialsRequest
-from kafkapy.protocol.messages.list_config_resources import ListConfigResourcesRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.testing.client import Client, check
 
+TIMEOUT_MS: Final = 10_000
 _ANY: Final = 1
 """In a filter of ACLs: whatever there is."""
 
@@ -25,60 +28,67 @@ _NOT_CHANGED: Final = (4, 5)
 _CHANGED: Final = (ConfigResource.BROKER, ConfigResource.GROUP, ConfigResource.CLIENT_METRICS)
 
 
-async def forget_rights(client: Client) -> None:
-    """Delete all ACLs, if the broker has an authorizer, and the credentials of all users. Raises KafkaError."""
-    everything = DeleteAclsRequest.DeleteAclsFilter(
-        resource_type_filter=_ANY,
-        resource_name_filter=None,
-        pattern_type_filter=_ANY,
-        principal_filter=None,
-        host_filter=None,
-        operation=_ANY,
-        permission_type=_ANY,
-    )
-    answer = await client.ask(DeleteAclsRequest(filters=[everything]))
-    check(answer.filter_results, but={Error.SECURITY_DISABLED})
-    users = (await client.ask(DescribeUserScramCredentialsRequest(users=None))).results
-    deletions = [
-        AlterUserScramCredentialsRequest.ScramCredentialDeletion(name=user.user, mechanism=one.mechanism)
-        for user in users
-        for one in user.credential_infos
-    ]
-    if deletions:
+async def forget_all(client: Client, image: ClusterImage) -> None:
+    """Have nothing of that be there any more. Raises KafkaError."""
+    if image.topics:
+        topics = [DeleteTopicsRequest.DeleteTopicState(name=name) for name in image.topics]
+        answer = await client.ask(DeleteTopicsRequest(topics=topics, timeout_ms=TIMEOUT_MS))
+        # What is gone by now, whoever is still at work may have deleted.
+        check(answer.responses, but={Error.UNKNOWN_TOPIC_OR_PARTITION})
+    await _forget_rights(client, image)
+    await _forget_limits(client, image)
+    await _forget_settings(client, image)
+
+
+async def _forget_rights(client: Client, image: ClusterImage) -> None:
+    if image.kinds.acls.by_id:
+        everything = DeleteAclsRequest.DeleteAclsFilter(
+            resource_type_filter=_ANY,
+            resource_name_filter=None,
+            pattern_type_filter=_ANY,
+            principal_filter=None,
+            host_filter=None,
+            operation=_ANY,
+            permission_type=_ANY,
+        )
+        answer = await client.ask(DeleteAclsRequest(filters=[everything]))
+        check(answer.filter_results, but={Error.SECURITY_DISABLED})  # which nobody acts on then
+    if image.kinds.scram_credentials:
+        deletions = [
+            AlterUserScramCredentialsRequest.ScramCredentialDeletion(name=user, mechanism=mechanism)
+            for user, mechanism in image.kinds.scram_credentials
+        ]
         check((await client.ask(AlterUserScramCredentialsRequest(deletions=deletions))).results)
 
 
-async def forget_limits(client: Client) -> None:
-    """Take back all quotas. Raises KafkaError."""
-    request = AlterClientQuotasRequest
+async def _forget_limits(client: Client, image: ClusterImage) -> None:
+    cls = AlterClientQuotasRequest
     entries = [
-        request.EntryData(
-            entity=[
-                request.EntityData(entity_type=one.entity_type, entity_name=one.entity_name) for one in limit.entity
-            ],
-            ops=[request.OpData(key=value.key, remove=True) for value in limit.values],
+        cls.EntryData(
+            entity=[cls.EntityData(entity_type=kind, entity_name=name) for kind, name in entity],
+            ops=[cls.OpData(key=key, remove=True) for key in limits],
         )
-        for limit in (await client.ask(DescribeClientQuotasRequest())).entries or ()
+        for entity, limits in image.kinds.client_quotas.items()
     ]
     if entries:
-        check((await client.ask(request(entries=entries))).entries)
+        check((await client.ask(cls(entries=entries))).entries)
 
 
-async def forget_settings(client: Client) -> None:
-    """Take back what was changed of brokers', groups' and subscriptions' settings. Raises KafkaError."""
-    listed = (await client.ask(ListConfigResourcesRequest(resource_types=[*_CHANGED]))).config_resources
-    names = [(one.resource_type, one.resource_name) for one in listed]
+async def _forget_settings(client: Client, image: ClusterImage) -> None:
+    """Take back what was changed of brokers', groups' and subscriptions' settings."""
+    cls = AlterConfigsRequest
+    # This one can be changed for all, and not taken back (KIP-966).
+    first = {MIN_ISR: image.config.static.get(MIN_ISR, "1")}
     resources = [
-        AlterConfigsRequest.AlterConfigsResource(resource_type=kind, resource_name=name)
-        for kind, name in [(ConfigResource.BROKER, _ALL_BROKERS), *names]
+        cls.AlterConfigsResource(resource_type=kind, resource_name=name)
+        for (kind, name), overrides in image.overrides.items()
+        if overrides and kind in _CHANGED and not (name == _ALL_BROKERS and overrides == first)
     ]
-    [of_all, *others] = (await client.ask(AlterConfigsRequest(resources=resources))).responses
-    check(others)
-    if of_all.error_code == Error.INVALID_CONFIG:  # this one setting can be changed, and not taken back (KIP-966)
-        own = AlterConfigsRequest.AlterableConfig(name=MIN_ISR, value=await first_min_isr(client))
-        resources[0].configs = [own]
-        [of_all] = (await client.ask(AlterConfigsRequest(resources=resources[:1]))).responses
-    check([of_all])
+    for resource in resources:
+        if resource.resource_name == _ALL_BROKERS and MIN_ISR in image.overrides_of(ConfigResource.BROKER, ""):
+            resource.configs = [cls.AlterableConfig(name=name, value=value) for name, value in first.items()]
+    if resources:
+        check((await client.ask(cls(resources=resources))).responses)
 
 
 async def first_min_isr(client: Client) -> str:

@@ -18,14 +18,16 @@ from kafkapy.testing.operations import Operations, Text
 class BrokerHandle:
     """A running broker. Every method blocks until it is done; what it raises is told by `Operations`."""
 
-    def __init__(self, host: str, port: int, *, owned: bool = False) -> None:
-        self._owned = owned
+    def __init__(self, host: str, port: int) -> None:
         self._connect_to(host, port)
 
     def _connect_to(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self._operations = Operations(self._client(), owned=self._owned, now_ms=self._now_ms)
+        self._operations = self._operations_over(self._client())
+
+    def _operations_over(self, client: Client) -> Operations:
+        return Operations(client, now_ms=self._now_ms)
 
     def _client(self) -> Client:
         return Client(BlockingConnection(self.host, self.port))

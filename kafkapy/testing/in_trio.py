@@ -29,7 +29,7 @@ class TrioBroker(Operations):
         client = Client(TrioConnection(*addresses[0]))
         if len(addresses) > 1:
             client = ClusterClient(TrioConnection, self._listened)
-        super().__init__(client, owned=True, now_ms=running.rooms.clock.now_ms)
+        super().__init__(client, image=lambda: running.fleet.image, now_ms=running.rooms.clock.now_ms)
 
     def _listened(self) -> list[tuple[str, int]]:
         addresses = [address.rpartition(":") for address in self._running.bootstrap_servers.split(",")]

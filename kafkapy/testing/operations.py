@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from kafkapy.clock import ThreadClock
+from kafkapy.cluster.image import ClusterImage
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import TopicPartition
 from kafkapy.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
@@ -27,7 +28,7 @@ from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Headers, Record, read_records
 from kafkapy.testing.client import Client, check
 from kafkapy.testing.entries import Entry, read_entries
-from kafkapy.testing.forgetting import forget_limits, forget_rights, forget_settings
+from kafkapy.testing.forgetting import TIMEOUT_MS, forget_all
 from kafkapy.testing.keeping import group_offsets, rights_and_settings, topic_settings
 from kafkapy.testing.nouns import ConsumedRecord, GroupView, ListedTopic, NotInTime
 from kafkapy.testing.partitioner import partition_of
@@ -43,7 +44,6 @@ _LATEST: Final = -1
 _EARLIEST: Final = -2
 _READ_COMMITTED: Final = 1
 _FETCH_BYTES: Final = 16 << 20
-_TIMEOUT_MS: Final = 10_000
 _POLL_MS: Final = 250
 _CREATION_SECONDS: Final = 3.0
 _machine_now_ms: Final = ThreadClock().now_ms
@@ -52,9 +52,15 @@ _machine_now_ms: Final = ThreadClock().now_ms
 class Operations:
     """What can be done with the broker behind a client. Waiting is in real time, whatever clock the broker has."""
 
-    def __init__(self, client: Client, *, owned: bool, now_ms: Callable[[], int] = _machine_now_ms) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        image: Callable[[], ClusterImage] | None = None,
+        now_ms: Callable[[], int] = _machine_now_ms,
+    ) -> None:
         self._client = client
-        self._owned = owned
+        self._image = image  # what there is, of a broker that is the test's own
         self._now_ms = now_ms  # when a record is written, in a time that the test may have moved
 
     # Topics
@@ -67,7 +73,7 @@ class Operations:
         topic = CreateTopicsRequest.CreatableTopic(
             name=name, num_partitions=partitions, replication_factor=replication_factor, configs=configs
         )
-        response = await self._client.ask(CreateTopicsRequest(topics=[topic], timeout_ms=_TIMEOUT_MS))
+        response = await self._client.ask(CreateTopicsRequest(topics=[topic], timeout_ms=TIMEOUT_MS))
         check(response.topics)
 
     async def delete_topics(self, names: Iterable[str]) -> None:
@@ -106,7 +112,7 @@ class Operations:
         )
         request = ProduceRequest(
             acks=-1,
-            timeout_ms=_TIMEOUT_MS,
+            timeout_ms=TIMEOUT_MS,
             topic_data=[ProduceRequest.TopicProduceData(name=topic, partition_data=[data])],
         )
         response = await self._client.ask(request, most=_BY_NAME["produce"])
@@ -211,18 +217,15 @@ class Operations:
         On a broker that is not ours to empty (`--kafka-bootstrap`) only topics go, but for Kafka's own, and groups
         that have no members.
         """
-        names = [topic.name for topic in await self.topics(internal=self._owned)]
-        if not self._owned:
-            listed = [one.group_id for one in await self._listed()]
-            if listed:
-                answers = (await self._client.ask(DeleteGroupsRequest(groups_names=listed))).results
-                check(answers, but={Error.NON_EMPTY_GROUP, Error.GROUP_ID_NOT_FOUND})
-        # What is gone by now, whoever is still at work may have deleted.
+        if self._image is not None:
+            await forget_all(self._client, self._image())
+            return
+        listed = [one.group_id for one in await self._listed()]
+        if listed:
+            answers = (await self._client.ask(DeleteGroupsRequest(groups_names=listed))).results
+            check(answers, but={Error.NON_EMPTY_GROUP, Error.GROUP_ID_NOT_FOUND})
+        names = [topic.name for topic in await self.topics()]
         await self._delete(names, but={Error.UNKNOWN_TOPIC_OR_PARTITION})
-        if self._owned:
-            await forget_rights(self._client)
-            await forget_limits(self._client)
-            await forget_settings(self._client)
 
     # What is there, as entries
 
@@ -261,7 +264,7 @@ class Operations:
     async def _delete(self, names: Sequence[str], but: Iterable[Error] = ()) -> None:
         if names:
             topics = [DeleteTopicsRequest.DeleteTopicState(name=name) for name in names]
-            check((await self._client.ask(DeleteTopicsRequest(topics=topics, timeout_ms=_TIMEOUT_MS))).responses, but)
+            check((await self._client.ask(DeleteTopicsRequest(topics=topics, timeout_ms=TIMEOUT_MS))).responses, but)
 
     async def _metadata(self, names: Sequence[str] | None, *, may_create: bool = False) -> Any:
         topics = None if names is None else [MetadataRequest.MetadataRequestTopic(name=name) for name in names]

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
 from kafkapy.config.hosts import address_of
+from kafkapy.testing.entries import Entry, read_entries, written
 from kafkapy.testing.handle import BrokerHandle
 from kafkapy.testing.remote import Remote, RemoteActivity, RemoteFaults, RemoteTime
 from kafkapy.testing.settings import configured
@@ -38,7 +39,7 @@ class BrokerProcess(BrokerHandle):
         data_dir: str | os.PathLike[str] | None = None,
         log: IO[bytes] | None = None,
     ) -> None:
-        super().__init__("127.0.0.1", port, owned=True)
+        super().__init__("127.0.0.1", port)
         self._settings = dict(settings or {})
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._log = log
@@ -84,6 +85,10 @@ class BrokerProcess(BrokerHandle):
     def reset(self) -> None:
         """Forget what `BrokerHandle` says, and faults, and let time go on; clients stay connected."""
         self._control().reset()
+
+    def restore(self, snapshot: "str | os.PathLike[str] | Iterable[Entry]") -> None:
+        """Have it hold what it held then, and nothing else; groups must have no members."""
+        self._control().exchange("POST", "/restore", written(entry for _, entry in read_entries(snapshot)).encode())
 
     def stop(self) -> None:
         """Stop it, and return when its data is safe. A second time it does nothing."""

@@ -40,7 +40,8 @@ class TimeTravel:
 
     def thaw(self) -> None:
         """Have it go on from where it is."""
-        self._call(self._clock.thaw)
+        if self.is_frozen:
+            self._call(self._clock.thaw)
 
     def advance(self, seconds: float) -> None:
         """Move it forward; whatever becomes due begins at once. Raises ValueError for what is not forward."""

@@ -34,10 +34,10 @@ from kafkapy.network.listening import CannotListen
 from kafkapy.protocol.messages.alter_client_quotas import AlterClientQuotasRequest
 from kafkapy.protocol.messages.describe_client_quotas import DescribeClientQuotasRequest
 from kafkapy.testing import embedded
-from kafkapy.testing.client import Client
+from kafkapy.testing.client import CLIENT_ID, Client
 from kafkapy.testing.connection import BlockingConnection, Disconnected, driven
 from kafkapy.testing.handle import BrokerHandle
-from kafkapy.testing.nouns import ListedTopic, NotInTime
+from kafkapy.testing.nouns import NotInTime
 from kafkapy.testing.operations import Operations
 from kafkapy.testing.partitioner import partition_of
 
@@ -165,6 +165,17 @@ def test_a_reset_forgets_rights_users_limits_and_settings() -> None:
         assert told() == ([acl], ["a"], "12345")
         broker.reset()
         assert told() == before
+
+
+def test_a_reset_asks_for_nothing_and_says_only_what_is_to_go(broker: kafkapy.Broker) -> None:
+    """A suite resets its broker with each test: nothing may be sent that changes nothing."""
+    for number in range(10):
+        broker.produce(f"t{number}", "v")
+    with broker.activity.follow() as asked:
+        broker.reset()
+        broker.reset()
+    assert [one.api for one in asked] == ["DeleteTopics"]
+    assert broker.topics(internal=True) == []
 
 
 def test_a_reset_forgets_limits(broker: kafkapy.Broker) -> None:
@@ -369,15 +380,16 @@ def test_the_time_of_a_broker_that_does_not_run_is_not_moved() -> None:
         kafkapy.Broker().clock.freeze()
 
 
-def test_a_reset_bears_with_others_who_delete(broker: kafkapy.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reset_bears_with_others_who_delete(broker: kafkapy.Broker) -> None:
+    broker.create_topic("gone")
     broker.create_topic("here")
-
-    async def topics(*_: Any, **__: Any) -> list[ListedTopic]:
-        return [ListedTopic("gone", 1, False), ListedTopic("here", 1, False)]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Operations, "topics", topics)
-        broker.reset()
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    with broker.faults.hold("DeleteTopics", client_id=CLIENT_ID) as held:
+        resetting = threading.Thread(target=lambda: driven(broker.operations.reset()))
+        resetting.start()
+        held.wait(timeout=TIMEOUT)
+        admin.delete_topics(["gone"])["gone"].result(TIMEOUT)
+    resetting.join(TIMEOUT)
     assert broker.topics() == []
 
 
