@@ -93,6 +93,7 @@ class _Process:
                 brokers=self._options.brokers,
                 racks=[rack for rack in self._options.racks.split(",") if rack],
                 clock=None if control is None else control.clock,
+                disk=None if control is None else control.disk,
                 dispatch_of=_dispatch_of if control is None else control.dispatch_of,
             ) as broker,
             trio.open_nursery() as aside,
@@ -117,7 +118,7 @@ class _Process:
 
         if not is_loopback(self._control_at[0]):
             _log.warning("--control: whoever reaches %s:%d may empty this broker, and have it fail", *self._control_at)
-        return Control()
+        return Control(has_disk=self._data_dir is not None)
 
     def _announce(self, broker: Broker) -> None:
         if self._options.database is not None:

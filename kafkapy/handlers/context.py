@@ -150,13 +150,7 @@ class Context:
 
     def endpoint_of(self, broker: "LiveBroker | Registration") -> Endpoint | None:
         """Where this client reaches a broker: by the listener that it came in on; None when the broker has no such."""
-        session = self.session
-        for endpoint in broker.endpoints:
-            if endpoint.listener == session.listener:
-                return endpoint._replace(
-                    host=endpoint.host or session.local_host, port=endpoint.port or session.local_port
-                )
-        return None
+        return endpoint_of(broker, self.session)
 
     def require(self, operation: Operation, resource_type: ResourceType, name: str) -> None:
         """Raise the resource type's authorization error unless the principal may do `operation` on the resource."""
@@ -186,6 +180,14 @@ class Context:
         if not self.permits(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME):
             return 0
         return self.authorized_operations(ResourceType.CLUSTER, CLUSTER_NAME)
+
+
+def endpoint_of(broker: "LiveBroker | Registration", session: Session) -> Endpoint | None:
+    """Where the client of this session reaches a broker."""
+    for endpoint in broker.endpoints:
+        if endpoint.listener == session.listener:
+            return endpoint._replace(host=endpoint.host or session.local_host, port=endpoint.port or session.local_port)
+    return None
 
 
 def _in_java(host: str) -> str:

@@ -31,12 +31,14 @@ from kafkapy.console.http import HttpEndpoint, HttpLimits, Question, Refusal, Re
 from kafkapy.errors import KafkaError
 from kafkapy.handlers.registry import Registry
 from kafkapy.network.connection import Dispatch
+from kafkapy.node import descriptors_each
 from kafkapy.testing.activity import Activity, Asked
 from kafkapy.testing.connection import Disconnected
+from kafkapy.testing.disk import FailingDisk
 from kafkapy.testing.entries import parsed, written
-from kafkapy.testing.faults import Faults, Rule
+from kafkapy.testing.faults import NO_DISK, Faults, Rule
 from kafkapy.testing.in_trio import TrioBroker
-from kafkapy.testing.interception import Interception
+from kafkapy.testing.interception import Interception, OfBroker
 from kafkapy.testing.time_travel import TimeTravel
 from kafkapy.testing.wording import from_json
 
@@ -60,10 +62,11 @@ Words = Mapping[str, Any]
 class Control:
     """What a broker that is controlled has beside one that is not. All of it in the broker's event loop."""
 
-    def __init__(self) -> None:
-        self.faults = Faults(_at_once)
+    def __init__(self, *, has_disk: bool) -> None:
+        self.faults = Faults(_at_once, no_disk=None if has_disk else NO_DISK)
         self.activity = Activity(_at_once)
         self.time = TimeTravel(_at_once)
+        self.disk = FailingDisk(self.faults, descriptors_each()) if has_disk else None
         self.clock: TravelClock = self.time.begin()
         """The broker's clock."""
         self._alone = trio.Lock()
@@ -73,7 +76,7 @@ class Control:
 
     def dispatch_of(self, registry: Registry) -> Dispatch:
         """What answers a node's requests."""
-        return Interception(registry, self.faults, self.activity, self.clock).dispatch
+        return Interception(OfBroker(registry), self.faults, self.activity, self.clock).dispatch
 
     async def serve(
         self, running: Broker, host: str, port: int, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED

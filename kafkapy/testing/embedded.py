@@ -7,23 +7,27 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import trio
 
 from kafkapy import broker
 from kafkapy.broker import open_broker
 from kafkapy.fleet import Fleet
+from kafkapy.node import descriptors_each
 from kafkapy.testing.activity import Activity
 from kafkapy.testing.client import Client
 from kafkapy.testing.connection import BlockingConnection
-from kafkapy.testing.faults import Faults
+from kafkapy.testing.faults import NO_DISK, Faults
 from kafkapy.testing.handle import BrokerHandle
-from kafkapy.testing.interception import Interception
+from kafkapy.testing.interception import Interception, OfBroker
 from kafkapy.testing.operations import Operations
 from kafkapy.testing.routing import ClusterClient
 from kafkapy.testing.settings import broker_config
 from kafkapy.testing.time_travel import TimeTravel
+
+if TYPE_CHECKING:
+    from kafkapy.storage.embedded.files import Disk
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,7 +71,7 @@ class Broker(BrokerHandle):
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._token: trio.lowlevel.TrioToken | None = None
-        self.faults = Faults(self._call)
+        self.faults = Faults(self._call, no_disk=NO_DISK if self._data_dir is None else None)
         """What goes wrong with requests, until `reset`."""
         self.activity = Activity(self._call)
         """Who asks what."""
@@ -233,7 +237,8 @@ class Broker(BrokerHandle):
             config,
             data_dir=self._data_dir,
             clock=clock,
-            dispatch_of=lambda registry: Interception(registry, self.faults, self.activity, clock).dispatch,
+            disk=None if self._data_dir is None else self._disk(),
+            dispatch_of=lambda registry: Interception(OfBroker(registry), self.faults, self.activity, clock).dispatch,
             brokers=self._brokers,
             racks=self._racks,
         ) as running:
@@ -244,6 +249,11 @@ class Broker(BrokerHandle):
             self._connect_to(host.strip("[]"), int(port))
             self._ready.set()
             await self._stop.wait()
+
+    def _disk(self) -> "Disk":
+        from kafkapy.testing.disk import FailingDisk  # a broker in memory does without
+
+        return FailingDisk(self.faults, descriptors_each())
 
     def __enter__(self) -> Self:
         return self.start()

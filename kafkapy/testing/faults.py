@@ -2,9 +2,10 @@
 
 A rule is looked at when a request has come in, before its handler. Of several that fit, the one set first acts, as long
 as it has hits left. An error stands where the API has it: of a rule that names a topic, or a partition of it, the rest
-of the request is served as ever.
+of the request is served as ever. A broker's disk may fail, too: what it does is named like APIs are (`DISK`).
 """
 
+import errno
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +28,17 @@ _MOST_SECONDS: Final = 24 * 3600
 _MOST_REQUESTS: Final = 2**31 - 1
 _OBSERVES: Final = "observe"
 _ROUTES: Final = {route.key: route for route in ALL}
-_KEYS: Final = {APIS[key].name.lower(): key for key in _ROUTES}
+DISK: Final = {"DiskWrite": -1, "DiskSync": -2, "DiskRead": -3}
+"""What a disk does, and the keys by which rules go for it."""
+
+NO_DISK: Final = "this broker's data is in memory, where no disk fails: give it a directory"
+_NAMES: Final = {**{key: APIS[key].name for key in _ROUTES}, **{key: name for name, key in DISK.items()}}
+_KEYS: Final = {name.lower(): key for key, name in _NAMES.items()}
+_METADATA: Final = 3
+_FIND_COORDINATOR: Final = 10
+_DESCRIBE_TOPIC_PARTITIONS: Final = 75
+_NAME_NODES: Final = (_METADATA, _FIND_COORDINATOR, _DESCRIBE_TOPIC_PARTITIONS)
+"""APIs that say where others are served."""
 
 
 class When(Enum):
@@ -50,10 +61,14 @@ class Rule:
     partition: int | None = None
     group: str | None = None
     error: Error | None = None
+    disk_error: int = 0
+    """What the disk says: an errno."""
     delay: float = 0.0
     close: bool = False
     drop: bool = False
+    truncate: int | None = None
     throttle_ms: int = 0
+    node: int | None = None
     hold: bool = False
     when: When = When.BEFORE
     skip: int = 0
@@ -72,7 +87,7 @@ class Rule:
     def __str__(self) -> str:
         names = ("topic", "partition", "group", "client_id")
         who = "".join(f" {name}={getattr(self, name)}" for name in names if getattr(self, name) is not None)
-        return f"{APIS[self.api_key].name}{who}: {self._what()}, {self.hits} of {self.seen} requests"
+        return f"{_NAMES[self.api_key]}{who}: {self._what()}, {self.hits} of {self.seen} requests"
 
     @property
     def only_counts(self) -> bool:
@@ -81,9 +96,11 @@ class Rule:
 
     def _what(self) -> str:
         does = [self.error.name] if self.error is not None else []
+        does += [errno.errorcode[self.disk_error]] if self.disk_error else []
         does += [f"delay={self.delay:g} s"] if self.delay else []
         does += [name for name in ("close", "drop", "hold") if getattr(self, name)]
         does += [f"throttle_ms={self.throttle_ms}"] if self.throttle_ms else []
+        does += [f"{name}={getattr(self, name)}" for name in ("truncate", "node") if getattr(self, name) is not None]
         return " ".join(does) or _OBSERVES
 
     def wait(self, hits: int = 1, timeout: float = 10.0) -> None:
@@ -129,8 +146,10 @@ class Rule:
 class Faults(FaultWords[Rule]):
     """The rules of one broker. Every method may be called in any thread."""
 
-    def __init__(self, call: Callable[[Callable[[], Any]], Any]) -> None:
+    def __init__(self, call: Callable[[Callable[[], Any]], Any], *, no_disk: str | None = None) -> None:
+        """`no_disk`: why its disk cannot fail."""
         self._call = call  # runs a function in the broker's event loop
+        self._no_disk = no_disk
         self._rules: list[Rule] = []
         self._numbers = count(1)
 
@@ -142,7 +161,9 @@ class Faults(FaultWords[Rule]):
         delay: float = 0.0,
         close: bool = False,
         drop: bool = False,
+        truncate: int | None = None,
         throttle_ms: int = 0,
+        node: int | None = None,
         hold: bool = False,
         when: str = "before",
         version: int | range | None = None,
@@ -158,23 +179,33 @@ class Faults(FaultWords[Rule]):
     ) -> Rule:
         """Have requests of this API go wrong: `times` of them (None: all), after the first `skip`.
 
-        They are answered with `error`, after `delay` seconds, or never (`drop`), or their connection is closed; or
-        they are served and throttled; or held until the rule is removed (`hold`). With none of that the rule only
-        counts. `when="after"` does the work first. `must` has `check` complain if it never acted. Raises ValueError
-        for what the API cannot do.
+        They are answered with `error`, after `delay` seconds, or never (`drop`), or their connection is closed, be it
+        when the first bytes of the answer have left (`truncate`: so many); or they are served and throttled, or told of
+        the wrong `node` as leader or coordinator; or held until the rule is removed (`hold`). With none of that the
+        rule only counts. `when="after"` does the work first. `must` has `check` complain if it never acted.
+
+        The broker's disk fails by the same words: of DiskWrite, DiskSync and DiskRead the `error` is the system's,
+        ENOSPC or EIO for one. Raises ValueError for what cannot be.
         """
+        key = _key_of(api)
+        of_disk = key in DISK.values()
+        if of_disk and self._no_disk is not None:
+            raise ValueError(self._no_disk)
         rule = Rule(
-            _key_of(api),
+            key,
             versions=range(version, version + 1) if isinstance(version, int) else version,
             client_id=client_id,
             topic=topic,
             partition=partition,
             group=group,
-            error=_error(error),
+            error=None if of_disk else _error(error),
+            disk_error=_errno(error) if of_disk else 0,
             delay=delay,
             close=close,
             drop=drop,
+            truncate=truncate,
             throttle_ms=throttle_ms,
+            node=node,
             hold=hold,
             when=_when(when),
             skip=skip,
@@ -183,7 +214,11 @@ class Faults(FaultWords[Rule]):
             must=must,
             chance=random.Random(seed),
         )
-        _refuse_what_cannot_be(rule)
+        if of_disk:
+            _refuse_what_no_disk_does(rule)
+        else:
+            _refuse_what_cannot_be(rule)
+        _refuse_numbers_beyond(rule)
         return self._set(rule)
 
     def remove(self, rule: Rule) -> None:
@@ -217,7 +252,7 @@ class Faults(FaultWords[Rule]):
 def _key_of(api: str) -> int:
     key = _KEYS.get(api.lower())
     if key is None:
-        raise ValueError(f"no API is called {api!r}; there are {', '.join(sorted(APIS[k].name for k in _ROUTES))}")
+        raise ValueError(f"no API is called {api!r}; there are {', '.join(sorted(_NAMES.values()))}")
     return key
 
 
@@ -237,6 +272,13 @@ def _error(error: Error | str | None) -> Error | None:
     return error
 
 
+def _errno(error: Error | str | None) -> int:
+    found = getattr(errno, str(error), None)
+    if not isinstance(found, int):
+        raise ValueError(f"a disk fails with an error of the system's, ENOSPC or EIO for one, not {error}")
+    return found
+
+
 def _refuse_what_cannot_be(rule: Rule) -> None:
     route, response = _ROUTES[rule.api_key], response_class(rule.api_key)
     name = APIS[rule.api_key].name
@@ -244,26 +286,44 @@ def _refuse_what_cannot_be(rule: Rule) -> None:
         raise ValueError(f"an answer to {name} has no place for an error")
     if rule.throttle_ms and not _mentions(response, "throttle_time_ms"):
         raise ValueError(f"an answer to {name} has no place for a throttle time")
+    if rule.node is not None and rule.api_key not in _NAME_NODES:
+        raise ValueError(f"an answer to {name} tells of no leader or coordinator; {_told_of_nodes()} do")
     low, high = route.min_version, route.max_version
     if rule.versions is not None and not (rule.versions and rule.versions.start <= high and low < rule.versions.stop):
         raise ValueError(f"{name} is served in versions {low} to {high}")
-    if rule.partition is not None and rule.topic is None:
-        raise ValueError("a partition is one of a topic: name that, too")
     if rule.topic is not None and not _mentions(request_class(rule.api_key), *_TOPICS):
         raise ValueError(f"{name} names no topic")
     if rule.group is not None and not _mentions(request_class(rule.api_key), "group_id", "groups", "key", "group_ids"):
         raise ValueError(f"{name} names no group")
+    does = (rule.error, rule.close or None, rule.drop or None, rule.throttle_ms or None, rule.truncate, rule.node)
+    if len(does) - does.count(None) > 1:
+        raise ValueError("of error, close, drop, truncate, throttle_ms and node one request gets one")
+
+
+def _refuse_what_no_disk_does(rule: Rule) -> None:
+    others = ("versions", "client_id", "group", "delay", "close", "drop", "truncate", "throttle_ms", "node", "hold")
+    if rule.when is When.AFTER or any(getattr(rule, name) not in (None, False, 0) for name in others):
+        raise ValueError("a disk knows error, topic, partition, skip, times, probability, seed and must")
+
+
+def _refuse_numbers_beyond(rule: Rule) -> None:
+    if rule.partition is not None and rule.topic is None:
+        raise ValueError("a partition is one of a topic: name that, too")
     for what, value, least, most in (
         ("delay", rule.delay, 0, _MOST_SECONDS),
         ("throttle_ms", rule.throttle_ms, 0, _MOST_SECONDS * 1000),
+        ("truncate", rule.truncate or 0, 0, _MOST_REQUESTS),
+        ("node", rule.node or 0, -1, _MOST_REQUESTS),
         ("probability", rule.probability, 0, 1),
         ("skip", rule.skip, 0, _MOST_REQUESTS),
         ("times", 1 if rule.times is None else rule.times, 1, _MOST_REQUESTS),
     ):
         if not least <= value <= most:
             raise ValueError(f"{what} is from {least} to {most}, not {value}")
-    if sum((rule.error is not None, rule.close, rule.drop, bool(rule.throttle_ms))) > 1:
-        raise ValueError("of error, close, drop and throttle_ms one request gets one")
+
+
+def _told_of_nodes() -> str:
+    return ", ".join(_NAMES[key] for key in _NAME_NODES)
 
 
 def _mentions(struct: Any, *names: str) -> bool:

@@ -1,15 +1,15 @@
-"""Stands between a broker's network and its handlers, and has requests go wrong as the rules say."""
+"""Stands between a network and what answers its requests, and has them go wrong as the rules say."""
 
 from collections.abc import Coroutine, Sequence
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
 from kafkapy.clock import Clock
 from kafkapy.delayed import Delayed
-from kafkapy.errors import CloseConnection, KafkaError
-from kafkapy.handlers.context import Session
+from kafkapy.errors import CloseConnection, KafkaError, RefuseConnection
+from kafkapy.handlers.context import Session, endpoint_of
 from kafkapy.handlers.registry import Answer, Registry
 from kafkapy.protocol.header import (
     RequestHeader,
@@ -22,30 +22,73 @@ from kafkapy.protocol.messages import request_class, response_class
 from kafkapy.protocol.primitives import ProtocolError
 from kafkapy.testing.activity import Activity
 from kafkapy.testing.faults import Faults, Rule, When
+from kafkapy.testing.misleading import mislead
 from kafkapy.testing.splitting import merged, split, topics_of
 
 _LENGTH_BYTES = 4
 
 
-class Interception:
-    """A broker's dispatch, with faults."""
+Given = Answer | Delayed[Answer] | None
 
-    def __init__(self, registry: Registry, faults: Faults, activity: Activity, clock: Clock) -> None:
-        self._registry = registry
+
+class Answering(Protocol):
+    """What answers requests, and knows of what they are about: a broker, or what stands before one."""
+
+    def dispatch(self, frame: memoryview, session: Any) -> Coroutine[Any, Any, Given]:
+        """As `Registry.dispatch`."""
+
+    def refusal(self, frame: memoryview, error: KafkaError, session: Any) -> Answer:
+        """The error response of a request's API."""
+
+    def topic_id(self, name: str) -> bytes | None:
+        """The id of a topic, if that is known."""
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        """The name of a topic, if that is known."""
+
+    def address_of(self, node_id: int, session: Any) -> tuple[str, int] | None:
+        """Where this client is told that a broker is, if there is such a broker."""
+
+
+class OfBroker:
+    """A broker's registry as what answers."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._rooms = registry.rooms
+        self.dispatch = registry.dispatch
+        self.refusal = registry.refusal
+
+    def topic_id(self, name: str) -> bytes | None:
+        topic = self._rooms.cluster.image.topic(name)
+        return None if topic is None else topic.topic_id
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        topic = self._rooms.cluster.image.topic_by_id(topic_id)
+        return None if topic is None else topic.name
+
+    def address_of(self, node_id: int, session: Session) -> tuple[str, int] | None:
+        broker = self._rooms.cluster.leadership.broker(node_id)
+        endpoint = None if broker is None else endpoint_of(broker, session)
+        return None if endpoint is None else (endpoint.host, endpoint.port)
+
+
+class Interception:
+    """A dispatch, with faults."""
+
+    def __init__(self, answering: Answering, faults: Faults, activity: Activity, clock: Clock) -> None:
+        self._answering = answering
         self._faults = faults
         self._activity = activity
         self._clock = clock
 
-    def dispatch(self, frame: memoryview, session: Session) -> Coroutine[Any, Any, Answer | Delayed[Answer] | None]:
+    def dispatch(self, frame: memoryview, session: Session) -> Coroutine[Any, Any, Given]:
         """As `Registry.dispatch`."""
         self._activity.note(frame)
         rules = self._faults.about(int.from_bytes(frame[:2]))
-        work = self._meet(frame, session, rules) if rules else self._registry.dispatch(frame, session)
+        work = self._meet(frame, session, rules) if rules else self._answering.dispatch(frame, session)
         return self._followed(frame, work) if self._activity.is_followed else work
 
-    async def _followed(
-        self, frame: memoryview, work: Coroutine[Any, Any, Answer | Delayed[Answer] | None]
-    ) -> Answer | Delayed[Answer] | None:
+    async def _followed(self, frame: memoryview, work: Coroutine[Any, Any, Given]) -> Given:
         header, began = decode_request_header(frame), self._clock.monotonic()
         at_ms, topics = self._clock.now_ms(), self._topics(header, frame)
 
@@ -68,13 +111,11 @@ class Interception:
             return []
         names: dict[str, None] = {}
         for topic in topics_of(request):
-            known = self._registry.rooms.cluster.image.topic_by_id(topic) if isinstance(topic, bytes) else None
-            names[known.name if known is not None else str(topic)] = None
+            known = self._answering.topic_name(topic) if isinstance(topic, bytes) else None
+            names[known or str(topic)] = None
         return [*names]
 
-    async def _meet(
-        self, frame: memoryview, session: Session, rules: Sequence[Rule]
-    ) -> Answer | Delayed[Answer] | None:
+    async def _meet(self, frame: memoryview, session: Session, rules: Sequence[Rule]) -> Given:
         header = decode_request_header(frame)
         for rule in rules:
             if rule.takes(header.api_version, header.client_id):
@@ -84,7 +125,7 @@ class Interception:
                     if rule.only_counts:
                         break
                     return await self._act(rule, header, frame, session, *parts)
-        return await self._registry.dispatch(frame, session)
+        return await self._answering.dispatch(frame, session)
 
     def _parts(self, rule: Rule, request: Any) -> tuple[Any, Any] | None:
         """What of the request the rule lets be, and what it is about; None where that is nothing."""
@@ -94,12 +135,11 @@ class Interception:
 
     def _split(self, rule: Rule, message: Any) -> tuple[Any, Any] | None:
         assert rule.topic is not None
-        topic = self._registry.rooms.cluster.image.topic(rule.topic)
-        return split(message, rule.topic, None if topic is None else topic.topic_id, rule.partition)
+        return split(message, rule.topic, self._answering.topic_id(rule.topic), rule.partition)
 
     async def _act(
         self, rule: Rule, header: RequestHeader, frame: memoryview, session: Session, rest: Any, part: Any
-    ) -> Answer | Delayed[Answer] | None:
+    ) -> Given:
         served: Answer | None = None
         if rule.when is When.AFTER:
             served = await self._served(frame, session)
@@ -114,8 +154,8 @@ class Interception:
         if rule.error is None:
             if rule.when is When.BEFORE:
                 served = await self._served(frame, session)
-            return self._throttled(rule, header, served, session) if rule.throttle_ms and served else served
-        refused = self._registry.refusal(_frame_of(header, part), KafkaError(rule.error), session)
+            return served and self._spoilt(rule, header, served, session)
+        refused = self._answering.refusal(_frame_of(header, part), KafkaError(rule.error), session)
         if rest is None:
             return refused
         if rule.when is When.BEFORE:
@@ -129,8 +169,20 @@ class Interception:
 
     async def _served(self, frame: memoryview, session: Session) -> Answer | None:
         """The answer, once it is there."""
-        answer = await self._registry.dispatch(frame, session)
+        answer = await self._answering.dispatch(frame, session)
         return await _settled(answer, self._clock) if isinstance(answer, Delayed) else answer
+
+    def _spoilt(self, rule: Rule, header: RequestHeader, served: Answer, session: Session) -> Answer:
+        if rule.truncate is not None:
+            whole = _bytes_of(served)
+            raise RefuseConnection("a fault of the test's", [whole[: rule.truncate]], self._clock.monotonic())
+        if rule.node is not None:
+            response = _decoded(header, served)
+            about = response if rule.topic is None else (self._split(rule, response) or [None, None])[1]
+            if about is not None:
+                mislead(about, rule.node, self._answering.address_of(rule.node, session))
+            return _framed(header, response)
+        return self._throttled(rule, header, served, session) if rule.throttle_ms else served
 
     def _throttled(self, rule: Rule, header: RequestHeader, served: Answer, session: Session) -> Answer:
         """The answer goes at once, and nothing more is heard of the client for that time, as in Kafka (KIP-219)."""
@@ -174,9 +226,13 @@ def _frame_of(header: RequestHeader, request: Any) -> memoryview:
 
 
 def _decoded(header: RequestHeader, answer: Answer) -> Any:
-    frame = b"".join(piece if isinstance(piece, bytes | bytearray | memoryview) else _read(piece) for piece in answer)
+    frame = _bytes_of(answer)
     _, offset = decode_response_header(header.api_key, header.api_version, frame[_LENGTH_BYTES:])
     return response_class(header.api_key).decode(header.api_version, frame, offset + _LENGTH_BYTES)[0]
+
+
+def _bytes_of(answer: Answer) -> bytes:
+    return b"".join(piece if isinstance(piece, bytes | bytearray | memoryview) else _read(piece) for piece in answer)
 
 
 def _read(region: Any) -> bytes:

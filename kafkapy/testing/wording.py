@@ -18,7 +18,9 @@ class Words(TypedDict, total=False):
     delay: float
     close: bool
     drop: bool
+    truncate: int | None
     throttle_ms: int
+    node: int | None
     hold: bool
     when: str
     version: int | range | None
