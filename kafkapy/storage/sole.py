@@ -18,7 +18,7 @@ class SoleLeases:
         self.moves = 0
         self._node_id = node_id
         self._holders: dict[LogId, Holder] = {}
-        self._watches: list[_LeaseWatch] = []
+        self._watches: list[LeaseWatch] = []
 
     def epoch(self, log: LogId) -> int | None:
         holder = self._holders.get(log)
@@ -28,8 +28,7 @@ class SoleLeases:
         return self._holders.get(log)
 
     def watch(self, gained: Told, lost: Told) -> Watch:
-        watch = _LeaseWatch(self._watches, gained, lost)
-        self._watches.append(watch)
+        watch = LeaseWatch(self._watches, gained, lost)
         if self._holders:
             gained(list(self._holders))
         return watch
@@ -54,13 +53,14 @@ class SoleLeases:
                 watch.lost(old)
 
 
-class _LeaseWatch:
+class LeaseWatch:
     """One who wants to know."""
 
-    def __init__(self, watches: "list[_LeaseWatch]", gained: Told, lost: Told) -> None:
+    def __init__(self, watches: "list[LeaseWatch]", gained: Told, lost: Told) -> None:
         self._watches = watches
         self.gained = gained
         self.lost = lost
+        watches.append(self)
 
     def close(self) -> None:
         if self in self._watches:

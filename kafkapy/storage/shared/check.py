@@ -12,7 +12,7 @@ from kafkapy.storage.shared.database import INT4, INT8, UUID, Link, Statement
 from kafkapy.storage.shared.entries import BadEntry, Chunk, LogKey, decode_entry
 from kafkapy.storage.shared.lane import BadCheckpoint, Lane, lane_of
 from kafkapy.storage.shared.log_state import LogState, Place
-from kafkapy.storage.shared.tenure import FORMAT
+from kafkapy.storage.shared.preparing import FORMAT
 
 _BEGIN: Final = "begin isolation level repeatable read read only"
 _CLUSTER: Final = Statement("select id, format, lanes from cluster")

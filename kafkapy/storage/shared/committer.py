@@ -14,7 +14,7 @@ Invariants
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import trio
@@ -111,8 +111,10 @@ class _Item:
         self.write = write
         self.body = body
         self.change = change
+        lane.waiting += 1
 
     def answer(self, outcome: Outcome) -> None:
+        self.lane.waiting -= 1
         self.group.set(self.index, outcome)
 
 
@@ -156,7 +158,7 @@ class Committer:
         self._wake = trio.Event()
         self.is_quiet = True
         """Nothing is under way: every lane's state is that of its committed entries."""
-        self._idle = trio.Event()
+        self._turned = trio.Event()
         self.between: Callable[[], None] = _nothing
         """Called where nothing is under way."""
 
@@ -188,7 +190,6 @@ class Committer:
         """Commit what comes, until cancelled."""
         while True:
             if not self._queue:
-                self._idle.set()
                 self._wake = trio.Event()
                 await self._wake.wait()
             self.between()
@@ -198,12 +199,13 @@ class Committer:
                 done = await self._commit(drafts)
                 self.is_quiet = True
                 self._finish(drafts, done)
+            self._turned.set()
+            self._turned = trio.Event()
 
-    async def drained(self) -> None:
-        """Return once nothing waits to be committed."""
-        while self._queue or not self.is_quiet:
-            self._idle = trio.Event()
-            await self._idle.wait()
+    async def finished(self, lanes: Collection[Lane]) -> None:
+        """Return once nothing of these lanes waits, or is under way."""
+        while any(lane.waiting for lane in lanes):
+            await self._turned.wait()
 
     # -- making an entry
 

@@ -119,7 +119,10 @@ class Link:
                 except OutcomeUnknown as lost:
                     raise Unreachable(str(lost)) from lost  # nothing is done by preparing
                 self._prepared[statement] = name
-            encoded = [kind.encode(value) for kind, value in zip(statement.takes, values, strict=True)]
+            encoded = [
+                None if value is None else kind.encode(value)
+                for kind, value in zip(statement.takes, values, strict=True)
+            ]
             formats = [_BINARY] * len(encoded)
             return await self._answered(
                 connection,

@@ -109,6 +109,8 @@ class Folder:
 
     def between(self) -> None:
         """Nothing is under way: plan the next fold, if one is due and none is being made."""
+        for lane in [lane for lane in self._asked if lane.epoch < 0]:
+            self._asked.pop(lane).set()  # it was lost
         if self._plan is not None:
             return
         for lane in [*self._asked, *self._lanes()]:

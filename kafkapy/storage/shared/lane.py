@@ -70,6 +70,8 @@ class Lane:
         """Logs of which the next checkpoint drops whatever is kept beside them."""
         self.unfolded_bytes = 0
         self.unfolded_batches = 0
+        self.waiting = 0
+        """How many writes and changes are taken that are not answered yet."""
         self.turn = trio.Lock()
         """Whose it is to move bytes of this lane: a checkpoint's, or the cleaner's."""
 
@@ -80,16 +82,20 @@ class Lane:
             state = self.logs[key] = LogState()
         return state
 
-    def replay(self, seq: int, entry: Entry) -> list[LogKey]:
-        """Take an entry that is committed; which logs it touched."""
+    def replay(self, seq: int, entry: Entry, only: LogKey | None = None) -> list[LogKey]:
+        """Take an entry that is committed; which logs it touched. With `only`, other logs are left as they are."""
         assert seq == self.seq + 1, f"lane {self.number} has entry {seq} after {self.seq}"
         at = 0
         touched = []
         for change in entry.changes:
+            size = change.size_bytes if isinstance(change, Chunk) else 0
+            if only not in (None, change.log):
+                at += size
+                continue
             touched.append(change.log)
             match change:
                 case Chunk(key, begins_segment, headers):
-                    log, size = self.log(key), change.size_bytes
+                    log = self.log(key)
                     log.replay(headers)
                     log.add(headers, begins_segment=begins_segment, seq=seq, at=at, size=size, now_ms=entry.made_ms)
                     log.see()

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+import trio
+
 from kafkapy.storage.shared.database import INT4S, INT8S, Link, Statement
 from kafkapy.storage.shared.entries import LogKey, decode_entry
 from kafkapy.storage.shared.lane import Lane
@@ -38,3 +40,4 @@ async def load_lanes(link: Link, lanes: Sequence[Lane]) -> None:
         by_number[lane].restore(seq, state, pieces.pop(lane, ()))
     for lane, seq, index in await link.run(ENTRIES, numbers, [by_number[number].seq for number in numbers]):
         by_number[lane].replay(seq, decode_entry(index))
+        await trio.lowlevel.checkpoint()  # a lane may have thousands of them

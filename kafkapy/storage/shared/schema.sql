@@ -5,25 +5,39 @@ create table if not exists cluster (
     one boolean primary key default true check (one),
     id text not null,
     format int not null,
-    lanes int not null
+    lanes int not null,
+    moves bigint not null default 0
 );
 
--- Processes that are there, or were a moment ago.
+-- From format 1, in which one process had all lanes, by leases on each.
+do $$ begin
+    if exists (select from cluster where format = 1) then
+        drop table brokers;
+        alter table cluster add column moves bigint not null default 0;
+        alter table lanes drop column node_id, drop column expires;
+        update cluster set format = 2;
+    end if;
+end $$;
+
+-- Processes that are there: whose lease has run out is removed by whoever sees it, and has no lane from then on.
+-- `moves` of the cluster grows with every change of this table, but for renewals, and with every change of an owner.
 create table if not exists brokers (
-    incarnation text primary key,
-    node_id int not null,
+    node_id int primary key,
+    incarnation text not null unique,
     host text not null,
-    seen timestamptz not null
-);
+    state text not null,
+    endpoints text not null default '[]',
+    rack text,
+    expires timestamptz not null
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- A lane's head: who may write its next entry, and which number that has. Updated in place with every commit.
+-- A lane's head: who may write its next entry, and which number that has. Updated in place with every commit. Its owner
+-- is an incarnation; one that has no row in `brokers` is none.
 create table if not exists lanes (
     lane int primary key,
     owner text,
-    node_id int not null default -1,
     epoch int not null default -1,
     seq bigint not null default 0,
-    expires timestamptz not null default '-infinity',
     checkpoint_seq bigint not null default 0
 ) with (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 

@@ -23,6 +23,7 @@ from kafkapy.storage.base import (
     CleanerSettings,
     EpochEnd,
     FoundTime,
+    LiveBroker,
     LogDir,
     Pending,
     Reach,
@@ -38,12 +39,17 @@ from kafkapy.storage.shared.committer import COMMIT, Committer
 from kafkapy.storage.shared.database import Link, Statement
 from kafkapy.storage.shared.entries import LogKey, Removed, Start
 from kafkapy.storage.shared.folding import Folder
+from kafkapy.storage.shared.following import Followed
 from kafkapy.storage.shared.lane import Lane, lane_of
+from kafkapy.storage.shared.leases import LaneLeases
 from kafkapy.storage.shared.loading import load_lanes
 from kafkapy.storage.shared.log_state import LogState
+from kafkapy.storage.shared.members import THERE, Members
+from kafkapy.storage.shared.preparing import prepare
 from kafkapy.storage.shared.problems import DatabaseError, DatabaseInUse
 from kafkapy.storage.shared.reader import Moved, Reader
-from kafkapy.storage.shared.tenure import Tenure, new_incarnation, prepare
+from kafkapy.storage.shared.steward import Steward
+from kafkapy.storage.shared.tenure import Tenure
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.verification import Claim, Verification
 from kafkapy.storage.watching import Watchers
@@ -67,112 +73,188 @@ _RETRIES: Final = 3
 
 
 class SharedLogs:
-    """The seam's `Logs` over a database. `statement` is how entries are committed: tests have a broken one, too."""
+    """The seam's `Logs` over a database. `statement` is how entries are committed: tests have a broken one, too.
+
+    `alone`: this process has all lanes, always; else it shares them with others, once it is announced, and `followed`
+    can be read here, whoever owns it.
+    """
 
     def __init__(
         self,
         link: Callable[[], Link],
         clock: Clock,
         turns: Turns,
-        node_id: int,
         ttl_ms: int,
         place: str,
         *,
         alone: bool,
+        followed: LogId | None,
         statement: Statement = COMMIT,
     ) -> None:
         self.cluster_id = ""
-        self.leases = SoleLeases(node_id)
+        self.leases: SoleLeases | LaneLeases
         self._clock = clock
         self._turns = turns
         self._ttl_ms = ttl_ms
         self._place = place
         self._alone = alone
+        self._followed_log = followed
         self._watchers = Watchers()
-        self._links = commits, leases, reads, folds = link(), link(), link(), link()
-        self._reads = reads
+        self._links = commits, leases, reads, folds, follows = link(), link(), link(), link(), link()
+        self._control, self._reads, self._follows = leases, reads, follows
         self._reader = Reader(reads, CACHE_BYTES)
-        self.tenure = Tenure(leases, clock, new_incarnation(), node_id, ttl_ms, self._lose)
-        self._committer = Committer(commits, clock, self.tenure.incarnation, self._committed, self._lose, statement)
+        self.brokers = Members(leases, clock, ttl_ms)
+        self.tenure = Tenure(leases, self.brokers.incarnation, ttl_ms, self._lose)
+        self._committer = Committer(commits, clock, self.brokers.incarnation, self._committed, self._lose, statement)
         self.folder = Folder(folds, clock, self._reader, self.tenure.owned.values, lambda: self._committer.is_quiet)
         self._committer.between = self.folder.between
         self._cleaner = Cleaner(folds, clock, turns, self._reader, self.folder)
         self._lane_count = 0
         self._logs: dict[LogId, int] = {}
-        self._lost_lanes: set[int] = set()
+        self._followed: Followed
+        self._steward: Steward | None = None
+        self._is_deposed = False
 
     # -- opening and closing
 
-    async def open(self, schema: str, cluster_id: str) -> None:
-        """Find the cluster, or found it, and take its lanes. Raises UnfitDatabase, DatabaseInUse, DatabaseError."""
-        cluster = await prepare(self._links[1], schema, cluster_id)
+    async def open(self, schema: str, cluster_id: str, node_id: int | None) -> None:
+        """Find or found the cluster, and have a node id there. Raises UnfitDatabase, DatabaseInUse, DatabaseError."""
+        cluster = await prepare(self._control, schema, cluster_id)
         self.cluster_id, self._lane_count = cluster.id, cluster.lanes
-        lanes = await self.tenure.take_all(cluster.lanes)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_leases)  # to load them may take longer than a lease lasts
-            await load_lanes(self._reads, lanes)
-            nursery.cancel_scope.cancel()
+        node_id = await self.brokers.claim(node_id, alone=self._alone)
+        if self._alone:
+            self.leases = SoleLeases(node_id)
+            await self._take_all()
+            return
+        self.leases = leases = LaneLeases(node_id, self._clock, self._logs.get)
+        log = self._followed_log
+        number = 0 if log is None else lane_of(_key(log), cluster.lanes)
+        self._followed = Followed(self._follows, number, None if log is None else _key(log), self._followed_grew)
+        await self._followed.poll()
+        self._steward = Steward(
+            self.brokers,
+            self.tenure,
+            leases,
+            self._followed,
+            self._clock,
+            self._ttl_ms,
+            self._gain,
+            self._part,
+            self._forget,
+        )
 
     async def run(self) -> None:
         """Do what is to be done in the background, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._committer.run)
             nursery.start_soon(self.folder.run)
-            nursery.start_soon(self._keep_leases)
+            nursery.start_soon(self._keep_all if self._steward is None else self._steward.run)
+
+    async def announce(self, broker: LiveBroker) -> None:
+        """This process is reached there, and takes its share of the lanes. Raises DatabaseError."""
+        await self.brokers.tell(THERE, broker)
+        if self._steward is not None:
+            self._steward.look_again()
+
+    async def settled(self) -> None:
+        """Return once every lane is with the process that is to have it."""
+        if self._steward is not None:
+            await self._steward.settled()
+
+    async def leave(self) -> None:
+        """Hand the lanes over to those who are there, while these can still be asked for. Raises DatabaseError."""
+        if self._steward is not None:
+            await self._steward.leave()
 
     async def close(self) -> None:
         """Commit what is under way, and let the lanes go: whoever comes next need not wait."""
         try:
             with self._clock.until(self._clock.monotonic() + _CLOSE_SECONDS):
-                await self._committer.drained()
-                await self.tenure.release()
+                await self._committer.finished(list(self.tenure.owned.values()))
+                await self.tenure.release(list(self.tenure.owned))
+                await self.brokers.withdraw()
                 return
-            _log.warning("the database does not answer: the lanes are not handed over, their leases run out")
+            _log.warning("the database does not answer: the lanes are not handed over, the lease runs out")
         except DatabaseError as failure:
-            _log.warning("the lanes could not be handed over, their leases run out by themselves: %s", failure)
+            _log.warning("the lanes could not be handed over, the lease runs out by itself: %s", failure)
 
     def end(self) -> None:
         """End the connections."""
         for link in self._links:
             link.close()
 
-    async def _keep_leases(self) -> None:
+    # -- lanes that come and go
+
+    async def _take_all(self) -> None:
+        lanes = await self.tenure.take(range(self._lane_count))
+        if len(lanes) < self._lane_count:
+            raise DatabaseInUse("lanes of the cluster in this database have owners that are not among its brokers")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_all)  # to load them may take longer than a lease lasts
+            await self._gain(lanes)
+            nursery.cancel_scope.cancel()
+
+    async def _keep_all(self) -> None:
+        """Renew the lease of a process that is alone, and has nothing to do beside another one."""
         while True:
             await self._clock.sleep(self._ttl_ms / 3000)
             try:
-                await self.tenure.renew()
-                if self._lost_lanes and self._alone:
-                    raise DatabaseInUse("another process has taken the cluster over: this one stood still for too long")
-                if self._lost_lanes:
-                    await self._take_again()
+                is_there = await self.tenure.renew()
             except DatabaseError as failure:
-                _log.warning("the leases could not be renewed, which is tried again: %s", failure)
+                _log.warning("the lease could not be renewed, which is tried again: %s", failure)
+                continue
+            if not is_there or self._is_deposed:
+                raise DatabaseInUse("another process has taken the cluster over: this one stood still for too long")
 
-    async def _take_again(self) -> None:
-        lanes = await self.tenure.take(sorted(self._lost_lanes))
-        if not lanes:
-            return
-        try:
-            await load_lanes(self._reads, lanes)
-        except DatabaseError:
-            for lane in lanes:
-                lane.epoch = -1
-            raise
+    async def _gain(self, lanes: Sequence[Lane]) -> None:
+        """Serve these, which are empty and ours. Raises DatabaseError."""
+        for lane in lanes:
+            self._reader.forget_lane(lane.number)
+        await load_lanes(self._reads, lanes)
+        for lane in lanes:
+            if await self.tenure.raise_epoch(lane):
+                self.tenure.owned[lane.number] = lane
+                if self._follows_lane(lane):
+                    self._followed.own(lane)
         numbers = {lane.number for lane in lanes}
-        self._lost_lanes -= numbers
-        await self._made([log for log, number in self._logs.items() if number in numbers])
+        self._hold([log for log, number in self._logs.items() if number in numbers])
+
+    async def _part(self, lanes: Sequence[Lane]) -> None:
+        """Lead these no more, and have committed what was begun before."""
+        for lane in lanes:
+            self.leases.lose(self._logs_of(lane))
+        await self._committer.finished(lanes)
 
     def _lose(self, lane: Lane) -> None:
         """Another process has it."""
+        if lane.epoch >= 0:
+            _log.warning("lane %d is another process's now", lane.number)
+            self._forget(lane)
+            self._is_deposed = True
+            if self._steward is not None:
+                self._steward.look_again()
+
+    def _forget(self, lane: Lane) -> None:
         if lane.epoch < 0:
             return
-        _log.warning("lane %d is another process's now", lane.number)
         lane.epoch = -1
-        self._lost_lanes.add(lane.number)
+        del self.tenure.owned[lane.number]
         self._reader.forget_lane(lane.number)
-        logs = [log for log, number in self._logs.items() if number == lane.number]
+        if self._follows_lane(lane):
+            self._followed.disown()
+        logs = self._logs_of(lane)
         self.leases.lose(logs)
         self.look_again(logs)
+
+    def _follows_lane(self, lane: Lane) -> bool:
+        return self._steward is not None and lane.number == self._followed.lane.number
+
+    def _logs_of(self, lane: Lane) -> list[LogId]:
+        return [log for log, number in self._logs.items() if number == lane.number]
+
+    def _followed_grew(self) -> None:
+        if self._followed_log is not None:
+            self._watchers.notify(self._followed_log)
 
     def _committed(self, lane: Lane, data: bytes, touched: Sequence[LogId]) -> None:
         self.tenure.committed(lane)
@@ -189,19 +271,25 @@ class SharedLogs:
     async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
         catalogue = self._catalogue
         named = list(dict.fromkeys([*catalogue.logs(), *self._logs] if logs is None else logs))
-        await self._made([log for log in named if catalogue.settings(log) is not None])
+        self._made([log for log in named if catalogue.settings(log) is not None])
         for log in named:
             if catalogue.settings(log) is None and catalogue.is_gone(log):
                 self._remove(log)
 
-    async def _made(self, logs: Sequence[LogId]) -> None:
+    def _made(self, logs: Sequence[LogId]) -> None:
+        for log in logs:
+            if log not in self._logs:
+                self._logs[log] = lane_of(_key(log), self._lane_count)
+        self._hold(logs)
+
+    def _hold(self, logs: Sequence[LogId]) -> None:
+        """Lead those of these logs whose lanes are ours."""
         epochs: dict[LogId, int] = {}
         for log in logs:
-            number = self._logs[log] = lane_of(_key(log), self._lane_count)
-            lane = self.tenure.owned.get(number)
-            if lane is not None and lane.epoch >= 0:
-                state = lane.log(_key(log))
-                epochs[log] = max(lane.epoch, state.epochs[-1][0] if state.epochs else 0)
+            lane = self.tenure.owned.get(self._logs[log])
+            if lane is not None:
+                lane.log(_key(log))
+                epochs[log] = lane.epoch
         self.leases.gain(epochs)
 
     def _remove(self, log: LogId) -> None:
@@ -209,17 +297,23 @@ class SharedLogs:
         if number is None:
             number = lane_of(_key(log), self._lane_count)
         lane = self.tenure.owned.get(number)
-        if lane is not None and lane.epoch >= 0 and _key(log) in lane.logs:
+        if lane is not None and _key(log) in lane.logs:
             self._committer.change(lane, log, Removed(_key(log)))
         self.leases.lose([log])
         self._watchers.notify(log)
 
     def _lane(self, log: LogId) -> Lane | Error:
+        """The lane to write to."""
         number = self._logs.get(log)
         if number is None:
             return Error.UNKNOWN_TOPIC_OR_PARTITION
-        lane = self.tenure.owned[number]
-        return lane if lane.epoch >= 0 else Error.NOT_LEADER_OR_FOLLOWER
+        return self.tenure.owned.get(number) or Error.NOT_LEADER_OR_FOLLOWER
+
+    def _readable(self, log: LogId) -> Lane | Error:
+        """The lane to read from."""
+        if log == self._followed_log and self._steward is not None and log in self._logs:
+            return self._followed.lane
+        return self._lane(log)
 
     def _led(self, log: LogId) -> Lane:
         lane = self._lane(log)
@@ -227,8 +321,11 @@ class SharedLogs:
             raise KafkaError(lane)
         return lane
 
+    def _is_only_followed(self, log: LogId) -> bool:
+        return log == self._followed_log and isinstance(self._lane(log), Error)
+
     def _state(self, log: LogId) -> LogState | Error:
-        lane = self._lane(log)
+        lane = self._readable(log)
         return lane if isinstance(lane, Error) else lane.log(_key(log))
 
     def _there(self, log: LogId) -> LogState:
@@ -295,17 +392,20 @@ class SharedLogs:
         return slices
 
     async def _read(self, read: Read, left: int, *, whole_first: bool) -> Slice:
+        has_moved = False
         for attempt in range(_RETRIES):
-            lane = self._lane(read.log)
-            if isinstance(lane, Error):
-                return Slice(error=lane)
             try:
+                if has_moved and self._is_only_followed(read.log):
+                    await self._followed.reload()
+                lane = self._readable(read.log)
+                if isinstance(lane, Error):
+                    return Slice(error=lane)
                 return await reading.read(self._reader, lane, _key(read.log), read, left, whole_first=whole_first)
             except CorruptBatch as damage:
                 _log.error("%s: damaged near offset %d: %s", read.log, read.offset, damage)
                 return Slice(error=Error.CORRUPT_MESSAGE)
             except Moved:
-                continue
+                has_moved = True
             except DatabaseError as failure:
                 _log.warning("%s: a read failed: %s", read.log, failure)
                 if attempt + 1 < _RETRIES:
@@ -357,10 +457,17 @@ class SharedLogs:
 
     async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
         found = await beside.load(self._reads, _key(log))
+        if self._is_only_followed(log):
+            try:
+                await self._followed.poll()  # they may be of what has come since
+            except DatabaseError as failure:
+                raise KafkaError(Error.KAFKA_STORAGE_ERROR, str(failure)) from failure
         cleaned_to = self._there(log).cleaned_to
         return [checkpoint for checkpoint in found if checkpoint.offset >= cleaned_to]
 
     async def drop_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
+        if self._is_only_followed(log):
+            return  # whoever owns it sees to that
         await beside.drop(self._reads, self._led(log), _key(log), checkpoint)
 
     # -- producers
@@ -396,17 +503,19 @@ async def open_shared(
     url: str,
     *,
     clock: Clock,
-    node_id: int = 1,
+    node_id: int | None = 1,
     cluster_id: str,
     schema: str = SCHEMA,
     ttl_ms: int = TTL_MS,
     turns: Turns | None = None,
     alone: bool = True,
+    followed: LogId | None = None,
     statement: Statement = COMMIT,
 ) -> AsyncIterator[SharedLogs]:
     """The store in this database, for the length of the block; the cluster's id is that which it was founded with.
 
-    `alone`: a process whose lanes were taken over has nothing to do beside the other one, and ends.
+    Without a `node_id` the process has the first one that is free. `ttl_ms`: how long its lease lasts. See `SharedLogs`
+    for `alone` and `followed`: who is not alone has no lanes before it is announced.
     Raises UnfitDatabase, DatabaseInUse, DatabaseError.
     """
     place = "postgresql://" + url.partition("://")[2].rpartition("@")[2].partition("?")[0]
@@ -414,14 +523,14 @@ async def open_shared(
         lambda: Link(url, schema, clock),
         clock,
         turns or Turns(),
-        node_id,
         ttl_ms,
         place,
         alone=alone,
+        followed=followed,
         statement=statement,
     )
     try:
-        await logs.open(schema, cluster_id)
+        await logs.open(schema, cluster_id, node_id)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(logs.run)
             yield logs

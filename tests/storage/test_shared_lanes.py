@@ -1,0 +1,389 @@
+"""Several stores that share the lanes of one database: who comes, who goes, and what they know of each other."""
+
+import os
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from batches import LOG, OTHER, batch, sent, values
+from proxies import proxied
+from test_shared import TTL_MS, Opened, append, contents, epoch_of, stores
+
+from kafkapy.clock import ManualClock, SystemClock, TravelClock
+from kafkapy.errors import Error, KafkaError
+from kafkapy.model import LogId
+from kafkapy.storage.base import Bounds, Checkpoint, Outcome, Read
+from kafkapy.storage.shared.check import check
+from kafkapy.storage.shared.database import Link, Statement
+from kafkapy.storage.shared.problems import DatabaseInUse
+from kafkapy.storage.shared.rendezvous import in_order
+from kafkapy.storage.shared.store import SharedLogs, open_shared
+
+
+class Leaders:
+    """Who of these stores says that it leads a log."""
+
+    def __init__(self) -> None:
+        self.stores: list[Opened] = []
+        self._changed = trio.Event()
+
+    def add(self, opened: Opened) -> Opened:
+        self.stores.append(opened)
+        opened.logs.leases.watch(self._note, self._note)
+        return opened
+
+    def remove(self, opened: Opened) -> None:
+        self.stores.remove(opened)
+        self._note([])
+
+    def _note(self, logs: Sequence[LogId]) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def of(self, log: LogId) -> list[Opened]:
+        while not (found := [one for one in self._awake() if one.logs.leases.epoch(log) is not None]):
+            await self._changed.wait()
+        return found
+
+    def _awake(self) -> list[Opened]:
+        """Whose time goes on: a process that stands still answers nobody."""
+        return [one for one in self.stores if not (isinstance(one.clock, TravelClock) and one.clock.is_frozen)]
+
+    async def is_only(self, log: LogId, opened: Opened) -> None:
+        while [one for one in self.stores if one.logs.leases.epoch(log) is not None] != [opened]:
+            await self._changed.wait()
+
+
+def lanes_of(opened: Opened) -> set[int]:
+    return set(opened.logs.tenure.owned)
+
+
+async def write(logs: SharedLogs, value: bytes, log: LogId = LOG) -> Outcome:
+    return await append(logs, log, batch(value), leader_epoch=epoch_of(logs, log))
+
+
+async def test_who_comes_takes_a_share_and_who_goes_leaves_it_to_the_others(database: str, schema: str) -> None:
+    async with stores(database, schema) as open_one:
+        first = await open_one()
+        assert len(lanes_of(first)) == 64
+        await write(first.logs, b"a")
+        await write(first.logs, b"b", OTHER)
+        epochs = {log: epoch_of(first.logs, log) for log in (LOG, OTHER)}
+        second = await open_one()
+        third = await open_one()
+        all_three = (first, second, third)
+        for opened in all_three:
+            await opened.logs.settled()
+        for opened in all_three:
+            node_id = opened.logs.brokers.node_id
+            assert lanes_of(opened) == {lane for lane in range(64) if in_order(lane, (1, 2, 3))[0] == node_id}
+        for log in (LOG, OTHER):
+            [leader] = [opened for opened in all_three if opened.logs.leases.epoch(log) is not None]
+            holder = leader.logs.leases.holder(log)
+            assert holder is not None
+            assert holder.epoch >= epochs[log]
+            for opened in all_three:
+                assert opened.logs.leases.holder(log) == holder
+                assert [broker.node_id for broker in opened.logs.brokers.live()] == [1, 2, 3]
+                if opened is not leader:
+                    assert opened.logs.bounds(log) is Error.NOT_LEADER_OR_FOLLOWER
+        await third.stop()
+        await second.stop()
+        await first.logs.settled()
+        assert len(lanes_of(first)) == 64
+        assert [value for _, value in await contents(first.logs)] == [b"a"]
+        assert [value for _, value in await contents(first.logs, OTHER)] == [b"b"]
+        assert [broker.node_id for broker in first.logs.brokers.live()] == [1]
+    assert [problem async for problem in check(database, schema, SystemClock())] == []
+
+
+async def test_what_a_killed_process_had_is_taken_when_its_lease_has_run_out(database: str, schema: str) -> None:
+    async with stores(database, schema) as open_one:
+        leaders = Leaders()
+        opened = [leaders.add(await open_one()) for _ in range(3)]
+        for each in opened:
+            await each.logs.settled()
+        [victim] = await leaders.of(LOG)
+        await write(victim.logs, b"before")
+        epoch = epoch_of(victim.logs)
+        leaders.remove(victim)
+        victim.kill()
+        [heir] = await leaders.of(LOG)
+        assert epoch_of(heir.logs) > epoch
+        assert (await write(heir.logs, b"after")).error is Error.NONE
+        assert [value for _, value in await contents(heir.logs)] == [b"before", b"after"]
+
+
+async def test_who_is_late_leads_nothing_and_goes_on_when_it_is_not(database: str, schema: str, tmp_path: Path) -> None:
+    """Cut off from the database, with nobody to take its lanes over."""
+    async with proxied(database, tmp_path) as proxy, stores(proxy.url, schema) as open_one:
+        opened = await open_one()
+        logs = opened.logs
+        await write(logs, b"before")
+        epoch, told = epoch_of(logs), trio.Event()
+        back = trio.Event()
+        logs.leases.watch(lambda gained: (told.is_set() and back.set()) or None, lambda lost: told.set())
+        proxy.is_cut = True
+        proxy.cut()
+        await told.wait()
+        assert logs.leases.epoch(LOG) is None
+        assert logs.leases.holder(LOG) == (1, epoch)  # as far as anybody knows
+        assert await contents(logs) == [(0, b"before")]  # which may still be read
+        proxy.is_cut = False
+        await back.wait()
+        assert epoch_of(logs) == epoch
+        assert (await write(logs, b"after")).base_offset == 1
+
+
+async def test_a_lease_counts_from_before_its_renewal_was_sent(database: str, schema: str) -> None:
+    async with stores(database, schema) as open_one:
+        clock = ManualClock()
+        opened = await open_one(clock)
+        leases = opened.logs.leases
+        clock.advance_ms(TTL_MS * 9 // 10 - 1)
+        assert leases.epoch(LOG) is not None
+        clock.advance_ms(1)
+        assert leases.epoch(LOG) is None  # whether or not anything has run since
+
+
+async def test_who_comes_back_begins_anew(database: str, schema: str) -> None:
+    async with stores(database, schema) as open_one:
+        leaders = Leaders()
+        asleep = leaders.add(await open_one(TravelClock()))
+        await write(asleep.logs, b"before")
+        asleep.clock.freeze()
+        awake = leaders.add(await open_one())
+        await write(awake.logs, b"meanwhile")
+        assert (await write(asleep.logs, b"zombie")).error is Error.NOT_LEADER_OR_FOLLOWER
+        asleep.clock.thaw()
+        for opened in (asleep, awake):
+            await opened.logs.settled()
+        assert lanes_of(asleep) | lanes_of(awake) == set(range(64))
+        assert not lanes_of(asleep) & lanes_of(awake)
+        [leader] = await leaders.of(LOG)
+        assert [value for _, value in await contents(leader.logs)] == [b"before", b"meanwhile"]
+
+
+async def test_node_ids(database: str, schema: str) -> None:
+    """Given out where none is wanted; one that somebody has is refused, and had again after a kill."""
+    async with stores(database, schema) as open_one:
+        opened = [await open_one() for _ in range(2)]
+        assert [each.logs.brokers.node_id for each in opened] == [1, 2]
+        with pytest.raises(DatabaseInUse, match="must be another one"):
+            async with open_shared(
+                database, clock=SystemClock(), node_id=2, cluster_id="c", schema=schema, ttl_ms=TTL_MS, alone=False
+            ):
+                pass
+        opened[1].kill()
+        async with open_shared(
+            database, clock=SystemClock(), node_id=2, cluster_id="c", schema=schema, ttl_ms=TTL_MS, alone=False
+        ) as logs:
+            assert logs.brokers.node_id == 2
+
+
+async def test_who_shares_with_nobody_is_alone(database: str, schema: str) -> None:
+    async with open_shared(database, clock=SystemClock(), cluster_id="c", schema=schema, ttl_ms=TTL_MS):
+        with pytest.raises(DatabaseInUse, match="it does not share it"):
+            async with open_shared(
+                database, clock=SystemClock(), node_id=7, cluster_id="c", schema=schema, ttl_ms=TTL_MS, alone=False
+            ):
+                pass
+    async with stores(database, schema) as open_one:
+        await open_one()
+        with pytest.raises(DatabaseInUse, match="this one would not share it"):
+            async with open_shared(database, clock=SystemClock(), node_id=7, cluster_id="c", schema=schema):
+                pass
+
+
+async def test_a_log_is_read_where_others_own_it(database: str, schema: str) -> None:
+    """However it is folded, trimmed and handed over meanwhile."""
+    async with stores(database, schema, followed=LOG) as open_one:
+        leaders = Leaders()
+        opened = [leaders.add(await open_one()) for _ in range(2)]
+        for each in opened:
+            await each.logs.settled()
+        [leader] = await leaders.of(LOG)
+        [reader] = [each.logs for each in opened if each is not leader]
+        assert reader.leases.epoch(LOG) is None
+        grown = trio.Event()
+        reader.watch([LOG], lambda log: grown.set())
+
+        async def has(end: int) -> None:
+            nonlocal grown
+            while not (isinstance(bounds := reader.bounds(LOG), Bounds) and bounds.end_offset == end):
+                grown = trio.Event()
+                await grown.wait()
+
+        for number in range(6):
+            await write(leader.logs, b"%d" % number)
+            if number == 3:
+                await leader.logs.folder.fold(leader.logs.tenure.owned[leader.logs._logs[LOG]])
+                await write(leader.logs, b"other", OTHER) if leader.logs.leases.epoch(OTHER) is not None else None
+        await has(6)
+        assert [value for _, value in await contents(reader)] == [b"%d" % number for number in range(6)]
+        await leader.logs.folder.fold(leader.logs.tenure.owned[leader.logs._logs[LOG]])
+        assert [value for _, value in await contents(reader)] == [b"%d" % number for number in range(6)]
+        await leader.logs.save_checkpoint(LOG, Checkpoint(4, b"state"))
+        await leader.logs.trim(LOG, 4)
+        assert await reader.load_checkpoints(LOG) == [(4, b"state")]
+        assert reader.bounds(LOG) == Bounds(4, 6, 6, 6)
+        await reader.drop_checkpoint(LOG, Checkpoint(4, b"state"))
+        assert await reader.load_checkpoints(LOG) == [(4, b"state")]
+        for refused in (reader.trim(LOG, 5), reader.save_checkpoint(LOG, Checkpoint(5, b""))):
+            with pytest.raises(KafkaError) as refusal:
+                await refused
+            assert refusal.value.error is Error.NOT_LEADER_OR_FOLLOWER
+        assert (await append(reader, LOG, batch(b"no"), leader_epoch=99)).error is Error.NOT_LEADER_OR_FOLLOWER
+        leaders.remove(leader)
+        await leader.stop()
+        assert (await leaders.of(LOG))[0].logs is reader
+        assert [value for _, value in await contents(reader)] == [b"4", b"5"]
+        assert (await write(reader, b"6")).base_offset == 6
+
+
+async def test_lanes_are_handed_over_with_what_was_under_way(database: str, schema: str) -> None:
+    """Whoever writes to whoever leads loses nothing, and what it is refused is not there."""
+    async with stores(database, schema) as open_one:
+        leaders = Leaders()
+        first = leaders.add(await open_one())
+        acknowledged: list[tuple[int, bytes]] = []
+        is_over = False
+
+        async def producer() -> None:
+            number = 0
+            while not is_over:
+                leader = (await leaders.of(LOG))[0].logs
+                value = b"%d" % number
+                outcome = await append(leader, LOG, sent(number, value), leader_epoch=leader.leases.epoch(LOG) or 0)
+                assert outcome.error in (Error.NONE, Error.NOT_LEADER_OR_FOLLOWER)
+                assert not outcome.duplicate
+                if outcome.error is Error.NONE:
+                    acknowledged.append((outcome.base_offset, value))
+                    number += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(producer)
+            second = leaders.add(await open_one())
+            third = leaders.add(await open_one())
+            for leaving in (first, third, second):
+                if leaving is second:
+                    leaders.add(await open_one())
+                await leaving.stop()
+                leaders.remove(leaving)
+            is_over = True
+        [last] = leaders.stores
+        await leaders.is_only(LOG, last)
+        found = [one for one in await contents(last.logs) if one[1] is not None]
+        assert found == acknowledged
+
+
+async def test_tables_of_before_are_brought_up_to_date(database: str, schema: str) -> None:
+    link = Link(database, schema, SystemClock())
+    async with stores(database, schema) as open_one:
+        opened = await open_one()
+        await write(opened.logs, b"kept")
+        await opened.stop()
+    # as format 1 had it
+    await link.script(
+        "update cluster set format = 1; alter table cluster drop column moves; alter table lanes add column node_id"
+        " int, add column expires timestamptz not null default '-infinity'; drop table brokers; create table brokers"
+        " (incarnation text primary key, node_id int not null, host text not null, seen timestamptz not null);"
+    )
+    await link.script("update lanes set owner = 'former', expires = now() + interval '1 hour'")
+    with pytest.raises(DatabaseInUse, match="earlier kafkapy"):
+        async with open_shared(database, clock=SystemClock(), cluster_id="c", schema=schema):
+            pass
+    await link.script("update lanes set expires = now() - interval '1 second'")
+    async with stores(database, schema) as open_one:
+        assert await contents((await open_one()).logs) == [(0, b"kept")]
+    assert await link.run(Statement("select format from cluster")) == [(2,)]
+    link.close()
+
+
+@pytest.mark.parametrize("seed", range(2 * int(os.environ.get("KAFKAPY_SCALE", "1"))))
+async def test_chaos(database: str, schema: str, tmp_path: Path, seed: int) -> None:
+    """Idempotent producers, processes that come, go, are killed or stand still, cuts, lost answers, folds and trims."""
+    chance = random.Random(seed)
+    acknowledged: dict[int, bytes] = {}
+    written = {7: 0, 8: 0}
+    last_epoch = -1
+    async with proxied(database, tmp_path) as proxy, stores(proxy.url, schema, LOG, ttl_ms=400) as open_one:
+        leaders = Leaders()
+        leaders.add(await open_one(TravelClock()))
+
+        async def write_one() -> None:
+            nonlocal last_epoch
+            producer = chance.choice(list(written))
+            value = b"value %d of %d" % (written[producer], producer)
+            while True:
+                leader = chance.choice(await leaders.of(LOG)).logs
+                epoch = leader.leases.epoch(LOG)
+                assert epoch is not None
+                record = sent(written[producer], value, producer=producer)
+                outcome = await append(leader, LOG, record, leader_epoch=epoch)
+                if outcome.error is Error.NONE:
+                    break
+                assert outcome.error is Error.NOT_LEADER_OR_FOLLOWER, outcome
+            assert epoch >= last_epoch, "a leader epoch went back"
+            assert not outcome.duplicate, "it was refused before, and yet there"
+            assert outcome.base_offset not in acknowledged, "an offset was given twice"
+            last_epoch = epoch
+            acknowledged[outcome.base_offset] = value
+            written[producer] += 1
+
+        for _ in range(6):
+            for _ in range(15):
+                event = chance.random()
+                leader = chance.choice(await leaders.of(LOG)).logs
+                if event < 0.1:
+                    proxy.cut()
+                elif event < 0.2:
+                    proxy.lose(b"value", answer=chance.random() < 0.5)
+                elif event < 0.3:
+                    lane = leader.tenure.owned.get(leader._logs[LOG])
+                    if lane is not None:
+                        await leader.folder.fold(lane)
+                elif event < 0.35:
+                    try:
+                        await leader.trim(LOG, len(acknowledged) // 2)
+                    except KafkaError as refusal:
+                        assert refusal.error is Error.NOT_LEADER_OR_FOLLOWER
+                await write_one()
+            awake = [one for one in leaders.stores if not one.clock.is_frozen]
+            frozen = [one for one in leaders.stores if one.clock.is_frozen]
+            event = chance.random()
+            if len(awake) < 2 or event < 0.3:
+                leaders.add(await open_one(TravelClock()))
+            elif event < 0.5:
+                chance.choice(awake).clock.freeze()
+            elif event < 0.7 and frozen:
+                frozen[0].clock.thaw()
+            else:
+                victim = chance.choice(awake)
+                if event < 0.85:
+                    await victim.stop()
+                else:
+                    victim.kill()
+                leaders.remove(victim)
+        for one in list(leaders.stores):
+            if one.clock.is_frozen:
+                one.kill()
+                leaders.remove(one)
+        await write_one()
+        leader = (await leaders.of(LOG))[0].logs
+        bounds = leader.bounds(LOG)
+        assert isinstance(bounds, Bounds)
+        start = bounds.log_start_offset
+        expected = sorted((offset, value) for offset, value in acknowledged.items() if offset >= start)
+        assert await contents(leader) == expected
+        for one in leaders.stores:  # those that follow the log have the same
+            [piece] = await one.logs.read([Read(LOG, expected[-1][0], 1 << 20)], 1 << 20)
+            if piece.error is Error.NONE and piece.records:
+                assert values(piece.records)[-1] == expected[-1]
+    assert [problem async for problem in check(database, schema, SystemClock())] == []
