@@ -7,7 +7,7 @@ broken invariant in a machine or a store ends everything, since restarting is re
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,15 @@ from kafkapy.cluster.balancing import balance_leaders
 from kafkapy.cluster.brokers import BalanceLeaders
 from kafkapy.cluster.core import Core
 from kafkapy.cluster.delegation_tokens import RemoveExpiredTokens
+from kafkapy.cluster.image import METADATA_LOG
+from kafkapy.cluster.membership import Standing
+from kafkapy.cluster.registrar import register_brokers
+from kafkapy.cluster.seat import Seat
 from kafkapy.cluster.tenancy import Tenancy
 from kafkapy.cluster.token_expiry import expire_tokens
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.setting import ConfigError
+from kafkapy.config.several import with_node_id
 from kafkapy.fleet import Fleet
 from kafkapy.handlers.context import Rooms
 from kafkapy.handlers.peers import LocalPeers
@@ -80,11 +85,14 @@ async def open_broker(
     dispatch_of: Callable[[Registry], Dispatch] = lambda registry: registry.dispatch,
     brokers: int = 1,
     racks: Sequence[str] = (),
+    shares: bool = False,
 ) -> AsyncIterator[Broker]:
     """Run a broker for the length of the block; it accepts connections when the block begins.
 
     Or several `brokers` over one store, a cluster: with one node id after the other, and listeners of their own
     (`config/several.py`), in these racks. They come and go as `Broker.fleet` is told.
+
+    `shares`: over a database there may be other processes, and together they are one cluster; each has one broker.
 
     `data_dir` None keeps everything in memory, or in the PostgreSQL that the URL `database` names; in `other_dirs` lie
     logs, too. `advertise_host` is the host that clients
@@ -95,63 +103,90 @@ async def open_broker(
     DatabaseError.
     """
     clock, turns = clock or SystemClock(), Turns()
-    fleet = Fleet(config, brokers, racks, advertise_host)
-    first = next(iter(fleet.nodes.values()))
     data_dirs = () if data_dir is None else (data_dir, *other_dirs)
-    try:
+    logs: MemoryLogs | EmbeddedLogs | SharedLogs
+    async with AsyncExitStack() as opened:
+        shared = None
+        if database is not None:  # which may have a node id to give
+            shared = await opened.enter_async_context(
+                _open_shared(database, config, clock, turns, cluster_id, alone=not shares)
+            )
+            config = with_node_id(config, shared.brokers.node_id)
+        fleet = Fleet(config, brokers, racks, advertise_host)
+        opened.callback(fleet.close)
+        first = next(iter(fleet.nodes.values()))
         await fleet.prepare()
-        async with _open_store(data_dirs, database, config, clock, turns, cluster_id, disk) as (logs, cluster_id):
+        logs, cluster_id = (
+            (shared, shared.cluster_id)
+            if shared
+            else await opened.enter_async_context(_open_store(data_dirs, config, clock, turns, cluster_id, disk))
+        )
+        standing: Standing
+        if shared and shares:
+            core = Core(cluster_id, config, logs, logs.leases, clock, refresh=shared.refresh)
+            standing = Seat(core, shared, clock)
+        else:
             core = Core(cluster_id, config, logs, logs.leases, clock)
-            tenancy = Tenancy(core, logs, logs.leases)
-            for node_id in fleet.nodes:
-                tenancy.tenant(node_id)
-            house = House(clock, turns, logs, cluster_id, core, tenancy, LocalPeers(), dispatch_of)
-            async with trio.open_nursery() as cluster:
-                await cluster.start(core.run)
-                async with trio.open_nursery() as housekeeping:
-                    housekeeping.start_soon(_keep_house, logs, clock, core)
-                    async with trio.open_nursery() as nodes:
-                        await nodes.start(fleet.run, house)
-                        yield Broker(
-                            first.listeners,
-                            first.port,
-                            cluster_id,
-                            first.node_id,
-                            first.rooms,
-                            fleet,
-                            first.metrics_port,
-                        )
-                        await fleet.stop_all()
-                        nodes.cancel_scope.cancel()
-                    housekeeping.cancel_scope.cancel()
-                cluster.cancel_scope.cancel()
-    finally:
-        fleet.close()
+            standing = Tenancy(core, logs, logs.leases, fleet.nodes)
+        house = House(clock, turns, logs, cluster_id, core, standing, LocalPeers(), dispatch_of)
+        async with trio.open_nursery() as cluster:
+            await cluster.start(core.run)
+            async with trio.open_nursery() as housekeeping:
+                housekeeping.start_soon(_keep_house, logs, clock, core)
+                if shares:
+                    housekeeping.start_soon(register_brokers, core, standing, logs.leases, clock)
+                async with trio.open_nursery() as nodes:
+                    await nodes.start(fleet.run, house)
+                    yield Broker(
+                        first.listeners,
+                        first.port,
+                        cluster_id,
+                        first.node_id,
+                        first.rooms,
+                        fleet,
+                        first.metrics_port,
+                    )
+                    await fleet.stop_all()
+                    nodes.cancel_scope.cancel()
+                housekeeping.cancel_scope.cancel()
+            cluster.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_shared(
+    database: str, config: BrokerConfig, clock: Clock, turns: Turns, cluster_id: str | None, *, alone: bool
+) -> "AsyncIterator[SharedLogs]":
+    """The store in a PostgreSQL."""
+    try:
+        from kafkapy.storage.shared.store import open_shared
+    except ModuleNotFoundError as missing:
+        raise ConfigError(f'a database needs the extra "cluster" of kafkapy-broker: {missing}') from missing
+
+    async with open_shared(
+        database,
+        clock=clock,
+        node_id=config["node.id"],
+        cluster_id=cluster_id or format_uuid(random.randbytes(16)),
+        ttl_ms=config["kafkapy.database.lease.ms"],
+        turns=turns,
+        alone=alone,
+        followed=METADATA_LOG,
+    ) as logs:
+        if cluster_id not in (None, logs.cluster_id):
+            raise ConfigError(f"the database has cluster {logs.cluster_id}, not {cluster_id}")
+        yield logs
 
 
 @asynccontextmanager
 async def _open_store(
     data_dirs: Sequence[Path],
-    database: str | None,
     config: BrokerConfig,
     clock: Clock,
     turns: Turns,
     cluster_id: str | None,
     disk: "Disk | None",
-) -> AsyncIterator[tuple["MemoryLogs | EmbeddedLogs | SharedLogs", str]]:
-    """The store, and the id of the cluster that it is of."""
-    if database is not None:
-        try:
-            from kafkapy.storage.shared.store import open_shared
-        except ModuleNotFoundError as missing:
-            raise ConfigError(f'a database needs the extra "cluster" of kafkapy-broker: {missing}') from missing
-
-        node_id, new_id = config["node.id"], cluster_id or format_uuid(random.randbytes(16))
-        async with open_shared(database, clock=clock, node_id=node_id, cluster_id=new_id, turns=turns) as shared:
-            if cluster_id not in (None, shared.cluster_id):
-                raise ConfigError(f"the database has cluster {shared.cluster_id}, not {cluster_id}")
-            yield shared, shared.cluster_id
-        return
+) -> AsyncIterator[tuple["MemoryLogs | EmbeddedLogs", str]]:
+    """The store in memory or in directories, and the id of the cluster that it is of."""
     if not data_dirs:
         async with open_memory(clock, config["node.id"], turns) as memory:
             yield memory, cluster_id or format_uuid(random.randbytes(16))

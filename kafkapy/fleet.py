@@ -5,13 +5,11 @@ in the order in which a cluster hears of it: who stops hands over before it ends
 What the process as a whole does is told to nobody: it starts again as it was.
 """
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 import trio
 
-from kafkapy.cluster.brokers import FenceBrokers, RegisterBroker
 from kafkapy.cluster.image import ClusterImage
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.several import config_of, with_ports
@@ -56,17 +54,18 @@ class Fleet:
         self._house = house
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            missing = [node_id for node_id in house.core.image.brokers if node_id not in self.nodes]
-            await house.core.change(FenceBrokers(missing))
+            await house.standing.begin(self.nodes)
             for node in self.nodes.values():
                 await self._enter(node)
             for node in list(self.nodes.values()):
                 await nursery.start(self._live, node)
+            await house.standing.settle()
             task_status.started()
             await trio.sleep_forever()
 
     async def stop_all(self) -> None:
         """Have all brokers end, with what is under way, and return when they have."""
+        await self._house.standing.leave_all()
         nodes = list(self.nodes.values())
         for node in nodes:
             node.stop()
@@ -76,7 +75,7 @@ class Fleet:
     async def stop(self, node_id: int) -> None:
         """Stop a broker: it hands over what it leads, answers what is under way, and ends. Raises KeyError."""
         node = self.nodes[node_id]
-        await self._house.core.change(FenceBrokers([node_id]))
+        await self._house.standing.leave(node_id)
         node.stop()
         await node.ended.wait()
 
@@ -85,7 +84,7 @@ class Fleet:
         node = self.nodes[node_id]
         node.kill()
         await node.ended.wait()
-        await self._house.core.change(FenceBrokers([node_id]))
+        await self._house.standing.leave(node_id)
 
     async def start(self, node_id: int) -> None:
         """Start a broker that was stopped or killed, at the ports that it had. Raises KeyError, CannotListen."""
@@ -123,15 +122,13 @@ class Fleet:
     async def _enter(self, node: Node) -> None:
         """Let the cluster know that the broker is there."""
         self._configs[node.node_id] = with_ports(self._configs[node.node_id], node.ports)
-        self._house.tenancy.announce(node.as_told)
-        rack, endpoints = node.as_told.rack, node.as_told.endpoints
-        await self._house.core.change(RegisterBroker(node.node_id, os.urandom(16), rack, endpoints))
+        await self._house.standing.enter(node.as_told)
 
     async def _live(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
         try:
             await node.run(self._house, task_status)
         finally:
             node.close()
-            self._house.tenancy.withdraw(node.node_id)
+            self._house.standing.withdraw(node.node_id)
             del self.nodes[node.node_id]
             node.ended.set()

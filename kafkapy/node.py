@@ -17,9 +17,8 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.cluster.core import Core
 from kafkapy.cluster.image import Change, ClusterImage
-from kafkapy.cluster.membership import Membership
+from kafkapy.cluster.membership import Membership, Standing
 from kafkapy.cluster.service import ClusterService
-from kafkapy.cluster.tenancy import Tenancy
 from kafkapy.config.authorizer import authorizer_settings
 from kafkapy.config.hosts import connections_per_host
 from kafkapy.config.layers import BrokerConfig
@@ -77,7 +76,7 @@ class House(NamedTuple):
     logs: Logs
     cluster_id: str
     core: Core
-    tenancy: Tenancy
+    standing: Standing
     peers: LocalPeers
     dispatch_of: Callable[[Registry], Dispatch]
 
@@ -195,8 +194,9 @@ class Node:
 
     def _open_rooms(self, house: House) -> Rooms:
         clock, logs, config = house.clock, house.logs, self._config
-        leases = house.tenancy.tenant(self.node_id)
-        membership = Membership(self.node_id, leases, house.tenancy, house.peers)
+        standing = house.standing
+        leases = standing.tenant(self.node_id)
+        membership = Membership(self.node_id, leases, standing, house.peers, standing.in_turn)
         cluster = ClusterService(house.cluster_id, config, logs, membership, clock, house.core)
         groups = GroupService(cluster, logs, leases, clock, config)
         producer_ids = ProducerIds(cluster.allocate_producer_ids)

@@ -93,7 +93,8 @@ def _register(state: ClusterState, command: RegisterBroker) -> Decided:
     registered = state.registered
     epoch = max((broker.epoch for broker in registered.values()), default=0) + 1
     is_as_known = known is not None and not known.is_fenced and known.rack == command.rack
-    if known is not None and is_as_known and (not registered or known.endpoints == command.endpoints):
+    is_alone = not registered and state.leads_by_facts
+    if known is not None and is_as_known and (is_alone or known.endpoints == command.endpoints):
         return [], known.epoch
     facts: list[MetadataFact] = []
     if not registered:  # the cluster is one broker's no longer
@@ -167,6 +168,8 @@ def _elected(
     partition = topic.partitions.get(index)
     if partition is None:
         return KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"No such partition as {name}-{index}")
+    if not state.leads_by_facts:
+        return KafkaError(Error.ELECTION_NOT_NEEDED)
     voters = voters_of(topic)
     is_unclean = voters.election is Election.UNCLEAN
     if partition.leader == partition.replicas[0] or (is_unclean and partition.leader != NOBODY):
@@ -239,6 +242,7 @@ def _target(
                 "an unclean leader election.",
             )
         return Target(in_sync, before, (), ())
+    check_choice(state)
     brokers = wanted.brokers
     check_assignment(brokers, state.brokers)
     factor = len(partition.replicas) - len(partition.removing)
@@ -251,7 +255,20 @@ def _target(
     return Target(None, [*brokers, *removing], adding, removing)
 
 
+def check_choice(state: ClusterState) -> None:
+    """Raise INVALID_REPLICA_ASSIGNMENT where it cannot be chosen which brokers have a partition."""
+    if not state.leads_by_facts:
+        raise KafkaError(
+            Error.INVALID_REPLICA_ASSIGNMENT,
+            "Which brokers have a partition follows from which are there (its data is in a database that all of them "
+            "share), and cannot be chosen.",
+        )
+
+
 def _partitions(state: ClusterState) -> Iterator[tuple[Topic, PartitionInfo]]:
+    """All of which it is decided here who leads them."""
+    if not state.leads_by_facts:
+        return
     for topic in state.topics():
         for partition in topic.partitions.values():
             yield topic, partition

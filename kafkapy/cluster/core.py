@@ -4,7 +4,7 @@ Each broker has a door of its own to it (`service.py`). `broker.py` runs it befo
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import trio
@@ -32,13 +32,26 @@ class Core:
     image: ClusterImage
     """The cluster as of the last change that was carried out; its settings are those of the process's first broker."""
 
-    def __init__(self, cluster_id: str, config: BrokerConfig, logs: Logs, leases: Leases, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster_id: str,
+        config: BrokerConfig,
+        logs: Logs,
+        leases: Leases,
+        clock: Clock,
+        *,
+        refresh: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`refresh` has the store look how far the metadata log has come, where other processes write it, too; who
+        leads partitions is not the controller's to decide there.
+        """
         self.config = config
         """The settings of the process's first broker, as it was started with them."""
         self._logs = logs
         self._clock = clock
         self._onlookers: list[Onlooker] = []
-        self._follower = Follower(cluster_id, config, logs, clock, self._show)
+        self._refresh = refresh
+        self._follower = Follower(cluster_id, config, logs, clock, self._show, leads_by_facts=refresh is None)
         self.controller = Controller(self._follower, logs, leases, clock)
         self._follower.on_change(warn_of_idle_settings)
         self._follower.on_change(self._tell)
@@ -82,7 +95,9 @@ class Core:
         return self._follower.offset
 
     async def catch_up(self) -> None:
-        """Return once the image has whatever the metadata log has now, as far as this process knows that log."""
+        """Return once the image has whatever the metadata log has now."""
+        if self._refresh is not None:
+            await self._refresh()
         bounds = self._logs.bounds(METADATA_LOG)
         if not isinstance(bounds, Error):
             await self._follower.reach(bounds.high_watermark)

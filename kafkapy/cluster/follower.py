@@ -39,9 +39,16 @@ class Follower:
     """The cluster as this broker knows it. `show` is given each image that the world may see."""
 
     def __init__(
-        self, cluster_id: str, config: BrokerConfig, logs: Logs, clock: Clock, show: Callable[[ClusterImage], None]
+        self,
+        cluster_id: str,
+        config: BrokerConfig,
+        logs: Logs,
+        clock: Clock,
+        show: Callable[[ClusterImage], None],
+        *,
+        leads_by_facts: bool,
     ) -> None:
-        machine = partial(ClusterMachine, cluster_id, config)
+        machine = partial(ClusterMachine, cluster_id, config, leads_by_facts=leads_by_facts)
         self.shard_type = ShardType(machine, MetadataJournal(), is_trimmed=True)
         self._replay = Replay(logs, METADATA_LOG, self.shard_type)
         self._loaded = trio.Event()

@@ -4,7 +4,7 @@ Nothing of it is written down, so a log that moves to another broker changes no 
 what they make of a topic and its leaders is kept here until a lease moves or a broker comes or goes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from kafkapy.cluster.image import METADATA_LOG, PartitionInfo, TopicInfo
@@ -19,28 +19,37 @@ T = TypeVar("T")
 
 class PartitionState(NamedTuple):
     """A partition's leader, since which epoch, and which replicas are in sync, and which are on brokers that are not
-    there. Without a leader that is there, the leader is -1.
+    there. Without a leader that is there, the leader is -1. `replicas`: the brokers that are said to have it.
     """
 
     leader: int
     leader_epoch: int
     isr: tuple[int, ...]
     offline: tuple[int, ...]
+    replicas: tuple[int, ...]
 
 
 class Leadership:
     """The brokers of the cluster, and what each leads, as far as this broker knows."""
 
     def __init__(
-        self, node_id: int, leases: Leases, brokers: Brokers, topic: Callable[[bytes], TopicInfo | None]
+        self,
+        node_id: int,
+        leases: Leases,
+        brokers: Brokers,
+        topic: Callable[[bytes], TopicInfo | None],
+        in_turn: Callable[[LogId], Sequence[int]] | None = None,
     ) -> None:
-        """`topic` finds one by its id."""
+        """`topic` finds one by its id. `in_turn`: all brokers, in the order in which they come to lead a log, where
+        leases alone decide that; else a partition's replicas are those that the facts name.
+        """
         self.node_id = node_id
         self.epoch = leases.epoch
         """The leader epoch under which this broker leads a log; None when it does not."""
         self.of_leaders, self.of_replicas = leaders_only(self.epoch), Epochs(self.epoch, self.replica_epoch)
         """What is read here by clients that read from leaders alone, and by others."""
         self._topic = topic
+        self._in_turn = in_turn
         self._leases = leases
         self._brokers = brokers
         self._there = {broker.node_id: broker for broker in brokers.live()}
@@ -75,13 +84,21 @@ class Leadership:
         there = self._there
         if leader not in there:
             leader = NOBODY
-        replicas = partition.replicas
+        replicas = partition.replicas if self._in_turn is None else self._spread(partition, leader)
         if leader in replicas and len(replicas) == 1:
-            return PartitionState(leader, epoch, replicas, ())
+            return PartitionState(leader, epoch, replicas, (), replicas)
         isr = tuple(replica for replica in replicas if replica in there)
         if leader != NOBODY and leader not in isr:
             isr = (leader, *isr)
-        return PartitionState(leader, epoch, isr, tuple(replica for replica in replicas if replica not in there))
+        offline = tuple(replica for replica in replicas if replica not in there)
+        return PartitionState(leader, epoch, isr, offline, replicas)
+
+    def _spread(self, partition: PartitionInfo, leader: int) -> tuple[int, ...]:
+        """As many as were asked for: those who come to lead it first, and the leader."""
+        assert self._in_turn is not None
+        in_turn, factor = self._in_turn(partition.log), len(partition.replicas)
+        replicas = tuple(in_turn[:factor])
+        return replicas if leader in replicas or leader == NOBODY else (leader, *replicas[: factor - 1])
 
     def replica_epoch(self, log: LogId) -> int | None:
         """The leader epoch of a log of which this broker has a replica that is in sync, led here or not; else None."""
@@ -89,18 +106,28 @@ class Leadership:
         if topic is None or log.partition >= len(topic.partitions):
             return None
         partition = topic.partitions[log.partition]
-        leader, epoch, isr, _ = self.of(partition)
+        if self._in_turn is not None:  # nobody has a log but its leader, be its lease in doubt or not
+            leader, epoch = self.holder(log)
+            return epoch if leader == self.node_id else None
+        leader, epoch, isr, *_ = self.of(partition)
         return epoch if leader in partition.replicas and self.node_id in isr else None
 
     def preferred_replica(self, partition: PartitionInfo, rack: str) -> int | None:
         """The replica in sync that a client of this rack best reads from; None when that is the leader (KIP-392)."""
-        leader, _, isr, _ = self.of(partition)
+        if self._in_turn is not None:
+            return None
+        leader, _, isr, *_ = self.of(partition)
         near = [node_id for node_id in isr if self._there[node_id].rack == rack]
         return None if not near or leader in near else near[0]
 
     def in_sync_count(self, partition: PartitionInfo) -> int:
         """How many replicas of a partition that this broker leads are in sync."""
-        return 1 if len(partition.replicas) == 1 else len(self.of(partition).isr)
+        factor = len(partition.replicas)
+        return factor if factor == 1 or self._in_turn is not None else len(self.of(partition).isr)
+
+    def forget(self) -> None:
+        """What was made of topics may be other now."""
+        self._made.clear()
 
     def kept(self, topic: TopicInfo, make: Callable[[TopicInfo, "Leadership"], T]) -> T:
         """What `make`, of which there may be one for all topics, makes of a topic; anew when leaders may have changed.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from kafkapy.cluster import brokers
+from kafkapy.cluster.brokers import check_choice
 from kafkapy.cluster.image import PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.partitions import partition_fact
@@ -117,8 +118,15 @@ class AllocateProducerIds:
 class ClusterMachine:
     """Decides what becomes of topics; `state` is what has become of them."""
 
-    def __init__(self, cluster_id: str, static: BrokerConfig, state: ClusterState | None = None) -> None:
-        self.state = state or ClusterState(cluster_id, static)
+    def __init__(
+        self,
+        cluster_id: str,
+        static: BrokerConfig,
+        state: ClusterState | None = None,
+        *,
+        leads_by_facts: bool = True,
+    ) -> None:
+        self.state = state or ClusterState(cluster_id, static, leads_by_facts=leads_by_facts)
         self._cluster_id = cluster_id
         self._static = static
         self._node_id: int = static["node.id"]
@@ -174,6 +182,7 @@ class ClusterMachine:
     def _place(self, topic: NewTopic, topic_id: bytes) -> Placed:
         count, factor, registered = topic.partition_count, topic.replication_factor, self.state.brokers
         if topic.assignments:
+            check_choice(self.state)
             return placed_by_hand(count, factor, topic.assignments, registered)
         return placed_by_count(count, factor, self.state.config, registered, topic_id)
 
@@ -257,6 +266,7 @@ class ClusterMachine:
         if wanted.assignments is None:
             placed: Sequence[Sequence[int]] = striped(count, factor, registered, topic.topic_id + present.to_bytes(4))
         else:
+            check_choice(self.state)
             placed = wanted.assignments
             if len(placed) != count:
                 raise KafkaError(

@@ -71,8 +71,13 @@ class ClusterService:
         core: Core | None = None,
     ) -> None:
         """`core` is that of the process; without it the broker has one of its own."""
+        in_turn = membership.in_turn
         self.leadership = Leadership(
-            membership.node_id, membership.leases, membership.brokers, lambda topic_id: self.image.topic_by_id(topic_id)
+            membership.node_id,
+            membership.leases,
+            membership.brokers,
+            lambda topic_id: self.image.topic_by_id(topic_id),
+            None if in_turn is None else lambda log: in_turn(log, self.image.brokers),
         )
         """Which brokers there are, and who leads what."""
         self._peers = membership.peers
@@ -280,7 +285,7 @@ class ClusterService:
         return self._core.metadata_offset
 
     async def catch_up(self) -> None:
-        """Return once the image has whatever the metadata log has now, as far as this broker knows that log."""
+        """Return once the image has whatever the metadata log has now."""
         await self._core.catch_up()
 
     def _show(self, image: ClusterImage) -> None:
@@ -295,6 +300,8 @@ class ClusterService:
         self.image = image
 
     def _tell(self, change: Change) -> None:
+        if change.new.kinds.registrations is not change.old.kinds.registrations:
+            self.leadership.forget()
         change = change._replace(old=self._told, new=self.image)
         self._told = self.image
         for callback in self._callbacks:

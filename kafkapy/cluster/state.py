@@ -55,7 +55,9 @@ class Topic:
 class ClusterState:
     """The sum of all facts so far."""
 
-    def __init__(self, cluster_id: str, static: BrokerConfig) -> None:
+    def __init__(self, cluster_id: str, static: BrokerConfig, *, leads_by_facts: bool = True) -> None:
+        """`leads_by_facts`: who leads a partition is decided here, and not by leases alone."""
+        self.leads_by_facts = leads_by_facts
         self.config = static
         """This broker's settings, with those that were changed while it ran."""
         self.next_producer_id = 0
@@ -234,7 +236,7 @@ class ClusterState:
 
     def copy(self) -> "ClusterState":
         """The same sum, to be added to by itself."""
-        twin = ClusterState(self._image.cluster_id, self._static)
+        twin = ClusterState(self._image.cluster_id, self._static, leads_by_facts=self.leads_by_facts)
         twin.config, twin.next_producer_id, twin.removed = self.config, self.next_producer_id, set(self.removed)
         for name, kind in self.kinds.items():
             for fact in kind.snapshot(kind.shown):

@@ -9,10 +9,13 @@ Invariants
  2. What was lost is told before what was gained.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
 
+from kafkapy.cluster.brokers import FenceBrokers, RegisterBroker
 from kafkapy.cluster.core import Core, Onlooker
 from kafkapy.cluster.image import METADATA_LOG, Change, ClusterImage
+from kafkapy.cluster.membership import InTurn
 from kafkapy.model import NOBODY, LogId
 from kafkapy.storage.base import Holder, Leases, LiveBroker, Logs, Watch
 
@@ -44,11 +47,14 @@ class Tenant:
 
 
 class Tenancy:
-    """The brokers of one process, and what each of them leads."""
+    """The brokers of one process, and what each of them leads: their `Standing`."""
 
-    def __init__(self, core: Core, logs: Logs, leases: Leases) -> None:
-        """`leases` are the process's."""
+    in_turn: InTurn | None = None
+
+    def __init__(self, core: Core, logs: Logs, leases: Leases, node_ids: Iterable[int] = ()) -> None:
+        """`leases` are the process's, which begins with these brokers."""
         self.moves = 0
+        self._core = core
         self._logs = logs
         self._leases = leases
         self._image = core.image
@@ -57,6 +63,8 @@ class Tenancy:
         self._live: tuple[LiveBroker, ...] = ()
         self._controller_id = NOBODY
         self._watches: list[_BrokerWatch] = []
+        for node_id in node_ids:
+            self.tenant(node_id)
         core.join(Onlooker(self._show, self._follow))
         leases.watch(self._come_here, self._go)
 
@@ -64,10 +72,25 @@ class Tenancy:
         """A broker's leases."""
         return self._tenants.setdefault(node_id, Tenant(self, node_id))
 
-    def announce(self, broker: LiveBroker) -> None:
+    async def begin(self, node_ids: Collection[int]) -> None:
+        """Those that the cluster had before, and are not among these, are not there."""
+        await self._core.change(FenceBrokers([node_id for node_id in self._image.brokers if node_id not in node_ids]))
+
+    async def enter(self, broker: LiveBroker) -> None:
         """The broker can be reached; it is there once it is registered, too, and not fenced."""
         self._announced[broker.node_id] = broker
         self._look_who_is_there()
+        await self._core.change(RegisterBroker(broker.node_id, os.urandom(16), broker.rack, broker.endpoints))
+
+    async def settle(self) -> None:
+        """They lead as soon as they are there."""
+
+    async def leave(self, node_id: int) -> None:
+        """Others lead what it led."""
+        await self._core.change(FenceBrokers([node_id]))
+
+    async def leave_all(self) -> None:
+        """What the process as a whole does is told to nobody: it starts again as it was."""
 
     def withdraw(self, node_id: int) -> None:
         """The broker can be reached no more."""

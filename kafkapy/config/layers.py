@@ -136,7 +136,8 @@ class BrokerConfig(Config):
         static = {**profile, **given}
         if "broker.id" in given and "node.id" not in given:
             static["node.id"] = given["broker.id"]
-        static.setdefault("broker.id", static.get("node.id", "-1"))
+        if "node.id" in static:
+            static.setdefault("broker.id", static["node.id"])
         problems = []
         for name, text in static.items():
             if name in _KNOWN:
@@ -156,7 +157,7 @@ class BrokerConfig(Config):
                     warnings.append(f"{name}={given[name]} is more than {nodes} can hold; using {brokers}")
                 static[name] = str(brokers)
         config = cls(static, warnings=warnings)
-        if config["node.id"] != config["broker.id"]:
+        if config["node.id"] not in (None, config["broker.id"]):
             raise ConfigError("You must set `node.id` to the same value as `broker.id`.")
         check_together(config.__getitem__, config.milliseconds)
         return config

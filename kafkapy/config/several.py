@@ -28,6 +28,12 @@ def config_of(common: BrokerConfig, number: int, rack: str | None = None) -> Bro
     return BrokerConfig(static, warnings=common.warnings)
 
 
+def with_node_id(config: BrokerConfig, node_id: int) -> BrokerConfig:
+    """The settings of a broker that is given its node id only when it joins its cluster."""
+    static = {**config.static, "node.id": str(node_id), "broker.id": str(node_id)}
+    return BrokerConfig(static, warnings=config.warnings)
+
+
 def with_ports(config: BrokerConfig, ports: Mapping[str, int]) -> BrokerConfig:
     """The same broker, listening where it was before: its listeners' ports by name."""
     static, listeners = dict(config.static), []

@@ -101,9 +101,13 @@ class Shards:
         if shard is None:
             if log in self._unreadable:
                 raise KafkaError(Error.NOT_COORDINATOR, f"{log} cannot be read")
-            if isinstance(self._logs.bounds(log), Error):
+            if (bounds := self._logs.bounds(log)) is Error.NOT_LEADER_OR_FOLLOWER:
+                raise KafkaError(Error.NOT_COORDINATOR)
+            if isinstance(bounds, Error):
                 raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)  # the topic is just coming into being
             shard = self._start(log)
+        elif self._leases.epoch(log) is None:
+            raise KafkaError(Error.NOT_COORDINATOR)  # the lease has run out, and nothing has run since
         if not shard.loaded:
             await self.wait_loaded(shard)
         return shard

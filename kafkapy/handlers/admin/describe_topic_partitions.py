@@ -79,14 +79,14 @@ def _described(topic: TopicInfo, page: Iterable[PartitionInfo], ctx: Context) ->
     leadership = ctx.rooms.cluster.leadership
     partitions = []
     for partition in page:
-        leader, leader_epoch, isr, offline = leadership.of(partition)
+        leader, leader_epoch, isr, offline, replicas = leadership.of(partition)
         partitions.append(
             Partition(
                 error_code=Error.LEADER_NOT_AVAILABLE if leader == NOBODY else Error.NONE,
                 partition_index=partition.log.partition,
                 leader_id=leader,
                 leader_epoch=leader_epoch,
-                replica_nodes=list(partition.replicas),
+                replica_nodes=list(replicas),
                 isr_nodes=list(isr),
                 eligible_leader_replicas=list(partition.elr),
                 last_known_elr=[],

@@ -146,14 +146,14 @@ def _existing(topic: TopicInfo, ctx: Context) -> Topic:
 def _partitions(topic: TopicInfo, leadership: Leadership) -> list[Partition]:
     partitions = []
     for partition in topic.partitions:
-        leader, leader_epoch, isr, offline = leadership.of(partition)
+        leader, leader_epoch, isr, offline, replicas = leadership.of(partition)
         partitions.append(
             Partition(
                 error_code=Error.LEADER_NOT_AVAILABLE if leader == NOBODY else Error.NONE,
                 partition_index=partition.log.partition,
                 leader_id=leader,
                 leader_epoch=leader_epoch,
-                replica_nodes=list(partition.replicas),
+                replica_nodes=list(replicas),
                 isr_nodes=list(isr),
                 offline_replicas=list(offline),
             )

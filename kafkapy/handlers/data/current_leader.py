@@ -17,7 +17,7 @@ def name_leaders(response: Any, partitions: Iterable[tuple[Any, TopicInfo, int]]
     message = type(response)
     leaders = {}
     for answer, topic, index in partitions:
-        leader, epoch, _, _ = leadership.of(topic.partitions[index])
+        leader, epoch, *_ = leadership.of(topic.partitions[index])
         answer.current_leader = message.LeaderIdAndEpoch(leader_id=leader, leader_epoch=epoch)
         leaders[leader] = leadership.broker(leader)
     for node_id, broker in leaders.items():

@@ -102,7 +102,7 @@ class Steward:
         await self._members.tell(LEAVING)
         await self._clock.sleep(2 * _IDLE_SECONDS)  # until all of them look often
         await self._turn()
-        while self._tenure.owned and self._has_takers:
+        while self._has_takers and (self._tenure.owned or not self._is_settled):
             await self._turned.wait()
 
     # -- the lease

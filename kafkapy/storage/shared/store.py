@@ -5,7 +5,7 @@ it is written in `committer.py`, how its bytes are brought in order in `folding.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -48,6 +48,7 @@ from kafkapy.storage.shared.members import THERE, Members
 from kafkapy.storage.shared.preparing import prepare
 from kafkapy.storage.shared.problems import DatabaseError, DatabaseInUse
 from kafkapy.storage.shared.reader import Moved, Reader
+from kafkapy.storage.shared.rendezvous import in_order
 from kafkapy.storage.shared.steward import Steward
 from kafkapy.storage.shared.tenure import Tenure
 from kafkapy.storage.sole import SoleLeases
@@ -151,8 +152,15 @@ class SharedLogs:
             nursery.start_soon(self._keep_all if self._steward is None else self._steward.run)
 
     async def announce(self, broker: LiveBroker) -> None:
-        """This process is reached there, and takes its share of the lanes. Raises DatabaseError."""
-        await self.brokers.tell(THERE, broker)
+        """This process is reached there, and takes its share of the lanes. A database that is gone is waited for."""
+        while True:
+            try:
+                await self.brokers.tell(THERE, broker)
+            except DatabaseError as failure:
+                _log.warning("this broker could not be announced, which is tried again: %s", failure)
+                await self._clock.sleep(_RETRY_SECONDS)
+            else:
+                break
         if self._steward is not None:
             self._steward.look_again()
 
@@ -162,9 +170,26 @@ class SharedLogs:
             await self._steward.settled()
 
     async def leave(self) -> None:
-        """Hand the lanes over to those who are there, while these can still be asked for. Raises DatabaseError."""
+        """Hand the lanes over to those who are there, while these can still be asked for."""
         if self._steward is not None:
-            await self._steward.leave()
+            try:
+                await self._steward.leave()
+            except DatabaseError as failure:
+                _log.warning("the lanes could not be handed over, the lease runs out by itself: %s", failure)
+
+    async def refresh(self) -> None:
+        """Have what is known of the followed log be what it has now; a database that is gone is waited for."""
+        while self._followed_log is not None and self._is_only_followed(self._followed_log):
+            try:
+                await self._followed.poll()
+                return
+            except DatabaseError as failure:
+                _log.warning("how far the log has come cannot be seen, which is tried again: %s", failure)
+                await self._clock.sleep(_RETRY_SECONDS)
+
+    def in_turn(self, log: LogId, node_ids: Iterable[int]) -> list[int]:
+        """These in the order in which they come to lead a log."""
+        return in_order(lane_of(_key(log), self._lane_count), node_ids)
 
     async def close(self) -> None:
         """Commit what is under way, and let the lanes go: whoever comes next need not wait."""
@@ -442,7 +467,10 @@ class SharedLogs:
         return 0 if isinstance(state, Error) else state.size_bytes
 
     def log_dirs(self) -> list[LogDir]:
-        return [LogDir(self._place, replicas=[Replica(log, self.size_bytes(log)) for log in self._logs])]
+        return [LogDir(self._place, replicas=[Replica(log, self.size_bytes(log)) for log in self._led_logs()])]
+
+    def _led_logs(self) -> Iterator[LogId]:
+        return (log for log, number in self._logs.items() if number in self.tenure.owned)
 
     def alter_log_dir(self, log: LogId, path: str) -> Error:
         if path != self._place:
