@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--racks", default="", metavar="A,B,…", help="the racks in which they stand, in turn")
     start.add_argument("--metrics-port", type=int, help="tell metrics over HTTP at this port of 127.0.0.1")
+    start.add_argument("--as-version", metavar="VERSION", help="tell clients of no more than that Kafka does: 3.9")
     start.add_argument("--seed", metavar="FILE", help="write the topics and records of a file of JSON lines first")
     start.add_argument(
         "--control", metavar="[HOST:]PORT", help="let tests set faults, move time and empty the broker over HTTP here"

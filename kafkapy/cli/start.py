@@ -27,6 +27,7 @@ from kafkapy.network.connection import Dispatch
 
 if TYPE_CHECKING:
     from kafkapy.testing.broker_control import BrokerControl
+    from kafkapy.testing.releases import Release
 
 _log = logging.getLogger("kafkapy")
 
@@ -41,13 +42,14 @@ def start(options: argparse.Namespace) -> int:
         config = _configuration(options)
         data_dirs = _data_dirs(config) if _has_directory(options) else []
         control_at = None if options.control is None else address_of(options.control)
+        release = None if options.as_version is None else _release(options.as_version)
     except (StartError, ConfigError) as problem:
         complain(str(problem))
         return _FAILED
     for warning in config.warnings:
         _log.warning("%s", warning)
     _allow_many_descriptors()
-    return _Process(config, data_dirs, options, control_at).run()
+    return _Process(config, data_dirs, options, control_at, release).run()
 
 
 class _Process:
@@ -59,12 +61,14 @@ class _Process:
         data_dirs: Sequence[Path],
         options: argparse.Namespace,
         control_at: tuple[str, int] | None,
+        release: "Release | None",
     ) -> None:
         self._config = config
         self._data_dir = data_dirs[0] if data_dirs else None
         self._other_dirs = data_dirs[1:]
         self._options = options
         self._control_at = control_at
+        self._release = release
         self._ready = False
 
     def run(self) -> int:
@@ -91,7 +95,7 @@ class _Process:
                 racks=[rack for rack in self._options.racks.split(",") if rack],
                 clock=None if control is None else control.clock,
                 disk=None if control is None else control.disk,
-                dispatch_of=_dispatch_of if control is None else control.dispatch_of,
+                dispatch_of=self._dispatch_of if control is None else control.dispatch_of,
             ) as broker,
             trio.open_nursery() as aside,
         ):
@@ -115,7 +119,14 @@ class _Process:
 
         if not is_loopback(self._control_at[0]):
             _log.warning("--control: whoever reaches %s:%d may empty this broker, and have it fail", *self._control_at)
-        return BrokerControl(has_disk=self._data_dir is not None)
+        return BrokerControl(has_disk=self._data_dir is not None, release=self._release)
+
+    def _dispatch_of(self, registry: Registry) -> Dispatch:
+        if self._release is None:
+            return registry.dispatch
+        from kafkapy.testing.as_version import answering_of
+
+        return answering_of(registry, self._release).dispatch
 
     def _announce(self, broker: Broker) -> None:
         if self._options.database is not None:
@@ -143,8 +154,10 @@ class _Process:
             print(json.dumps(ready), flush=True)
 
 
-def _dispatch_of(registry: Registry) -> Dispatch:
-    return registry.dispatch
+def _release(version: str) -> "Release | None":
+    from kafkapy.testing.as_version import release_of  # most brokers are what they are
+
+    return release_of(version)
 
 
 def _allow_many_descriptors() -> None:

@@ -16,11 +16,13 @@ from kafkapy.handlers.registry import Registry
 from kafkapy.network.connection import Dispatch
 from kafkapy.network.listening import CannotListen
 from kafkapy.node import descriptors_each
+from kafkapy.testing.as_version import answering_of
 from kafkapy.testing.control import Answers, Control, at_once, words_of
 from kafkapy.testing.disk import FailingDisk
 from kafkapy.testing.faults import NO_DISK
 from kafkapy.testing.in_trio import TrioBroker
-from kafkapy.testing.interception import Interception, OfBroker
+from kafkapy.testing.interception import Interception
+from kafkapy.testing.releases import Release
 from kafkapy.testing.time_travel import TimeTravel
 
 _MOVES: Final = ("stop", "kill", "start")
@@ -29,18 +31,19 @@ _MOVES: Final = ("stop", "kill", "start")
 class BrokerControl(Control):
     """The brokers that are controlled."""
 
-    def __init__(self, *, has_disk: bool) -> None:
-        """`has_disk`: whether their data is in directories."""
+    def __init__(self, *, has_disk: bool, release: Release | None) -> None:
+        """`has_disk`: whether their data is in directories. `release`: as which Kafka they are to answer."""
         time = TimeTravel(at_once)
         self.clock: TravelClock = time.begin()
         """The brokers' clock."""
         super().__init__(time, no_disk=None if has_disk else NO_DISK)
         self.disk = FailingDisk(self.faults, descriptors_each()) if has_disk else None
+        self._release = release
         self._running: Broker
 
     def dispatch_of(self, registry: Registry) -> Dispatch:
         """What answers a node's requests."""
-        return Interception(OfBroker(registry), self.faults, self.activity, self.clock).dispatch
+        return Interception(answering_of(registry, self._release), self.faults, self.activity, self.clock).dispatch
 
     async def serve_broker(
         self, running: Broker, host: str, port: int, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED

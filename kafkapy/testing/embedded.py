@@ -10,11 +10,12 @@ from kafkapy.broker import open_broker
 from kafkapy.fleet import Fleet
 from kafkapy.node import descriptors_each
 from kafkapy.testing.activity import Activity
+from kafkapy.testing.as_version import answering_of, release_of
 from kafkapy.testing.client import Client
 from kafkapy.testing.connection import BlockingConnection
 from kafkapy.testing.faults import NO_DISK, Faults
 from kafkapy.testing.in_thread import InThread
-from kafkapy.testing.interception import Interception, OfBroker
+from kafkapy.testing.interception import Interception
 from kafkapy.testing.operations import Operations
 from kafkapy.testing.routing import ClusterClient
 from kafkapy.testing.settings import broker_config
@@ -33,6 +34,8 @@ class Broker(InThread):
     Or a cluster of several `brokers`, node ids 1 and up, in these `racks` in turn: they can be stopped, killed, started
     and added, while clients work.
 
+    With `as_version` ("3.9") it tells its clients of no more than that Kafka does, so that their fallbacks are tried.
+
     Its data is in memory, or in `data_dir`; `settings` are those of Kafka's server.properties. Without a block, `start`
     and `stop` do the same; what is forgotten ends with the interpreter. `start` raises what kept the broker from
     starting: ConfigError, CannotListen, DirectoryInUse, DirectoryMismatch, OSError.
@@ -46,11 +49,13 @@ class Broker(InThread):
         data_dir: str | os.PathLike[str] | None = None,
         brokers: int = 1,
         racks: Sequence[str] = (),
+        as_version: str | None = None,
     ) -> None:
         self._brokers = brokers
         self._racks = racks
         super().__init__(port, "broker")
         self._running: broker.Broker | None = None
+        self._release = release_of(as_version)
         self._settings = dict(settings or {})
         self._data_dir = None if data_dir is None else Path(data_dir)
         self.faults = Faults(self._call, no_disk=NO_DISK if self._data_dir is None else None)
@@ -130,7 +135,9 @@ class Broker(InThread):
             data_dir=self._data_dir,
             clock=clock,
             disk=None if self._data_dir is None else self._disk(),
-            dispatch_of=lambda registry: Interception(OfBroker(registry), self.faults, self.activity, clock).dispatch,
+            dispatch_of=lambda registry: (
+                Interception(answering_of(registry, self._release), self.faults, self.activity, clock).dispatch
+            ),
             brokers=self._brokers,
             racks=self._racks,
         ) as running:

@@ -44,7 +44,9 @@ class BrokerProcess(BrokerHandle):
         log: IO[bytes] | None = None,
         brokers: int = 1,
         racks: Sequence[str] = (),
+        as_version: str | None = None,
     ) -> None:
+        self._as_version = as_version
         self._brokers = brokers
         self._racks = racks
         self._given_port = port
@@ -72,6 +74,8 @@ class BrokerProcess(BrokerHandle):
         given = configured(self._settings, self.port if self._brokers == 1 else self._given_port)
         flags = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         cluster = ["--brokers", str(self._brokers), "--racks", ",".join(self._racks)]
+        if self._as_version is not None:
+            cluster += ["--as-version", self._as_version]
         command = [sys.executable, "-m", "kafkapy", "start", *where, *cluster, "--json-ready", "--control", "0", *flags]
         errors = subprocess.PIPE if self._log is None else self._log
         process = self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)

@@ -29,12 +29,12 @@ from kafkapy.protocol.header import (
     RequestHeader,
     decode_request_header,
     decode_response_header,
-    encode_request_header,
 )
 from kafkapy.protocol.messages import APIS, request_class, response_class
 from kafkapy.protocol.primitives import ProtocolError
 from kafkapy.testing.activity import Activity
 from kafkapy.testing.addresses import addressed, may_tell_addresses
+from kafkapy.testing.answers import request_frame
 from kafkapy.testing.faults import Faults
 from kafkapy.testing.interception import Interception
 from kafkapy.testing.upstream import Upstream
@@ -183,9 +183,7 @@ def _without_session(header: RequestHeader, frame: memoryview) -> memoryview:
     if request.session_epoch != _NEW_SESSION:
         return frame
     request.session_epoch = _NO_SESSION
-    out = bytearray()
-    encode_request_header(header.api_key, header.api_version, header.correlation_id, header.client_id, out)
-    return memoryview(b"".join(request.encode(header.api_version, out)))
+    return request_frame(header, request)
 
 
 def _told_what_is_known_here(header: RequestHeader, answer: bytes) -> Answer:
