@@ -5,6 +5,7 @@ padding, as every Kafka tool prints them.
 """
 
 import base64
+import os
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -119,6 +120,18 @@ class Endpoint(NamedTuple):
     host: str
     port: int
     security_protocol: str
+
+
+def random_uuid() -> bytes:
+    """A new id of 16 bytes: a UUID of version 4 whose text form does not begin with a dash, which command lines would
+    take for an option.
+    """
+    while True:
+        uuid = os.urandom(16)
+        uuid = uuid[:6] + bytes([uuid[6] & 0x0F | 0x40]) + uuid[7:]
+        uuid = uuid[:8] + bytes([uuid[8] & 0x3F | 0x80]) + uuid[9:]
+        if not format_uuid(uuid).startswith("-"):
+            return uuid
 
 
 def format_uuid(uuid: bytes) -> str:

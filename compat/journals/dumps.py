@@ -17,8 +17,11 @@ _RECORD = re.compile(r"^\| offset: .* headerKeys: \[[^]]*\] (?:key|payload): ")
 _DELETED = "<DELETE>"
 _ID = re.compile(r"^[A-Za-z0-9_-]{22}$")
 _MEMBER = re.compile(r"^(.*)-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
-_TIMES = {"commitTimestamp", "expireTimestamp", "currentStateTimestamp"}
-_IDS = {"topicId", "directories"}
+_TIMES = {
+    *("commitTimestamp", "expireTimestamp", "currentStateTimestamp", "assignmentTimestamp", "timestamp"),
+    *("transactionLastUpdateTimestampMs", "transactionStartTimestampMs", "createTimestamp", "writeTimestamp"),
+}
+_IDS = {"topicId", "directories", "memberId", "leader"}
 _DECODER = json.JSONDecoder()
 OF_THE_NODE = {
     "CLEAR_ELR_RECORD",
@@ -39,8 +42,25 @@ def group_records(dump: str) -> Records:
         about = {"key": key} | ({"deleted": True} if payload is None else {"value": payload})
         if payload and "members" in payload["data"]:
             payload["data"]["members"].sort(key=_without_ids)
-        found.setdefault(key["data"]["group"], []).append(about)
-    return {group: Symbols()(_ordered(records)) for group, records in found.items()}
+        named = key["data"]
+        group = named["group"] if "group" in named else named["groupId"]  # in the older kinds of records, and the newer
+        found.setdefault(group, []).append(about)
+    return {group: _ordered(Symbols()(records)) for group, records in found.items()}
+
+
+def keyed_records(dump: str) -> Records:
+    """The records of `__transaction_state` and `__share_group_state`, by id and by partition of a group."""
+    found: Records = {}
+    for key, payload in _parsed(dump):
+        about = {"key": key} | ({"deleted": True} if payload is None else {"value": payload})
+        named = key["data"]
+        for partitions in (payload["data"].get("transactionPartitions") or []) if payload else []:
+            partitions["partitionIds"].sort()
+        if payload and payload["data"].get("transactionPartitions"):
+            payload["data"]["transactionPartitions"].sort(key=lambda topic: topic["topic"])
+        subject = named.get("transactionalId") or f"{named['groupId']}, partition {named['partition']}"
+        found.setdefault(subject, []).append(about)
+    return {subject: Symbols()(records) for subject, records in found.items()}
 
 
 def _without_ids(member: dict[str, Any]) -> str:
@@ -58,7 +78,7 @@ def _ordered(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _row(record: dict[str, Any]) -> tuple[bool, str]:
     kind = "deleted" if "deleted" in record else record.get("type", "")
-    return kind in ("deleted", "CONFIG_RECORD"), kind
+    return kind in ("deleted", "CONFIG_RECORD", "CLIENT_QUOTA_RECORD"), kind
 
 
 def metadata_records(dump: str) -> Records:
@@ -73,7 +93,7 @@ def metadata_records(dump: str) -> Records:
         about = topics.get(data.get("topicId"), "") or data.get("resourceName") or data.get("topicName") or kind
         if kind not in OF_THE_NODE:
             found.setdefault(about, []).append(payload)
-    return {about: Symbols()(_ordered(records)) for about, records in found.items()}
+    return {about: _ordered(Symbols()(records)) for about, records in found.items()}
 
 
 def _parsed(dump: str) -> Iterator[tuple[Any, Any]]:
@@ -112,4 +132,4 @@ class Symbols:
 
 def unexplained(lines: Iterable[str], explained: dict[str, str]) -> list[str]:
     """The differences that no rule is about."""
-    return [line for line in lines if not any(rule in line for rule in explained)]
+    return [line for line in lines if not any(re.search(rule, line) for rule in explained)]

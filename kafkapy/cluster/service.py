@@ -5,7 +5,6 @@ before every room that needs topics.
 """
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -43,7 +42,7 @@ from kafkapy.cluster.scram_credentials import AlterScramCredentials
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.setting import ConfigResource
 from kafkapy.errors import Error, KafkaError
-from kafkapy.model import Principal, format_uuid
+from kafkapy.model import Principal, format_uuid, random_uuid
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.storage.base import Logs
 
@@ -120,7 +119,7 @@ class ClusterService:
         spend: Spend = freely,
     ) -> list[TopicResult]:
         """Create the topics; for each what it became, or why not."""
-        topic_ids = [_new_id() for _ in topics]
+        topic_ids = [random_uuid() for _ in topics]
         results: list[TopicResult] = await self._core.change(
             CreateTopics(topics, topic_ids, validate_only, spend), timeout_ms
         )
@@ -163,7 +162,7 @@ class ClusterService:
 
     async def create_acls(self, acls: Sequence[Acl]) -> list[KafkaError | None]:
         """Add the ACLs that are not there yet; for each None, or why not."""
-        results: list[KafkaError | None] = await self._core.change(CreateAcls(acls, [_new_id() for _ in acls]))
+        results: list[KafkaError | None] = await self._core.change(CreateAcls(acls, [random_uuid() for _ in acls]))
         return results
 
     async def delete_acls(self, filters: Sequence[AclFilter]) -> list[list[Acl] | KafkaError]:
@@ -211,7 +210,7 @@ class ClusterService:
         renewal_ms: int,
     ) -> DelegationToken:
         """A new delegation token, which lasts `renewal_ms` and can be renewed up to `lifetime_ms`."""
-        command = CreateToken(format_uuid(_new_id()), owner, requester, renewers, lifetime_ms, renewal_ms)
+        command = CreateToken(format_uuid(random_uuid()), owner, requester, renewers, lifetime_ms, renewal_ms)
         token: DelegationToken = await self._core.change(command)
         return token
 
@@ -324,13 +323,3 @@ def _asked(topic: NewTopic) -> CreateTopicsRequest.CreatableTopic:
             CreateTopicsRequest.CreatableTopicConfig(name=name, value=value) for name, value in topic.overrides.items()
         ],
     )
-
-
-def _new_id() -> bytes:
-    """A random id whose text form does not begin with a dash, which command lines would take for an option."""
-    while True:
-        topic_id = os.urandom(16)
-        topic_id = topic_id[:6] + bytes([topic_id[6] & 0x0F | 0x40]) + topic_id[7:]
-        topic_id = topic_id[:8] + bytes([topic_id[8] & 0x3F | 0x80]) + topic_id[9:]
-        if not format_uuid(topic_id).startswith("-"):
-            return topic_id

@@ -26,7 +26,8 @@ class Protocol(NamedTuple):
 class Join(NamedTuple):
     """Enter a group, or enter its next generation. Answer: `Joined`, errors included.
 
-    `new_member_id` is the id to give if the caller has none. `requires_known_member_id`: a newcomer must come back
+    `new_member_id` is the id to give if the caller has none, `new_consumer_id` that in a group of the consumer
+    protocol. `requires_known_member_id`: a newcomer must come back
     with the id it is given (KIP-394). `supports_skipping_assignment`: a static leader that returns may be told to
     leave the assignment alone (KIP-814).
     """
@@ -44,6 +45,7 @@ class Join(NamedTuple):
     requires_known_member_id: bool
     supports_skipping_assignment: bool
     reason: str | None = None
+    new_consumer_id: str = ""
 
 
 class JoinedMember(NamedTuple):

@@ -5,7 +5,6 @@ runs the service (`run`) in the nursery that outlives the connections.
 """
 
 import functools
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,7 +45,7 @@ from kafkapy.groups.modern.commands import (
     DescribeConsumerGroup,
 )
 from kafkapy.groups.settings import GroupSettings
-from kafkapy.model import LogId, TopicPartition, format_uuid
+from kafkapy.model import LogId, TopicPartition, format_uuid, random_uuid
 from kafkapy.records.batch import Compression
 from kafkapy.storage.base import Leases, Logs
 
@@ -122,7 +121,9 @@ class GroupService:
             return Joined(Error.INVALID_SESSION_TIMEOUT, command.member_id)
         if not command.member_id:
             prefix = command.instance_id if command.instance_id is not None else command.client_id
-            command = command._replace(new_member_id=f"{prefix}-{_new_uuid()}")
+            command = command._replace(
+                new_member_id=f"{prefix}-{_new_uuid()}", new_consumer_id=format_uuid(random_uuid())
+            )
         shard = await self._shards.of(command.group_id)
         joined: Joined | Delayed[Joined] = shard.submit(command)
         return joined
@@ -153,7 +154,7 @@ class GroupService:
                 f"ServerAssignor {command.assignor} is not supported. Supported assignors: {supported}.",
             )
         if not command.member_id:
-            command = command._replace(new_member_id=format_uuid(os.urandom(16)))
+            command = command._replace(new_member_id=format_uuid(random_uuid()))
         answer: ConsumerHeartbeatAnswer = await (await self._shards.of(command.group_id)).execute(command)
         return answer
 
@@ -261,10 +262,7 @@ class GroupService:
 
 def _new_uuid() -> str:
     """A random UUID's text (RFC 9562, version 4), without the milliseconds that importing `uuid` takes."""
-    random = bytearray(os.urandom(16))
-    random[6] = random[6] & 0x0F | 0x40
-    random[8] = random[8] & 0x3F | 0x80
-    digits = random.hex()
+    digits = random_uuid().hex()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 

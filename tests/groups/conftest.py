@@ -75,6 +75,7 @@ class Coordinator(Driver):
                 f"{instance or client}-{next(self._names)}",
                 version >= 4,
                 version >= 9,
+                new_consumer_id=f"new-{next(self._names)}",
             )
         )
 

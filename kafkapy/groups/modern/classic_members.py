@@ -32,7 +32,7 @@ class ClassicMembers:
     def join(self, group: ConsumerGroup, command: Join, ticket: Ticket, moment: Moment, out: Decision) -> None:
         """Answers `Joined` at once: nobody waits for the others."""
         self._require_that_it_may_join(group, command)
-        member_id, instance_id = command.member_id or command.new_member_id, command.instance_id
+        member_id, instance_id = command.member_id or command.new_consumer_id, command.instance_id
         if instance_id is None and not command.member_id and command.requires_known_member_id:
             out.answers.append(Answer(ticket, Joined(Error.MEMBER_ID_REQUIRED, member_id)))
             return

@@ -5,12 +5,11 @@ that has no instance id yet gets one. Told of by ApiVersions only where metrics 
 Kafka where nothing receives them.
 """
 
-import os
 from collections.abc import Mapping
 
 from kafkapy.config.setting import ConfigResource
 from kafkapy.handlers.context import Context
-from kafkapy.model import ZERO_UUID
+from kafkapy.model import ZERO_UUID, random_uuid
 from kafkapy.protocol.messages.get_telemetry_subscriptions import (
     GetTelemetrySubscriptionsRequest,
     GetTelemetrySubscriptionsResponse,
@@ -23,7 +22,7 @@ _COMPRESSIONS = [4, 3, 1, 2]  # zstd, lz4, gzip, snappy: the order of preference
 async def handle(request: GetTelemetrySubscriptionsRequest, ctx: Context) -> GetTelemetrySubscriptionsResponse:
     instance = request.client_instance_id
     if instance == ZERO_UUID:
-        instance = os.urandom(16)
+        instance = random_uuid()
     subscription = ctx.rooms.telemetry.subscriptions.ask(
         instance, attributes_of(instance, ctx), settings_of(ctx), ctx.rooms.clock.now_ms()
     )
