@@ -49,8 +49,8 @@ def _kafka_python(bootstrap: str) -> None:
             enable_auto_commit=False,
             session_timeout_ms=6000,
         )
-        consumer.partitions_for_topic(TOPIC)  # who hears of them later joins twice
         consumer.subscribe([TOPIC])
+        consumer.partitions_for_topic(TOPIC)  # who hears of them after having joined joins once more
         _until(lambda consumer=consumer: consumer.poll(100) is not None and consumer.assignment())
         consumer.commit({TopicPartition(TOPIC, 1): OffsetAndMetadata(1, "said by a stock client", -1)})
         consumer.close()

@@ -42,6 +42,8 @@ def group_records(dump: str) -> Records:
         about = {"key": key} | ({"deleted": True} if payload is None else {"value": payload})
         if payload and "members" in payload["data"]:
             payload["data"]["members"].sort(key=_without_ids)
+        if payload and "initializedTopics" in payload["data"]:
+            payload["data"]["initializedTopics"].sort(key=lambda topic: topic["topicName"])
         named = key["data"]
         group = named["group"] if "group" in named else named["groupId"]  # in the older kinds of records, and the newer
         found.setdefault(group, []).append(about)

@@ -1,7 +1,8 @@
 """Features (KIP-584): which levels this broker has, on which one the cluster has settled, and how that may change.
 
-Pure. A kind of metadata facts (`kinds.py`). A feature of which no fact has told is at its default level; one at level 0
-is not finalized. Clients go by the levels (ApiVersions): which kind of transaction they use, for instance.
+Pure. A kind of metadata facts (`kinds.py`). A new cluster settles on the default levels, and writes them down. One
+of which no fact has told is at its default level, too; one at level 0 is not finalized. Clients go by the levels
+(ApiVersions): which kind of transaction they use, for instance.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,13 +36,13 @@ class LevelRange(NamedTuple):
 
 SUPPORTED: Final[Mapping[str, LevelRange]] = MappingProxyType(
     {
+        METADATA_VERSION: LevelRange(7, 33, 33),
         # Replicas that may lead are known at all times: with one replica, by itself. There is no other way here.
         "eligible.leader.replicas.version": LevelRange(1, 1, 1),
-        METADATA_VERSION: LevelRange(7, 33, 33),
-        TRANSACTION_VERSION: LevelRange(0, 2, 2),
         GROUP_VERSION: LevelRange(0, 1, 1),
         SHARE_VERSION: LevelRange(0, 1, 1),
         STREAMS_VERSION: LevelRange(0, 1, 1),
+        TRANSACTION_VERSION: LevelRange(0, 2, 2),
     }
 )
 
@@ -72,6 +73,13 @@ class UpdateFeatures:
     updates: Sequence[FeatureUpdate]
     controller_id: int
     validate_only: bool = False
+
+
+def settled(told: Levels) -> list[FeatureLevelRecord]:
+    """The facts by which a cluster that has not done so settles on its levels; Kafka's tools do it for a new one."""
+    if METADATA_VERSION in told:
+        return []
+    return [_fact(name, levels.default) for name, levels in SUPPORTED.items() if name not in told and levels.default]
 
 
 def finalized(told: Levels) -> dict[str, int]:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from kafkapy.cluster import brokers
 from kafkapy.cluster.brokers import check_choice
+from kafkapy.cluster.features import settled
 from kafkapy.cluster.image import PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.partitions import partition_fact
@@ -156,7 +157,7 @@ class ClusterMachine:
         return Decision(list(facts), [Answer(ticket, answer)])
 
     def loaded(self, moment: Moment) -> Decision:
-        return Decision()
+        return Decision([*settled(self.state.kinds["features"].shown)])
 
     def _create_topics(self, command: CreateTopics, ticket: Ticket) -> Decision:
         facts: list[MetadataFact] = []
