@@ -128,7 +128,7 @@ async def open_broker(
         else:
             core = Core(cluster_id, config, logs, logs.leases, clock)
             standing = Tenancy(core, logs, logs.leases, fleet.nodes)
-        house = House(clock, turns, logs, cluster_id, core, standing, LocalPeers(), dispatch_of)
+        house = House(clock, turns, logs, cluster_id, core, standing, LocalPeers(), dispatch_of, between=shares)
         async with trio.open_nursery() as cluster:
             await cluster.start(core.run)
             async with trio.open_nursery() as housekeeping:

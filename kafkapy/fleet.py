@@ -122,7 +122,8 @@ class Fleet:
     async def _enter(self, node: Node) -> None:
         """Let the cluster know that the broker is there."""
         self._configs[node.node_id] = with_ports(self._configs[node.node_id], node.ports)
-        await self._house.standing.enter(node.as_told)
+        house = self._house
+        await house.standing.enter(node.as_reached() if house.between else node.as_told)
 
     async def _live(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
         try:

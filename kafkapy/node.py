@@ -22,12 +22,19 @@ from kafkapy.cluster.service import ClusterService
 from kafkapy.config.authorizer import authorizer_settings
 from kafkapy.config.hosts import connections_per_host
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.config.listeners import announced_endpoints, bound_listeners, told_addresses
+from kafkapy.config.listeners import (
+    announced_endpoints,
+    bound_listeners,
+    listener_between_brokers,
+    reachable_endpoints,
+    told_addresses,
+)
 from kafkapy.config.setting import ConfigError
 from kafkapy.groups.service import GroupService
 from kafkapy.groups.share.service import ShareGroups
 from kafkapy.groups.streams.service import StreamsGroups
 from kafkapy.handlers.context import Context, Rooms, Session
+from kafkapy.handlers.forwarding import Forwarding
 from kafkapy.handlers.peers import LocalPeers
 from kafkapy.handlers.registry import Registry
 from kafkapy.handlers.sharing.group_persister import GroupPersister
@@ -40,12 +47,12 @@ from kafkapy.network.listening import bind
 from kafkapy.network.server import Guard, Limits, Server
 from kafkapy.network.transport import PlainTransport
 from kafkapy.quotas.service import Quotas
-from kafkapy.security.doors import Door, doors
+from kafkapy.security.doors import Door, Key, doors, key
 from kafkapy.sharing.partitions import SharePartitions
 from kafkapy.sharing.persister import SharePersister
 from kafkapy.sharing.sessions import ShareSessions
 from kafkapy.sharing.state.service import ShareStateService
-from kafkapy.storage.base import LiveBroker, Logs
+from kafkapy.storage.base import Brokers, LiveBroker, Logs
 from kafkapy.telemetry.service import Telemetry
 from kafkapy.transactions.producer_ids import ProducerIds
 from kafkapy.transactions.service import TransactionService
@@ -53,6 +60,7 @@ from kafkapy.transactions.verifying import Verifier
 from kafkapy.turns import Turns
 
 if TYPE_CHECKING:
+    from kafkapy.handlers.network_peers import NetworkPeers
     from kafkapy.security.authorizer import Authorizer
     from kafkapy.security.tokens import TokenSecret
 
@@ -79,6 +87,8 @@ class House(NamedTuple):
     standing: Standing
     peers: LocalPeers
     dispatch_of: Callable[[Registry], Dispatch]
+    between: bool = False
+    """Whether brokers of other processes are of this cluster, too."""
 
 
 class Node:
@@ -99,6 +109,7 @@ class Node:
         self._announced = announced_endpoints(config, advertise_host)
         self._token_secret = _token_secret(config)
         self._doors: dict[str, Door] = {}
+        self._keys: list[Key] = []  # for other brokers' doors
         self._bound: list[tuple[Endpoint, socket.socket]] = []
         self._told_to_stop = trio.Event()
         self._life = trio.CancelScope()
@@ -117,6 +128,11 @@ class Node:
             told._replace(port=told.port or own.port) for told, own in zip(self._announced, bound, strict=True)
         ]
         self.as_told = LiveBroker(self.node_id, self._config["broker.rack"], tuple(endpoints))
+
+    def as_reached(self) -> LiveBroker:
+        """The same for other processes, which tell their clients of it: each listener has a host, and a port."""
+        bound = [endpoint for endpoint, _ in self._bound]
+        return self.as_told._replace(endpoints=tuple(reachable_endpoints(bound, self._announced)))
 
     def close(self) -> None:
         """Give the addresses back."""
@@ -137,16 +153,16 @@ class Node:
             await self._run(house, task_status)
 
     async def _run(self, house: House, task_status: trio.TaskStatus[None]) -> None:
-        clock, rooms = house.clock, self._open_rooms(house)
-        registry = Registry(rooms, _context(rooms))
+        network = await self._network_peers(house, house.standing) if house.between else None
+        clock, rooms = house.clock, self._open_rooms(house, network)
+        registry = Registry(rooms, _context(rooms), rooms.forwarding)
         registry.observes = rooms.metrics is not None
-        dispatch = house.dispatch_of(registry)
-        guards = {listener: _guard(door, registry, dispatch, clock) for listener, door in self._doors.items()}
+        guards = {listener: _guard(door, registry, clock) for listener, door in self._doors.items()}
         quotas = rooms.quotas
         server = Server(
             self._limits,
             _open_session,
-            dispatch,
+            house.dispatch_of(registry),
             clock,
             guards,
             quotas.hold,
@@ -167,7 +183,11 @@ class Node:
         rooms.cluster.on_change(on_change)
         house.peers.add(self.node_id, registry.ask)
         try:
-            await self._serve(server, rooms, clock, task_status)
+            async with trio.open_nursery() as between:
+                if network is not None:
+                    await between.start(network.run)
+                await self._serve(server, rooms, clock, task_status)
+                between.cancel_scope.cancel()
         finally:
             house.peers.remove(self.node_id)
 
@@ -193,16 +213,42 @@ class Node:
                 upkeep.cancel_scope.cancel()
             coordinators.cancel_scope.cancel()
 
-    def _open_rooms(self, house: House) -> Rooms:
+    async def _network_peers(self, house: House, brokers: Brokers) -> "NetworkPeers":
+        """How brokers of other processes are asked. Raises ConfigError, OSError."""
+        from kafkapy.handlers.network_peers import NetworkPeers, Settings  # a process that is alone does without
+        from kafkapy.network.client import Line, open_line
+
+        config = self._config
+        listener = listener_between_brokers(config)
+        own = await trio.to_thread.run_sync(key, config, listener)
+        self._keys.append(own)
+
+        async def connect(host: str, port: int, nursery: trio.Nursery) -> Line:
+            return await open_line(
+                host,
+                port,
+                tls=None if own.tls is None else own.tls.current,
+                max_frame_size=config["socket.request.max.bytes"],
+                nursery=nursery,
+            )
+
+        settings = Settings(
+            listener.listener, own.login, config["request.timeout.ms"], config["socket.connection.setup.timeout.ms"]
+        )
+        here = house.peers
+        return NetworkPeers(self.node_id, house.cluster_id, here, brokers, connect, settings, house.clock)
+
+    def _open_rooms(self, house: House, network: "NetworkPeers | None") -> Rooms:
         clock, logs, config = house.clock, house.logs, self._config
         standing = house.standing
         leases = standing.tenant(self.node_id)
-        membership = Membership(self.node_id, leases, standing, house.peers, standing.in_turn)
+        peers = house.peers if network is None else network
+        membership = Membership(self.node_id, leases, standing, peers, standing.in_turn)
         cluster = ClusterService(house.cluster_id, config, logs, membership, clock, house.core)
         groups = GroupService(cluster, logs, leases, clock, config)
         producer_ids = ProducerIds(cluster.allocate_producer_ids)
         share_state = ShareStateService(cluster, logs, leases, clock, config)
-        persister = SharePersister(cluster, share_state, house.peers, clock)
+        persister = SharePersister(cluster, share_state, peers, clock)
         tells_metrics = config["kafkapy.metrics.port"] >= 0
         self.rooms = Rooms(
             clock=clock,
@@ -210,11 +256,11 @@ class Node:
             logs=logs,
             cluster=cluster,
             groups=groups,
-            share_groups=ShareGroups(cluster, groups, GroupPersister(persister), house.peers),
+            share_groups=ShareGroups(cluster, groups, GroupPersister(persister), peers),
             streams_groups=StreamsGroups(cluster, groups, clock),
-            transactions=TransactionService(cluster, logs, leases, house.peers, producer_ids, clock, config),
+            transactions=TransactionService(cluster, logs, leases, peers, producer_ids, clock, config),
             producer_ids=producer_ids,
-            verifier=Verifier(cluster, logs, house.peers, clock),
+            verifier=Verifier(cluster, logs, peers, clock),
             fetch_sessions=_fetch_sessions(config),
             share_state=share_state,
             share_partitions=SharePartitions(cluster, logs, persister, clock),
@@ -224,12 +270,15 @@ class Node:
             metrics=RequestMetrics() if tells_metrics else None,
             authorizer=_authorizer(config),
             token_secret=self._token_secret,
+            forwarding=None if network is None else Forwarding(network.listener, network),
         )
         return self.rooms
 
     def _keep_fresh(self, nursery: trio.Nursery, clock: Clock) -> None:
-        """Have what lets clients in read again when it has changed."""
-        if encrypted := [door.tls for door in self._doors.values() if door.tls is not None]:
+        """Have what lets clients in, and this broker in elsewhere, read again when it has changed."""
+        ways: list[Door | Key] = [*self._doors.values(), *self._keys]
+        encrypted = [way.tls for way in ways if way.tls is not None]
+        if encrypted:
             from kafkapy.security.tls import keep_fresh
 
             nursery.start_soon(keep_fresh, encrypted, clock)
@@ -329,15 +378,15 @@ async def _doors(
     return await trio.to_thread.run_sync(doors, config, endpoints, ClusterCredentials(image, token_secret))
 
 
-def _guard(door: Door, registry: Registry, dispatch: Dispatch, clock: Clock) -> Guard:
+def _guard(door: Door, registry: Registry, clock: Clock) -> Guard:
     """How the network meets a listener's clients."""
     from kafkapy.handlers.access.gate import CertificateGate, SaslGate  # not needed where all may come in
 
     def meet(connection: Connection) -> None:
         if door.sasl is None:
-            CertificateGate(door.user_of, dispatch, connection)
+            CertificateGate(door.user_of, registry, connection)
         else:
-            SaslGate(door.sasl, registry, dispatch, clock, connection)
+            SaslGate(door.sasl, registry, clock, connection)
 
     tls = door.tls
     if tls is None:

@@ -115,6 +115,7 @@ PURE = (
     "transactions/states.py",
     "security/jaas.py",
     "security/sasl/authenticator.py",
+    "security/sasl/client.py",
     "security/sasl/oauthbearer.py",
     "security/sasl/plain.py",
     "security/sasl/scram.py",
@@ -252,14 +253,17 @@ def test_each_library_is_used_by_one_module() -> None:
 def test_every_route_has_a_module_that_says_what_it_serves() -> None:
     """A row, a file, and a first line that tells the truth about the versions."""
     tree = ast.parse((PACKAGE / "handlers" / "__init__.py").read_text(encoding="utf-8"))
-    rows = [
-        [ast.literal_eval(argument) for argument in node.args]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Route"
+    tables = [
+        [[ast.literal_eval(argument) for argument in row.args] for row in table.value.elts if isinstance(row, ast.Call)]
+        for table in tree.body
+        if isinstance(table, ast.AnnAssign) and isinstance(table.value, ast.Tuple)
     ]
-    assert rows
-    keys = [row[0] for row in rows]
-    assert keys == sorted(set(keys)), "rows stand in the order of API keys, each once"
+    assert len(tables) == 2, "what is served, and what only brokers ask each other"
+    for table in tables:
+        keys = [row[0] for row in table]
+        assert keys == sorted(set(keys)), "rows stand in the order of API keys, each once"
+    rows = [row for table in tables for row in table]
+    assert len({row[0] for row in rows}) == len(rows)
     listed = set()
     for key, module, low, high in rows:
         path = PACKAGE / "handlers" / (module.replace(".", "/") + ".py")

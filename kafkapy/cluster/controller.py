@@ -34,6 +34,11 @@ class Controller:
         self._shard: Shard | None = None
         self._moved = trio.Event()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this process decides."""
+        return self._shard is not None
+
     async def execute(self, command: Any) -> Any:
         """The machine's answer to a command, once what was decided is in the log.
 

@@ -43,6 +43,7 @@ from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.setting import ConfigResource
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import Principal, format_uuid, random_uuid
+from kafkapy.protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.storage.base import Logs
 
@@ -227,15 +228,22 @@ class ClusterService:
         wanted = [
             internal_topic(name, self.image.config) if name in INTERNAL_TOPICS else NewTopic(name) for name in names
         ]
-        request = CreateTopicsRequest(topics=[_asked(topic) for topic in wanted], timeout_ms=_AUTO_CREATE_TIMEOUT_MS)
+        refusals = await self.have_created(wanted)
+        not_here_yet = KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        return [self.image.topic(name) or refusals.get(name, not_here_yet) for name in names]
+
+    async def have_created(self, topics: Sequence[NewTopic]) -> dict[str, KafkaError]:
+        """Have the controller, wherever it is, create the topics, on brokers of its choice; what it refuses, by name.
+
+        This broker may hear of them later. Raises BROKER_NOT_AVAILABLE.
+        """
+        request = CreateTopicsRequest(topics=[_asked(topic) for topic in topics], timeout_ms=_AUTO_CREATE_TIMEOUT_MS)
         response = await self._peers.ask(self.leadership.controller_id, request)
-        refusals = {
+        return {
             topic.name: KafkaError(Error.of(topic.error_code), topic.error_message)
             for topic in response.topics
             if topic.error_code
         }
-        not_here_yet = KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-        return [self.image.topic(name) or refusals.get(name, not_here_yet) for name in names]
 
     def create_in_passing(self, names: Sequence[str], told: Callable[[str, TopicResult], None]) -> None:
         """Begin what `auto_create` does, but for topics for which that is under way; `told` hears what became of each.
@@ -274,7 +282,23 @@ class ClusterService:
         return topic
 
     async def allocate_producer_ids(self) -> range:
-        """A block of producer ids that nobody else has, now or after a restart."""
+        """A block of producer ids that nobody else has, now or after a restart: the controller's, wherever that is."""
+        if self._core.controller.is_here:
+            return await self.allocate_producer_ids_here()
+        node_id = self.leadership.node_id
+        registered = self.image.brokers.get(node_id)
+        request = AllocateProducerIdsRequest(
+            broker_id=node_id, broker_epoch=-1 if registered is None else registered.epoch
+        )
+        response = await self._peers.ask(self.leadership.controller_id, request)
+        if response.error_code:
+            raise KafkaError(Error.of(response.error_code))
+        if response.producer_id_len <= 0:
+            raise KafkaError(Error.UNKNOWN_SERVER_ERROR, "the controller's block of producer ids is empty")
+        return range(response.producer_id_start, response.producer_id_start + response.producer_id_len)
+
+    async def allocate_producer_ids_here(self) -> range:
+        """The same, of this process's controller. Raises NOT_CONTROLLER when it has none."""
         block: range = await self._core.controller.execute(AllocateProducerIds())
         return block
 

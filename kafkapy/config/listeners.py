@@ -21,6 +21,7 @@ PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 _LISTENER = re.compile(rf"(?P<name>.*)://\[?(?P<host>(?:{HOST.pattern})?)\]?:(?P<port>[0-9]+)")
 _HIGHEST_PORT = 65535
+_ANY_ADDRESS = ("", "0.0.0.0", "::")
 
 
 class _Listener(NamedTuple):
@@ -72,6 +73,26 @@ def advertised_listeners(config: BrokerConfig) -> dict[str, Endpoint]:
     }
 
 
+def listener_between_brokers(config: BrokerConfig) -> Endpoint:
+    """Where brokers of other processes reach this one, of the bound listeners. Raises ConfigError.
+
+    As in Kafka it is the one named for that, else the one named as security.inter.broker.protocol; more lenient than
+    Kafka, where neither is set and there is only one listener, it is that.
+    """
+    endpoints = bound_listeners(config)
+    given = config["inter.broker.listener.name"]
+    if given is None and len(endpoints) == 1 and "security.inter.broker.protocol" not in config.static:
+        return endpoints[0]
+    name = (given or config["security.inter.broker.protocol"]).upper()
+    for endpoint in endpoints:
+        if endpoint.listener == name:
+            return endpoint
+    raise ConfigError(
+        f"brokers of a cluster reach each other at listener {name}, which is not one of "
+        f"{', '.join(endpoint.listener for endpoint in endpoints)}: see inter.broker.listener.name"
+    )
+
+
 def announced_endpoints(config: BrokerConfig, host: str | None = None) -> list[Endpoint]:
     """What is told of each listener: what is set for it, else an empty host and port 0, for how a client came.
 
@@ -82,6 +103,19 @@ def announced_endpoints(config: BrokerConfig, host: str | None = None) -> list[E
         advertised.get(endpoint.listener) or endpoint._replace(host="", port=0) for endpoint in bound_listeners(config)
     ]
     return [endpoint._replace(host=host or endpoint.host) for endpoint in endpoints]
+
+
+def reachable_endpoints(bound: Sequence[Endpoint], announced: Sequence[Endpoint]) -> list[Endpoint]:
+    """What brokers of other processes tell clients of this one's listeners: a host and a port in any case.
+
+    What is not announced is as it is bound; on all interfaces, by this machine's name.
+    """
+    return [
+        own._replace(
+            host=other.host or (socket.getfqdn() if own.host in _ANY_ADDRESS else own.host), port=other.port or own.port
+        )
+        for own, other in zip(bound, announced, strict=True)
+    ]
 
 
 def told_addresses(bound: Sequence[Endpoint], announced: Sequence[Endpoint]) -> dict[str, str]:
@@ -100,7 +134,7 @@ def told_addresses(bound: Sequence[Endpoint], announced: Sequence[Endpoint]) -> 
 
 def _reachable(host: str) -> str:
     """A name by which this machine reaches a bound address."""
-    return "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+    return "127.0.0.1" if host in _ANY_ADDRESS else host
 
 
 def _parse(setting: str, config: BrokerConfig) -> list[_Listener]:

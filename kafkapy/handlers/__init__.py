@@ -1,19 +1,24 @@
 """The APIs that kafkapy serves: one row each, and nowhere else.
 
 The registry, ApiVersions, the version check and the generated documents all read `ALL`. A handler module is imported
-when its first request comes, so a row carries what must be known before: the key and the range of versions.
+when its first request comes, so a row carries what must be known before: the key and the range of versions. What else
+brokers of several processes ask each other, at the listener between them, is in `AMONG_BROKERS`.
 """
 
 from typing import NamedTuple
 
 
 class Route(NamedTuple):
-    """An API key, the module under `kafkapy.handlers` that serves it, and the versions served."""
+    """An API key, the module under `kafkapy.handlers` that serves it, and the versions served.
+
+    `by_controller`: what is asked for is decided by the controller, to which it is forwarded as Kafka's brokers do.
+    """
 
     key: int
     module: str
     min_version: int
     max_version: int
+    by_controller: bool = False
 
 
 ALL: tuple[Route, ...] = (
@@ -32,8 +37,8 @@ ALL: tuple[Route, ...] = (
     Route(16, "groups.list_groups", 0, 5),
     Route(17, "access.sasl_handshake", 0, 1),
     Route(18, "admin.api_versions", 0, 5),
-    Route(19, "admin.create_topics", 2, 7),
-    Route(20, "admin.delete_topics", 1, 6),
+    Route(19, "admin.create_topics", 2, 7, by_controller=True),
+    Route(20, "admin.delete_topics", 1, 6, by_controller=True),
     Route(21, "data.delete_records", 0, 2),
     Route(22, "data.init_producer_id", 0, 5),
     Route(23, "data.offset_for_leader_epoch", 2, 4),
@@ -43,33 +48,33 @@ ALL: tuple[Route, ...] = (
     Route(27, "transactions.write_txn_markers", 1, 2),
     Route(28, "groups.txn_offset_commit", 0, 6),
     Route(29, "admin.describe_acls", 1, 3),
-    Route(30, "admin.create_acls", 1, 3),
-    Route(31, "admin.delete_acls", 1, 3),
+    Route(30, "admin.create_acls", 1, 3, by_controller=True),
+    Route(31, "admin.delete_acls", 1, 3, by_controller=True),
     Route(32, "admin.describe_configs", 1, 4),
-    Route(33, "admin.alter_configs", 0, 2),
+    Route(33, "admin.alter_configs", 0, 2, by_controller=True),
     Route(34, "admin.alter_replica_log_dirs", 1, 2),
     Route(35, "admin.describe_log_dirs", 1, 5),
     Route(36, "access.sasl_authenticate", 0, 2),
-    Route(37, "admin.create_partitions", 0, 3),
-    Route(38, "access.create_delegation_token", 1, 3),
-    Route(39, "access.renew_delegation_token", 1, 2),
-    Route(40, "access.expire_delegation_token", 1, 2),
+    Route(37, "admin.create_partitions", 0, 3, by_controller=True),
+    Route(38, "access.create_delegation_token", 1, 3, by_controller=True),
+    Route(39, "access.renew_delegation_token", 1, 2, by_controller=True),
+    Route(40, "access.expire_delegation_token", 1, 2, by_controller=True),
     Route(41, "access.describe_delegation_token", 1, 3),
     Route(42, "groups.delete_groups", 0, 3),
-    Route(43, "admin.elect_leaders", 0, 2),
-    Route(44, "admin.incremental_alter_configs", 0, 1),
-    Route(45, "admin.alter_partition_reassignments", 0, 1),
-    Route(46, "admin.list_partition_reassignments", 0, 0),
+    Route(43, "admin.elect_leaders", 0, 2, by_controller=True),
+    Route(44, "admin.incremental_alter_configs", 0, 1, by_controller=True),
+    Route(45, "admin.alter_partition_reassignments", 0, 1, by_controller=True),
+    Route(46, "admin.list_partition_reassignments", 0, 0, by_controller=True),
     Route(47, "groups.offset_delete", 0, 0),
     Route(48, "admin.describe_client_quotas", 0, 1),
-    Route(49, "admin.alter_client_quotas", 0, 1),
+    Route(49, "admin.alter_client_quotas", 0, 1, by_controller=True),
     Route(50, "access.describe_user_scram_credentials", 0, 0),
-    Route(51, "access.alter_user_scram_credentials", 0, 0),
-    Route(55, "admin.describe_quorum", 0, 2),
-    Route(57, "admin.update_features", 0, 2),
+    Route(51, "access.alter_user_scram_credentials", 0, 0, by_controller=True),
+    Route(55, "admin.describe_quorum", 0, 2, by_controller=True),
+    Route(57, "admin.update_features", 0, 2, by_controller=True),
     Route(60, "admin.describe_cluster", 0, 2),
     Route(61, "data.describe_producers", 0, 0),
-    Route(64, "admin.unregister_broker", 0, 0),
+    Route(64, "admin.unregister_broker", 0, 0, by_controller=True),
     Route(65, "transactions.describe_transactions", 0, 0),
     Route(66, "transactions.list_transactions", 0, 2),
     Route(68, "groups.consumer_group_heartbeat", 0, 1),
@@ -95,4 +100,9 @@ ALL: tuple[Route, ...] = (
     Route(91, "groups.alter_share_group_offsets", 0, 0),
     Route(92, "groups.delete_share_group_offsets", 0, 0),
     Route(93, "groups.streams_group_topology_description_update", 0, 0),
+)
+
+AMONG_BROKERS: tuple[Route, ...] = (
+    Route(58, "brokers.envelope", 0, 0),
+    Route(67, "brokers.allocate_producer_ids", 0, 0),
 )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kafkapy.groups.service import GroupService
     from kafkapy.groups.share.service import ShareGroups
     from kafkapy.groups.streams.service import StreamsGroups
+    from kafkapy.handlers.forwarding import Forwarding
     from kafkapy.handlers.observing import Observed
     from kafkapy.log.fetch_session import FetchSessionCache
     from kafkapy.metrics import RequestMetrics
@@ -85,6 +86,8 @@ class Session:
     principal: Principal = ANONYMOUS
     token_authenticated: bool = False
     """Whether it was a delegation token that told who it is: such a client gets no further tokens."""
+    is_forwarded: bool = False
+    """Whether it is another broker's client, which that broker has let in: of this connection only the listener."""
     software_name: str = "unknown"
     software_version: str = "unknown"
     share_sessions: "frozenset[ShareSession]" = frozenset()
@@ -124,6 +127,8 @@ class Rooms:
     metrics: "RequestMetrics | None" = None
     authorizer: "Authorizer | None" = None
     token_secret: "TokenSecret | None" = None
+    forwarding: "Forwarding | None" = None
+    """What brokers of several processes have; None where all are in this one."""
 
     @property
     def config(self) -> "BrokerConfig":

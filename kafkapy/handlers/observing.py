@@ -18,7 +18,7 @@ from kafkapy.errors import Error
 from kafkapy.handlers.context import Context
 from kafkapy.metrics import RequestMetrics
 from kafkapy.protocol.messages import APIS
-from kafkapy.protocol.primitives import Kept, Struct
+from kafkapy.protocol.primitives import Struct
 from kafkapy.quotas.mutations import Spending
 from kafkapy.quotas.service import Quotas
 
@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 _PRODUCE: Final = 0
 _FETCH: Final = 1
-_EXEMPT: Final = frozenset({27})
-"""WriteTxnMarkers."""
+_EXEMPT: Final = frozenset({27, 58})
+"""WriteTxnMarkers, and Envelope, where what it holds is counted."""
 
 _PERCENT: Final = 100.0
 
@@ -101,6 +101,10 @@ class Observed:
             fetch.take_back(*self._client, size, now_ms)
         return self._request_ms
 
+    def held_back_elsewhere(self, throttle_ms: int) -> None:
+        """The controller has counted it, and holds the client back for so many milliseconds: here that is all."""
+        self._request_ms = throttle_ms
+
     def spending(self, *, strict: bool) -> Spending:
         """Counts the partitions that are created and deleted."""
         self._spending = self._quotas.mutation.of_request(*self._client, self._quotas.now_ms, strict=strict)
@@ -143,8 +147,8 @@ class Observed:
             codes.append(0)
         else:
             find_error_codes(response, codes)
-        for code in set(codes):
-            metrics.errors.add((*api, Error.of(code).name), codes.count(code))
+        for code in codes:
+            metrics.errors.add((*api, Error.of(code).name))
         if key == _PRODUCE:
             for topic in self._request.topic_data:
                 metrics.bytes_in.add(
@@ -179,15 +183,6 @@ def find_error_codes(message: Struct, codes: list[int]) -> None:
         value = getattr(message, name)
         if name == "error_code":
             codes.append(value)
-        elif type(value) is list:
-            codes += _error_codes(value)
-        elif type(value) is Kept:
-            codes += value.once(_error_codes)
-
-
-def _error_codes(items: list[Any]) -> list[int]:
-    codes: list[int] = []
-    if items and isinstance(items[0], Struct):
-        for item in items:
-            find_error_codes(item, codes)
-    return codes
+        elif type(value) is list and value and isinstance(value[0], Struct):
+            for item in value:
+                find_error_codes(item, codes)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
-from kafkapy.handlers import ALL, Route
+from kafkapy.handlers import ALL, AMONG_BROKERS, Route
 from kafkapy.handlers.context import Context, Rooms, Session
+from kafkapy.handlers.forwarding import Forwarding
 from kafkapy.handlers.observing import Observed
 from kafkapy.handlers.unserved import Unserved, described
 from kafkapy.protocol.header import API_VERSIONS, RequestHeader, decode_request_header, encode_response_header
@@ -27,6 +28,7 @@ Answer = Sequence[Any]
 
 _LENGTH = struct.Struct(">i")
 _ROUTES = {route.key: route for route in ALL}
+_ROUTES_AMONG_BROKERS = {route.key: route for route in AMONG_BROKERS}
 _CLOSED = "not served by kafkapy; its connection is closed, as Apache Kafka does with what it does not serve"
 _BETWEEN_BROKERS = Session("", "", "", 0, "", 0)
 
@@ -35,6 +37,8 @@ class _Handler(NamedTuple):
     route: Route
     request_class: Any
     handle: Callable[[Any, Context], Awaitable[Any]]
+    decide: Callable[[Any, Context], Coroutine[Any, Any, Any]]
+    """As `handle`, but here in any case, and not by a controller elsewhere."""
     refuse: Callable[[Any, KafkaError, Context], Any]
     unserved: Unserved
 
@@ -42,7 +46,7 @@ class _Handler(NamedTuple):
 class Registry:
     """The handlers of one broker."""
 
-    def __init__(self, rooms: Rooms, context: type[Context] = Context) -> None:
+    def __init__(self, rooms: Rooms, context: type[Context] = Context, forwarding: Forwarding | None = None) -> None:
         """`context` is what clients' requests come with; what brokers ask each other is always allowed."""
         self.rooms = rooms
         self._context = context
@@ -50,6 +54,9 @@ class Registry:
         self._unserved = Unserved()
         self.observes = False
         """Whether there is something to see to with each request of a client (`observing.py`)."""
+        self._forwarding = forwarding
+        if forwarding is not None:
+            forwarding.carry_out = self.carry_out
 
     def dispatch(self, frame: memoryview, session: Session) -> Coroutine[Any, Any, Answer | Delayed[Answer] | None]:
         """Answer one request: the buffers (and regions of files) to send, now or later; None when there is no answer.
@@ -78,9 +85,40 @@ class Registry:
         handler = self._handlers.get(key) or self._load(_ROUTES[key])
         ctx = Context(key, handler.route.max_version, 0, None, _BETWEEN_BROKERS, self.rooms)
         try:
-            return await handler.handle(request, ctx)
+            return await handler.decide(request, ctx)
         except KafkaError as refusal:
             return handler.refuse(request, refusal, ctx)
+
+    async def carry_out(self, frame: bytes, session: Session) -> tuple[bytes, Any]:
+        """Answer a request that another broker has forwarded: the bytes after the length, and the response itself.
+
+        Raises KafkaError for what cannot be answered: INVALID_REQUEST, UNSUPPORTED_VERSION.
+        """
+        try:
+            header = decode_request_header(memoryview(frame))
+            key, version = header.api_key, header.api_version
+            route = _ROUTES.get(key)
+            if route is None or not route.by_controller:
+                raise KafkaError(Error.INVALID_REQUEST, f"{described(header)} is not eligible for forwarding")
+            if not route.min_version <= version <= route.max_version:
+                raise KafkaError(Error.UNSUPPORTED_VERSION, f"{described(header)} is not served")
+            handler = self._handlers.get(key) or self._load(route)
+            request, _ = handler.request_class.decode(version, frame, header.body_offset)
+        except ProtocolError as malformed:
+            raise KafkaError(Error.UNSUPPORTED_VERSION, f"a forwarded request does not parse: {malformed}") from None
+        ctx = self._context(key, version, header.correlation_id, header.client_id, session, self.rooms)
+        if self.observes:
+            ctx.observed = Observed(self.rooms.quotas, self.rooms.metrics, ctx, request, len(frame))
+        try:
+            work = handler.decide(request, ctx)
+            response = await (work if ctx.observed is None else ctx.observed.run(work))
+        except KafkaError as refusal:
+            response = handler.refuse(request, refusal, ctx)
+        if ctx.observed is None:
+            answer = framed(response, header, version)
+        else:
+            answer = _seen_to(response, header, version, ctx.observed)
+        return b"".join(answer)[_LENGTH.size :], response
 
     def refusal(self, frame: memoryview, error: KafkaError, session: Session) -> Answer:
         """The error response of a request's API. Raises CloseConnection when the request is none that is served."""
@@ -95,6 +133,8 @@ class Registry:
 
     def _find(self, header: RequestHeader, session: Session) -> _Handler:
         route = _ROUTES.get(header.api_key)
+        if route is None and self._forwarding is not None:
+            route = _ROUTES_AMONG_BROKERS.get(header.api_key)
         if route is None:
             self._unserved.note(header, session, _CLOSED)
             raise CloseConnection(f"{described(header)} is not served")
@@ -102,8 +142,10 @@ class Registry:
 
     def _load(self, route: Route) -> _Handler:
         module = importlib.import_module(f"kafkapy.handlers.{route.module}")
-        refuse = getattr(module, "refuse", _refuse_as_a_whole)
-        handler = _Handler(route, request_class(route.key), module.handle, refuse, self._unserved)
+        handle, refuse = module.handle, getattr(module, "refuse", _refuse_as_a_whole)
+        if route.by_controller and self._forwarding is not None:
+            handle = self._forwarding.of(module)
+        handler = _Handler(route, request_class(route.key), handle, module.handle, refuse, self._unserved)
         self._handlers[route.key] = handler
         return handler
 

@@ -1,4 +1,6 @@
-"""What each listener asks of its clients before it serves them. Made by `node.py` when it starts.
+"""What each listener asks of its clients before it serves them, and what a broker has for those of other brokers.
+
+Made by `node.py` when it starts.
 
 A listener that is open to all, PLAINTEXT, has no door.
 """
@@ -12,9 +14,10 @@ from kafkapy.errors import CloseConnection
 from kafkapy.model import Endpoint
 
 if TYPE_CHECKING:
+    from kafkapy.security.sasl.client import Login
     from kafkapy.security.sasl.scram import Credentials
     from kafkapy.security.sasl.settings import SaslSettings
-    from kafkapy.security.tls import TlsContexts
+    from kafkapy.security.tls import ClientContexts, TlsContexts
 
 
 class Door(NamedTuple):
@@ -33,6 +36,28 @@ def doors(config: BrokerConfig, endpoints: Sequence[Endpoint], credentials: "Cre
         for endpoint in endpoints
         if endpoint.security_protocol != "PLAINTEXT"
     }
+
+
+class Key(NamedTuple):
+    """What opens other brokers' door at the listener between brokers."""
+
+    tls: "ClientContexts | None"
+    login: "Login | None"
+
+
+def key(config: BrokerConfig, between: Endpoint) -> Key:
+    """That of a broker with these settings, by its own listener between brokers. Raises ConfigError, OSError."""
+    listener, protocol = ListenerConfig(config, between.listener), between.security_protocol
+    login = tls = None
+    if "SASL" in protocol:
+        from kafkapy.security.sasl.settings import login_between_brokers
+
+        login = login_between_brokers(listener)
+    if "SSL" in protocol:
+        from kafkapy.security.tls import ClientContexts
+
+        tls = ClientContexts(listener)
+    return Key(tls, login)
 
 
 def _door(config: ListenerConfig, protocol: str, credentials: "Credentials") -> Door:

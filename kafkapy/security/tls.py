@@ -1,4 +1,5 @@
-"""TLS as a listener's settings have it: keys, trusted certificates, versions, suites, and whether clients show theirs.
+"""TLS as a listener's settings have it: keys, trusted certificates, versions, suites, and whether clients show theirs;
+for those who come to it, and where it is the one between brokers, for this broker when it comes to others.
 
 Key stores are PEM, in the settings or in a file, or PKCS12; of JKS it is said how to convert it. Files are looked at
 now and then: when they have changed, new connections get what they say, or if that is no use what they said before.
@@ -78,13 +79,25 @@ class TlsContexts:
         _load_key(context, config)
         context.verify_mode = _CLIENT_AUTH[self._client_auth]
         if context.verify_mode is not ssl.CERT_NONE:
-            # As in Java: whatever certificate is trusted is a root, whoever has signed it.
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            trusted = _trusted(config)
-            if trusted is None:
-                context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
-            else:
-                _try(config, "the trusted certificates", lambda: context.load_verify_locations(cadata=trusted))
+            _trust(context, config, ssl.Purpose.CLIENT_AUTH)
+        return context
+
+
+class ClientContexts(TlsContexts):
+    """What connections to other brokers' listener of this name are encrypted with, by this broker's settings of it."""
+
+    def __init__(self, config: ListenerConfig) -> None:
+        """Raises ConfigError, OSError."""
+        super().__init__(config, authenticates=True)
+
+    def _make(self) -> ssl.SSLContext:
+        config = self._config
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = bool(config["ssl.endpoint.identification.algorithm"])
+        _limit(context, config)
+        if any(config[name] is not None for name in ("ssl.keystore.location", "ssl.keystore.key")):
+            _load_key(context, config)
+        _trust(context, config, ssl.Purpose.SERVER_AUTH)
         return context
 
 
@@ -159,8 +172,19 @@ def _load_key(context: ssl.SSLContext, config: ListenerConfig) -> None:
         _try(config, "the key store", lambda: context.load_cert_chain(file, password=password or ""))
 
 
+def _trust(context: ssl.SSLContext, config: ListenerConfig, purpose: ssl.Purpose) -> None:
+    """Have certificates of the others be judged. Raises ConfigError, OSError."""
+    # As in Java: whatever certificate is trusted is a root, whoever has signed it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    trusted = _trusted(config)
+    if trusted is None:
+        context.load_default_certs(purpose)
+    else:
+        _try(config, "the trusted certificates", lambda: context.load_verify_locations(cadata=trusted))
+
+
 def _trusted(config: ListenerConfig) -> str | None:
-    """The certificates that clients' must go back to, in PEM form; None for those of the system."""
+    """The certificates that the others' must go back to, in PEM form; None for those of the system."""
     inline: str | None = config["ssl.truststore.certificates"]
     path = config["ssl.truststore.location"]
     if inline is not None or path is None:

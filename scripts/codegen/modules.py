@@ -29,7 +29,6 @@ HELPERS = (
     "reject_value",
     "skip_tags",
     "write_compact_string_length",
-    "write_kept",
     "write_tags",
     "write_uvarint",
 )

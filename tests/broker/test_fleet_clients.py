@@ -18,10 +18,13 @@ from typing import Any
 import aiokafka
 import confluent_kafka
 import kafka
+import pytest
 import trio
 
+from kafkapy import broker as broker_module
 from kafkapy.broker import Broker, open_broker
 from kafkapy.config.layers import BrokerConfig
+from kafkapy.node import House
 
 SETTINGS = {
     "listeners": "PLAINTEXT://127.0.0.1:0",
@@ -40,7 +43,7 @@ EACH_ROUND = 60
 @asynccontextmanager
 async def three(directory: Path) -> AsyncIterator[Broker]:
     config = BrokerConfig.load(flags=SETTINGS, brokers=3)
-    async with open_broker(config, data_dir=directory, brokers=3) as broker:
+    async with open_broker(config, data_dir=directory, brokers=3, advertise_host="127.0.0.1") as broker:
         yield broker
 
 
@@ -291,6 +294,13 @@ async def run(directory: Path, rounds: int, seed: int) -> None:
 
 async def test_nothing_is_lost_doubled_or_reordered_while_brokers_come_and_go(tmp_path: Path) -> None:
     await run(tmp_path, rounds=6, seed=7)
+
+
+async def test_it_is_the_same_where_they_ask_each_other_over_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "House", lambda *rooms, between: House(*rooms, between=True))
+    await run(tmp_path, rounds=2, seed=7)
 
 
 if __name__ == "__main__":

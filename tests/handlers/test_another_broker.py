@@ -22,6 +22,7 @@ from kafkapy.handlers.registry import Registry
 from kafkapy.log.fetch_session import FetchSessionCache
 from kafkapy.protocol.header import decode_response_header, encode_request_header
 from kafkapy.protocol.messages import response_class
+from kafkapy.protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.protocol.messages.delete_records import DeleteRecordsRequest
 from kafkapy.protocol.messages.describe_cluster import DescribeClusterRequest
@@ -291,6 +292,8 @@ async def test_a_producer_gets_an_id_once_the_controller_can_be_had(broker: Brok
     wanted = InitProducerIdRequest(producer_id=-1, producer_epoch=-1, transactional_id=None)
     answer = await broker.ask(wanted, 4)
     assert (answer.error_code, answer.producer_id) == (Error.COORDINATOR_LOAD_IN_PROGRESS, -1)
+    [asked] = broker.peers.asked_of_them
+    assert (type(asked), asked.broker_id) == (AllocateProducerIdsRequest, US)
     broker.leases.gain([METADATA_LOG])
     await trio.testing.wait_all_tasks_blocked()
     answer = await broker.ask(wanted, 4)

@@ -2,12 +2,15 @@
 
 from base64 import b64encode
 from itertools import count
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kafkapy.model import ScramCredential
+from kafkapy.security.sasl.client import Login
 from kafkapy.security.sasl.plain import PlainServer
 from kafkapy.security.sasl.scram import HASHES, ScramServer, TokenCredential, credential_of
 from kafkapy.security.sasl.server import SaslFailed, SaslRefused, SaslServer
@@ -214,3 +217,47 @@ def test_a_message_bent_anywhere_gets_nobody_in(data: st.DataObject) -> None:
     with pytest.raises(SaslFailed):
         server.evaluate(bytes(final), 0)
     assert server.user is None
+
+
+LOGIN = Login("SCRAM-SHA-256", "a=b,c", "secret")
+
+
+def exchanged(login: Login, server: Any) -> None:
+    """Have both sides talk to the end."""
+    messages = login.messages(lambda: "nonce")
+    answer = server.evaluate(next(messages), 0)
+    with pytest.raises(StopIteration):
+        while True:
+            answer = server.evaluate(messages.send(answer), 0)
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_a_broker_logs_in_at_another(mechanism: str) -> None:
+    credential = credential_of(mechanism, "secret", b"salt", 4096)
+    credentials = SimpleNamespace(of_user=lambda _, user: credential if user == "a=b,c" else None)
+    server = ScramServer(mechanism, credentials, lambda: "more", b"hiding")  # type: ignore[arg-type]
+    exchanged(LOGIN._replace(mechanism=mechanism), server)
+    assert server.user == "a=b,c"
+
+
+@pytest.mark.parametrize(
+    ("first", "final"),
+    [
+        (b"r=noncemore,s=c2FsdA==,i=4096", b"v=" + b64encode(bytes(32))),  # it does not know the password
+        (b"r=noncemore,s=c2FsdA==,i=4096", b"e=other-error"),
+        (b"r=noncemore,s=c2FsdA==,i=4095", None),
+        (b"r=noncemore,s=c2FsdA==,i=999999999", None),
+        (b"r=nonce,s=c2FsdA==,i=4096", None),  # nothing of its own
+        (b"r=others,s=c2FsdA==,i=4096", None),
+        (b"r=noncemore,s=c,i=4096", None),
+        (b"\xff", None),
+        (b"", None),
+    ],
+)
+def test_a_broker_does_not_log_in_at_one_that_makes_no_sense(first: bytes, final: bytes | None) -> None:
+    messages = LOGIN.messages(lambda: "nonce")
+    assert next(messages) == b"n,,n=a=3Db=2Cc,r=nonce"
+    with pytest.raises(SaslRefused):
+        messages.send(first)
+        if final is not None:
+            messages.send(final)

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 1000
 """Topics that could not be made, of which it is told why; with more, the first of them are forgotten."""
-_TIMEOUT_MS: Final = 30_000
 
 
 class StreamsGroups:
@@ -94,10 +93,7 @@ class StreamsGroups:
             for topic in topics
         ]
         try:
-            results = await self._cluster.create_topics(new, timeout_ms=_TIMEOUT_MS)
-            refusals = {
-                name: result for name, result in zip(names, results, strict=True) if isinstance(result, KafkaError)
-            }
+            refusals = await self._cluster.have_created(new)
         except KafkaError as refusal:
             refusals = dict.fromkeys(names, refusal)
         finally:

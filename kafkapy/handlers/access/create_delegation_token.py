@@ -6,7 +6,7 @@ secret.
 """
 
 from kafkapy.errors import Error, KafkaError
-from kafkapy.handlers.access.token_requests import require_identity, require_secret
+from kafkapy.handlers.access.token_requests import forward_identified, require_identity, require_secret
 from kafkapy.handlers.context import Context, Operation, ResourceType
 from kafkapy.model import Principal
 from kafkapy.protocol.messages.create_delegation_token import (
@@ -16,6 +16,8 @@ from kafkapy.protocol.messages.create_delegation_token import (
 
 _REQUESTER_FROM_VERSION = 3
 _USER = "User"
+
+forward = forward_identified
 
 
 async def handle(request: CreateDelegationTokenRequest, ctx: Context) -> CreateDelegationTokenResponse:

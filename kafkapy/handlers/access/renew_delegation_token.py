@@ -6,12 +6,14 @@ the end of its life. For its owner, and the renewers that its owner named.
 
 from kafkapy.cluster.delegation_tokens import RenewToken
 from kafkapy.errors import KafkaError
-from kafkapy.handlers.access.token_requests import error_time, require_identity, require_token
+from kafkapy.handlers.access.token_requests import error_time, forward_identified, require_identity, require_token
 from kafkapy.handlers.context import Context
 from kafkapy.protocol.messages.renew_delegation_token import (
     RenewDelegationTokenRequest,
     RenewDelegationTokenResponse,
 )
+
+forward = forward_identified
 
 
 async def handle(request: RenewDelegationTokenRequest, ctx: Context) -> RenewDelegationTokenResponse:

@@ -1,9 +1,10 @@
 """What the APIs of delegation tokens have in common: who may ask at all, and whether there are any."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context
+from kafkapy.handlers.forwarding import Send
 from kafkapy.model import ANONYMOUS
 
 if TYPE_CHECKING:
@@ -12,11 +13,22 @@ if TYPE_CHECKING:
 
 
 def require_identity(ctx: Context) -> None:
-    """Whether the client has said who it is, and not by a token. Raises DELEGATION_TOKEN_REQUEST_NOT_ALLOWED."""
+    """Whether the client has said who it is, and not by a token. Raises DELEGATION_TOKEN_REQUEST_NOT_ALLOWED.
+
+    Of a client of another broker, that broker has judged it.
+    """
     session = ctx.session
+    if session.is_forwarded:
+        return
     is_anonymous = session.security_protocol == "SSL" and session.principal == ANONYMOUS
     if session.token_authenticated or session.security_protocol == "PLAINTEXT" or is_anonymous:
         raise KafkaError(Error.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED)
+
+
+async def forward_identified(request: Any, ctx: Context, send: Send) -> Any:
+    """Who asks is judged by the broker that was asked; the rest is the controller's to decide."""
+    require_identity(ctx)
+    return await send(request)
 
 
 def require_secret(ctx: Context) -> "TokenSecret":

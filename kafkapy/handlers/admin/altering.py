@@ -1,13 +1,13 @@
 """What AlterConfigs and IncrementalAlterConfigs have in common: which resources may be altered at all, and by whom.
 
-A broker judges its own settings and its loggers itself; all else is the controller's to judge. One resource that is
-refused does not stop the others.
+A broker judges its own settings and its loggers itself; all else is the controller's to judge, which may be another
+process's. One resource that is refused does not stop the others.
 """
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 from kafkapy.cluster.machine import ResourceAlteration
 from kafkapy.config.altering import Alteration, Op, altered, check_broker, replacing
@@ -60,10 +60,21 @@ class Told(NamedTuple):
         return Told(kind, name, refusal.error, refusal.error.text if refusal.message is None else refusal.message)
 
 
-async def alter(resources: Sequence[AskedResource], ctx: Context, *, replaces: bool, validate_only: bool) -> list[Told]:
+PassOn = Callable[[Sequence[int]], Awaitable[Sequence[Told]]]
+"""Asks the controller, which is elsewhere, for the resources at these places of a request: what becomes of each."""
+
+
+async def alter(
+    resources: Sequence[AskedResource],
+    ctx: Context,
+    *,
+    replaces: bool,
+    validate_only: bool,
+    pass_on: PassOn | None = None,
+) -> list[Told]:
     """What becomes of each resource. `replaces`: settings that are not named go."""
     counts = Counter((resource.kind, resource.name) for resource in resources)
-    results: list[KafkaError | None] = [None] * len(resources)
+    told: list[Told] = [Told.of(asked.kind, asked.name, None) for asked in resources]
     remaining: list[tuple[int, ResourceAlteration]] = []
     for place, resource in enumerate(resources):
         try:
@@ -71,17 +82,35 @@ async def alter(resources: Sequence[AskedResource], ctx: Context, *, replaces: b
                 raise KafkaError(Error.INVALID_REQUEST, "Each resource must appear at most once.")
             alteration = _judged(resource, ctx, replaces=replaces, validate_only=validate_only)
         except KafkaError as refusal:
-            results[place] = refusal
+            told[place] = Told.of(resource.kind, resource.name, refusal)
         else:
             if alteration is not None:
                 remaining.append((place, alteration))
-    if remaining:
+    places = [place for place, _ in remaining]
+    if places and pass_on is not None:
+        for place, one in zip(places, await pass_on(places), strict=True):
+            told[place] = one
+    elif places:
         decided = await ctx.rooms.cluster.alter_configs(
             [alteration for _, alteration in remaining], validate_only=validate_only
         )
-        for (place, _), refusal_or_none in zip(remaining, decided, strict=True):
-            results[place] = refusal_or_none
-    return [Told.of(asked.kind, asked.name, refusal) for asked, refusal in zip(resources, results, strict=True)]
+        for place, refusal_or_none in zip(places, decided, strict=True):
+            told[place] = Told.of(resources[place].kind, resources[place].name, refusal_or_none)
+    return told
+
+
+def in_order(places: Sequence[int], asked: Sequence[Any], told: Sequence[Any]) -> list[Told]:
+    """What the controller says of each of these places of a request, whatever order it says it in."""
+    found = {(one.resource_type, one.resource_name): one for one in told}
+    results = []
+    for place in places:
+        kind, name = asked[place].resource_type, asked[place].resource_name
+        one = found.get((kind, name))
+        if one is None:  # as Kafka has it, what the controller passes over in silence went wrong
+            results.append(Told.of(kind, name, KafkaError(Error.UNKNOWN_SERVER_ERROR)))
+        else:
+            results.append(Told(kind, name, one.error_code, one.error_message))
+    return results
 
 
 def _judged(resource: AskedResource, ctx: Context, *, replaces: bool, validate_only: bool) -> ResourceAlteration | None:
@@ -100,7 +129,7 @@ def _judged(resource: AskedResource, ctx: Context, *, replaces: bool, validate_o
         return None
     if kind not in _KEPT:
         raise KafkaError(Error.INVALID_REQUEST, f"Unknown resource type {kind}")
-    if kind == ConfigResource.BROKER:
+    if kind == ConfigResource.BROKER and not ctx.session.is_forwarded:
         _judge_broker(name, alterations, ctx, replaces=replaces)
     _require(kind, name, ctx)
     return ResourceAlteration(kind, name, alterations, replaces)

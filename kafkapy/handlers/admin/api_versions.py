@@ -1,10 +1,10 @@
 """ApiVersions (key 18), versions 0 to 5.
 
-What is served, read from the table of APIs. A version beyond ours gets UNSUPPORTED_VERSION in the layout of version 0
-with this API's own range, so that the client can ask again (KIP-511). Produce is advertised from version 0 on although
-0 to 2 are refused, because librdkafka takes their absence for a broker without compression (KAFKA-18659). Features are
-told with the levels that this broker has and the one that the cluster has settled on (`cluster/features.py`), as of the
-last change of the metadata.
+What is served, read from the table of APIs; what brokers ask each other, at their listener alone. A version beyond ours
+gets UNSUPPORTED_VERSION in the layout of version 0 with this API's own range, so that the client can ask again
+(KIP-511). Produce is advertised from version 0 on although 0 to 2 are refused, because librdkafka takes their absence
+for a broker without compression (KAFKA-18659). Features are told with the levels that this broker has and the one that
+the cluster has settled on (`cluster/features.py`), as of the last change of the metadata.
 A client that names the cluster and the node it means to reach (both, or neither) and has reached another one gets
 REBOOTSTRAP_REQUIRED (KIP-1242): an address that has changed hands is not taken for the old broker.
 """
@@ -14,7 +14,7 @@ from typing import Final
 
 from kafkapy.cluster.features import SUPPORTED, finalized
 from kafkapy.errors import Error, KafkaError
-from kafkapy.handlers import ALL
+from kafkapy.handlers import ALL, AMONG_BROKERS, Route
 from kafkapy.handlers.context import Context
 from kafkapy.protocol.messages import APIS
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
@@ -43,7 +43,7 @@ async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsRespon
     return ApiVersionsResponse(
         api_keys=[
             _range(route.key, route.min_version, route.max_version)
-            for route in ALL
+            for route in ALL + _among_brokers(ctx)
             if route.key not in _TELEMETRY or ctx.rooms.telemetry.listens
         ],
         supported_features=[
@@ -57,6 +57,12 @@ async def handle(request: ApiVersionsRequest, ctx: Context) -> ApiVersionsRespon
             for name, level in finalized(cluster.image.kinds.features).items()
         ],
     )
+
+
+def _among_brokers(ctx: Context) -> tuple[Route, ...]:
+    """What only brokers ask for, at their own listener."""
+    forwarding = ctx.rooms.forwarding
+    return AMONG_BROKERS if forwarding is not None and ctx.session.listener == forwarding.listener else ()
 
 
 def names_software(request: ApiVersionsRequest) -> bool:

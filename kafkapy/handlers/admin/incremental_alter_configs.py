@@ -6,9 +6,12 @@ changes as a whole or not at all; what is changed acts when the answer leaves. S
 and SASL, are refused for a running broker.
 """
 
+from collections.abc import Sequence
+
 from kafkapy.errors import KafkaError
-from kafkapy.handlers.admin.altering import Asked, AskedResource, Told, alter
+from kafkapy.handlers.admin.altering import Asked, AskedResource, PassOn, Told, alter, in_order
 from kafkapy.handlers.context import Context
+from kafkapy.handlers.forwarding import Send
 from kafkapy.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
@@ -18,6 +21,23 @@ Result = IncrementalAlterConfigsResponse.AlterConfigsResourceResponse
 
 
 async def handle(request: IncrementalAlterConfigsRequest, ctx: Context) -> IncrementalAlterConfigsResponse:
+    return await _alter(request, ctx, None)
+
+
+async def forward(request: IncrementalAlterConfigsRequest, ctx: Context, send: Send) -> IncrementalAlterConfigsResponse:
+    """The same where the controller is elsewhere: it hears of what is neither refused nor done here."""
+
+    async def pass_on(places: Sequence[int]) -> list[Told]:
+        resources = [request.resources[place] for place in places]
+        response = await send(IncrementalAlterConfigsRequest(resources=resources, validate_only=request.validate_only))
+        return in_order(places, request.resources, response.responses)
+
+    return await _alter(request, ctx, pass_on)
+
+
+async def _alter(
+    request: IncrementalAlterConfigsRequest, ctx: Context, pass_on: PassOn | None
+) -> IncrementalAlterConfigsResponse:
     resources = [
         AskedResource(
             resource.resource_type,
@@ -26,7 +46,7 @@ async def handle(request: IncrementalAlterConfigsRequest, ctx: Context) -> Incre
         )
         for resource in request.resources
     ]
-    told = await alter(resources, ctx, replaces=False, validate_only=request.validate_only)
+    told = await alter(resources, ctx, replaces=False, validate_only=request.validate_only, pass_on=pass_on)
     return IncrementalAlterConfigsResponse(responses=[Result(**one._asdict()) for one in told])
 
 

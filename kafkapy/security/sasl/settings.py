@@ -17,6 +17,7 @@ from kafkapy.config.setting import ConfigError
 from kafkapy.model import ScramCredential
 from kafkapy.security.jaas import LoginModule, parse_entry, parse_file
 from kafkapy.security.sasl.authenticator import Mechanism
+from kafkapy.security.sasl.client import Login
 from kafkapy.security.sasl.oauthbearer import OAuthBearerServer, Validate, unsecured
 from kafkapy.security.sasl.plain import PlainServer
 from kafkapy.security.sasl.scram import (
@@ -40,6 +41,9 @@ _MODULES: Final = {
     "OAUTHBEARER": "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule",
 }
 """The mechanisms that there are, and the login module of each."""
+
+_OF_BROKERS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+"""Those by which a broker comes to another one."""
 
 _USER: Final = "user_"
 _RANDOM_BITS: Final = 130
@@ -115,6 +119,24 @@ def _mechanism(config: ListenerConfig, name: str, credentials: Credentials, vali
         return Mechanism(partial(PlainServer, users), max_reauth_ms)
     known_here = _WithStatic(credentials, name, users)
     return Mechanism(partial(ScramServer, name, known_here, _nonce, secrets.token_bytes(32)), max_reauth_ms)
+
+
+def login_between_brokers(config: ListenerConfig) -> Login:
+    """As whom this broker comes to others, by sasl.mechanism.inter.broker.protocol. Raises ConfigError, OSError."""
+    mechanism = config["sasl.mechanism.inter.broker.protocol"]
+    if mechanism not in _OF_BROKERS:
+        raise ConfigError(
+            f"listener {config.listener}: brokers can say to each other who they are by {', '.join(_OF_BROKERS)}, "
+            f"not by {mechanism}: set sasl.mechanism.inter.broker.protocol"
+        )
+    options = _options(_login_module(config, mechanism))
+    user, password = options.get("username"), options.get("password")
+    if not user or password is None:
+        raise ConfigError(
+            f"listener {config.listener}: as whom brokers come to each other by {mechanism} is to be said in "
+            f'listener.name.{config.listener.lower()}.{mechanism.lower()}.sasl.jaas.config by username="…" password="…"'
+        )
+    return Login(mechanism, user, password)
 
 
 class _WithStatic:

@@ -29,7 +29,9 @@ class Broker:
         self.logs = logs
         self.there: set[LogId] = set()
         logs.leases.watch(self.there.update, self.there.difference_update)
-        rooms: Any = SimpleNamespace(config=config, logs=logs, authorizer=None, telemetry=Telemetry(listens=True))
+        rooms: Any = SimpleNamespace(
+            config=config, logs=logs, authorizer=None, telemetry=Telemetry(listens=True), forwarding=None
+        )
         membership = alone(logs, rooms, config["broker.rack"])
         self.cluster = rooms.cluster = ClusterService("the-cluster", config, logs, membership, ManualClock())
         self.session = HandlerSession("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 9092, "127.0.0.1", 50_000)
