@@ -1,22 +1,24 @@
 """kafkapy: a Kafka broker in Python that stock Kafka clients cannot tell from Apache Kafka.
 
-`Broker`, `BrokerProcess` and `open_broker` are the broker in a test: in a thread, in a process, in the caller's trio.
-They are imported when first asked for.
+`Broker`, `BrokerProcess` and `open_broker` are the broker in a test: in a thread, in a process, in the caller's trio;
+`FaultProxy` stands before a Kafka of somebody else's. They are imported when first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kafkapy.testing.embedded import Broker
+    from kafkapy.testing.fault_proxy import FaultProxy
     from kafkapy.testing.in_trio import open_broker
     from kafkapy.testing.process import BrokerProcess
 
-__all__ = ["Broker", "BrokerProcess", "__version__", "open_broker"]
+__all__ = ["Broker", "BrokerProcess", "FaultProxy", "__version__", "open_broker"]
 __version__ = "0.1.0"
 
 _PLACES = {
     "Broker": "kafkapy.testing.embedded",
     "BrokerProcess": "kafkapy.testing.process",
+    "FaultProxy": "kafkapy.testing.fault_proxy",
     "open_broker": "kafkapy.testing.in_trio",
 }
 

@@ -157,12 +157,13 @@ class Node:
         clock, rooms = house.clock, self._open_rooms(house, network)
         registry = Registry(rooms, _context(rooms), rooms.forwarding)
         registry.observes = rooms.metrics is not None
-        guards = {listener: _guard(door, registry, clock) for listener, door in self._doors.items()}
+        dispatch = house.dispatch_of(registry)
+        guards = {listener: _guard(door, registry, dispatch, clock) for listener, door in self._doors.items()}
         quotas = rooms.quotas
         server = Server(
             self._limits,
             _open_session,
-            house.dispatch_of(registry),
+            dispatch,
             clock,
             guards,
             quotas.hold,
@@ -378,15 +379,15 @@ async def _doors(
     return await trio.to_thread.run_sync(doors, config, endpoints, ClusterCredentials(image, token_secret))
 
 
-def _guard(door: Door, registry: Registry, clock: Clock) -> Guard:
+def _guard(door: Door, registry: Registry, dispatch: Dispatch, clock: Clock) -> Guard:
     """How the network meets a listener's clients."""
     from kafkapy.handlers.access.gate import CertificateGate, SaslGate  # not needed where all may come in
 
     def meet(connection: Connection) -> None:
         if door.sasl is None:
-            CertificateGate(door.user_of, registry, connection)
+            CertificateGate(door.user_of, dispatch, connection)
         else:
-            SaslGate(door.sasl, registry, clock, connection)
+            SaslGate(door.sasl, registry, dispatch, clock, connection)
 
     tls = door.tls
     if tls is None:

@@ -1,13 +1,14 @@
 """Hostile clients at the doors: listeners that ask who one is, with TLS, with SASL, with both.
 
 Called by `hostile.py --secured`. They begin handshakes and leave them, spoil them, ask for another in the middle, send
-tokens of every mechanism cut and bent, and come by the hundred without a word. Whoever is answered as only those are
-who have shown who they are counts as `let in`.
+tokens of every mechanism cut and bent, and come by the hundred, and by the ten thousand, without a word. Whoever is
+answered as only those are who have shown who they are counts as `let in`.
 """
 
 import base64
 import contextlib
 import random
+import resource
 import socket
 import ssl
 import struct
@@ -31,6 +32,7 @@ from kafkapy.protocol.messages.sasl_handshake import SaslHandshakeRequest
 Attacker = Callable[[random.Random], None]
 LET_IN = "let in"
 PATIENCE_S = 5
+CROWD = 10_000
 CORRELATION_ID = 0x5EC12E7
 """Of the question that is for those alone who are known; no other request of ours has it."""
 
@@ -52,6 +54,7 @@ class Doors:
             (self.renegotiation, 1),
             (self.spoiled_tokens, 3),
             (self.strangers, 1),
+            (self.crowd, 1),
         ]
 
     def half_handshakes(self, rng: random.Random) -> None:
@@ -133,6 +136,19 @@ class Doors:
                     self._counts[LET_IN] += _tells(connection.recv(1 << 12)[4:])
             self._stopping.wait(rng.uniform(0, 3))
 
+    def crowd(self, rng: random.Random) -> None:
+        """Ten thousand at once that stay, and never say who they are; some of those who are still there ask."""
+        listeners = list(self._guarded())
+        with contextlib.ExitStack() as held:
+            connections = [held.enter_context(self._connect(rng.choice(listeners))) for _ in range(CROWD)]
+            self._counts["crowds of 10,000"] += 1
+            for connection in connections[-100:]:
+                with contextlib.suppress(OSError):
+                    connection.sendall(self._question())
+                    connection.settimeout(0.2)
+                    self._counts[LET_IN] += _tells(connection.recv(1 << 12)[4:])
+            self._stopping.wait(rng.uniform(5, 15))
+
     def _guarded(self) -> set[str]:
         return self._ports.keys() - {"PLAINTEXT", "SSL"}
 
@@ -150,6 +166,14 @@ class Doors:
 
     def _question(self) -> bytes:
         return _request(MetadataRequest(topics=[]), 0, CORRELATION_ID)
+
+
+def allow_crowds() -> None:
+    """Have this process hold as many connections as it takes. Raises OSError where the system does not allow it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < 2 * CROWD:
+        raise OSError(f"crowds of {CROWD} need {2 * CROWD} descriptors; `ulimit -Hn` says {most}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _request(request: object, version: int, correlation_id: int = 1) -> bytes:

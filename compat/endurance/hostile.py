@@ -41,7 +41,7 @@ import frames
 from brokers import WORK, ApacheKafka, Broker, Kafkapy, Trouble, answers, free_port, memory_kb
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from doors import LET_IN, Attacker, Doors
+from doors import LET_IN, Attacker, Doors, allow_crowds
 from guarded import GuardedKafka, GuardedKafkapy
 from users import LISTENERS, PASSWORD, USER, create_scram_users, guarded_settings, write_certificates
 from watch import Watch, connection_count
@@ -213,6 +213,8 @@ def main() -> int:
     # no topic by chance, so that memory that grows is memory that leaks
     settings = {"auto.create.topics.enable": "false"}
     doors = {listener: free_port() for listener in LISTENERS} if options.secured else {}
+    if options.secured:
+        allow_crowds()
     if options.against == "kafka":
         # it allocates what a frame's length announces: with the default of 100 MB two dozen connections end its JVM
         settings["socket.request.max.bytes"] = str(4 << 20)

@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(shtab.complete(_parser(), shell=options.shell))
         return 0
+    if options.command == "fault-proxy":
+        from kafkapy.cli import fault_proxy
+
+        return fault_proxy.run(options)
     if options.command in _CONTROLS:
         from kafkapy.cli import control
 
@@ -74,15 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--racks", default="", metavar="A,B,…", help="the racks in which they stand, in turn")
     start.add_argument("--metrics-port", type=int, help="tell metrics over HTTP at this port of 127.0.0.1")
+    start.add_argument("--as-version", metavar="VERSION", help="tell clients of no more than that Kafka does: 3.9")
     start.add_argument("--seed", metavar="FILE", help="write the topics and records of a file of JSON lines first")
     start.add_argument(
         "--control", metavar="[HOST:]PORT", help="let tests set faults, move time and empty the broker over HTTP here"
     )
-    start.add_argument("--json-ready", action="store_true", help="print one line of JSON on stdout when ready")
-    start.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="how the log on stderr is written (text)"
-    )
-    start.add_argument("--log-level", choices=_LEVELS, default="info", help="the least that is logged (info)")
+    _add_output(start)
 
     check = commands.add_parser("check", help="read all data and name every broken invariant")
     checked = check.add_mutually_exclusive_group(required=True)
@@ -96,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="connect to a broker as a client does, and say what is wrong")
     doctor.add_argument("address", metavar="HOST:PORT", nargs="?", default="127.0.0.1:9092", help="where clients begin")
 
+    proxy = commands.add_parser("fault-proxy", help="stand before a Kafka, and have requests to it go wrong")
+    proxy.add_argument("kafka", metavar="HOST:PORT", help="where its clients would begin")
+    proxy.add_argument("--port", type=int, default=0, help="listen on this port of 127.0.0.1; 0 takes a free one (0)")
+    proxy.add_argument("--control", metavar="[HOST:]PORT", help="let tests set faults over HTTP here")
+    _add_output(proxy)
+
     _add_controls(commands)
 
     commands.add_parser("version", help="print the version")
@@ -103,6 +110,15 @@ def _parser() -> argparse.ArgumentParser:
     completion = commands.add_parser("completion", help="print the completion of these commands for a shell")
     completion.add_argument("shell", choices=_SHELLS, help="the shell that evaluates what is printed")
     return parser
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    """How what serves speaks of itself."""
+    command.add_argument("--json-ready", action="store_true", help="print one line of JSON on stdout when ready")
+    command.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="how the log on stderr is written (text)"
+    )
+    command.add_argument("--log-level", choices=_LEVELS, default="info", help="the least that is logged (info)")
 
 
 def _add_controls(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -6,10 +6,8 @@ import json
 import logging
 import os
 import resource
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -17,6 +15,7 @@ import trio
 from kafkapy.broker import Broker, open_broker
 from kafkapy.cli import logs
 from kafkapy.cli.failures import StartError, complain, explain
+from kafkapy.cli.signals import watch_signals
 from kafkapy.config.broker import BROKER
 from kafkapy.config.hosts import address_of, is_host, is_loopback, told_address
 from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
@@ -27,14 +26,13 @@ from kafkapy.handlers.registry import Registry
 from kafkapy.network.connection import Dispatch
 
 if TYPE_CHECKING:
-    from kafkapy.testing.control import Control
+    from kafkapy.testing.broker_control import BrokerControl
+    from kafkapy.testing.releases import Release
 
 _log = logging.getLogger("kafkapy")
 
 _DATA_SETTINGS: Final = ("log.dirs", "log.dir")
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _FAILED: Final = 1
-_INTERRUPTED_TWICE: Final = 130
 
 
 def start(options: argparse.Namespace) -> int:
@@ -44,13 +42,14 @@ def start(options: argparse.Namespace) -> int:
         config = _configuration(options)
         data_dirs = _data_dirs(config) if _has_directory(options) else []
         control_at = None if options.control is None else address_of(options.control)
+        release = None if options.as_version is None else _release(options.as_version)
     except (StartError, ConfigError) as problem:
         complain(str(problem))
         return _FAILED
     for warning in config.warnings:
         _log.warning("%s", warning)
     _allow_many_descriptors()
-    return _Process(config, data_dirs, options, control_at).run()
+    return _Process(config, data_dirs, options, control_at, release).run()
 
 
 class _Process:
@@ -62,12 +61,14 @@ class _Process:
         data_dirs: Sequence[Path],
         options: argparse.Namespace,
         control_at: tuple[str, int] | None,
+        release: "Release | None",
     ) -> None:
         self._config = config
         self._data_dir = data_dirs[0] if data_dirs else None
         self._other_dirs = data_dirs[1:]
         self._options = options
         self._control_at = control_at
+        self._release = release
         self._ready = False
 
     def run(self) -> int:
@@ -80,7 +81,7 @@ class _Process:
         return 0
 
     async def _serve(self) -> None:
-        told_to_stop = _watch_signals()
+        told_to_stop = watch_signals()
         control = self._control()
         async with (
             open_broker(
@@ -94,7 +95,7 @@ class _Process:
                 racks=[rack for rack in self._options.racks.split(",") if rack],
                 clock=None if control is None else control.clock,
                 disk=None if control is None else control.disk,
-                dispatch_of=_dispatch_of if control is None else control.dispatch_of,
+                dispatch_of=self._dispatch_of if control is None else control.dispatch_of,
             ) as broker,
             trio.open_nursery() as aside,
         ):
@@ -102,7 +103,7 @@ class _Process:
                 await _seed(broker, self._options.seed)
             if control is not None and self._control_at is not None:
                 host, _ = self._control_at
-                self._control_at = (host, await aside.start(control.serve, broker, *self._control_at))
+                self._control_at = (host, await aside.start(control.serve_broker, broker, *self._control_at))
             self._ready = True
             # Modules, settings and recovered logs stay: the collector need not look at them over and over.
             gc.freeze()
@@ -110,15 +111,22 @@ class _Process:
             await told_to_stop.wait()
             aside.cancel_scope.cancel()
 
-    def _control(self) -> "Control | None":
+    def _control(self) -> "BrokerControl | None":
         """What a test has the broker do, and fail to do, where it is asked for."""
         if self._control_at is None:
             return None
-        from kafkapy.testing.control import Control  # a broker that is not controlled does without
+        from kafkapy.testing.broker_control import BrokerControl  # a broker that is not controlled does without
 
         if not is_loopback(self._control_at[0]):
             _log.warning("--control: whoever reaches %s:%d may empty this broker, and have it fail", *self._control_at)
-        return Control(has_disk=self._data_dir is not None)
+        return BrokerControl(has_disk=self._data_dir is not None, release=self._release)
+
+    def _dispatch_of(self, registry: Registry) -> Dispatch:
+        if self._release is None:
+            return registry.dispatch
+        from kafkapy.testing.as_version import answering_of
+
+        return answering_of(registry, self._release).dispatch
 
     def _announce(self, broker: Broker) -> None:
         if self._options.database is not None:
@@ -146,31 +154,10 @@ class _Process:
             print(json.dumps(ready), flush=True)
 
 
-def _dispatch_of(registry: Registry) -> Dispatch:
-    return registry.dispatch
+def _release(version: str) -> "Release | None":
+    from kafkapy.testing.as_version import release_of  # most brokers are what they are
 
-
-def _watch_signals() -> trio.Event:
-    """The event of the first SIGINT or SIGTERM. The second ends the process at once, whatever it is busy with."""
-    told_to_stop = trio.Event()
-    token = trio.lowlevel.current_trio_token()
-
-    def first(number: int, frame: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, second)
-        token.run_sync_soon(tell, number)
-
-    def tell(number: int) -> None:
-        _log.info("%s: stopping; a second one stops at once", signal.Signals(number).name)
-        told_to_stop.set()
-
-    def second(number: int, frame: FrameType | None) -> None:
-        # Nothing is lost that was acknowledged: the next start recovers, as after a crash.
-        os._exit(_INTERRUPTED_TWICE)
-
-    for each in _SIGNALS:
-        signal.signal(each, first)
-    return told_to_stop
+    return release_of(version)
 
 
 def _allow_many_descriptors() -> None:

@@ -4,7 +4,7 @@ Nothing of it is written down, so a log that moves to another broker changes no 
 what they make of a topic and its leaders is kept here until a lease moves or a broker comes or goes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from kafkapy.cluster.image import METADATA_LOG, PartitionInfo, TopicInfo
@@ -54,6 +54,7 @@ class Leadership:
         self._brokers = brokers
         self._there = {broker.node_id: broker for broker in brokers.live()}
         self._made: dict[bytes, tuple[TopicInfo, Any]] = {}
+        self._made_of_all: tuple[Mapping[str, TopicInfo], Any] | None = None
         self._made_at = leases.moves
         self._watch = brokers.watch(self._brokers_changed)
 
@@ -128,15 +129,14 @@ class Leadership:
     def forget(self) -> None:
         """What was made of topics may be other now."""
         self._made.clear()
+        self._made_of_all = None
 
     def kept(self, topic: TopicInfo, make: Callable[[TopicInfo, "Leadership"], T]) -> T:
         """What `make`, of which there may be one for all topics, makes of a topic; anew when leaders may have changed.
 
         Clients ask for the same topics over and over, and a topic may have a thousand partitions.
         """
-        if self._made_at != self._leases.moves:
-            self._made.clear()
-            self._made_at = self._leases.moves
+        self._forget_if_moved()
         known = self._made.get(topic.topic_id)
         if known is not None and known[0] is topic:
             found: T = known[1]
@@ -145,6 +145,24 @@ class Leadership:
         self._made[topic.topic_id] = topic, made
         return made
 
+    def kept_of_all(
+        self, topics: Mapping[str, TopicInfo], make: Callable[[Mapping[str, TopicInfo], "Leadership"], T]
+    ) -> T:
+        """The same of all topics of an image; there may be one `make`."""
+        self._forget_if_moved()
+        known = self._made_of_all
+        if known is not None and known[0] is topics:
+            found: T = known[1]
+            return found
+        made = make(topics, self)
+        self._made_of_all = topics, made
+        return made
+
+    def _forget_if_moved(self) -> None:
+        if self._made_at != self._leases.moves:
+            self.forget()
+            self._made_at = self._leases.moves
+
     def _brokers_changed(self) -> None:
         self._there = {broker.node_id: broker for broker in self._brokers.live()}
-        self._made.clear()
+        self.forget()

@@ -18,7 +18,7 @@ from kafkapy.errors import Error
 from kafkapy.handlers.context import Context
 from kafkapy.metrics import RequestMetrics
 from kafkapy.protocol.messages import APIS
-from kafkapy.protocol.primitives import Struct
+from kafkapy.protocol.primitives import Kept, Struct
 from kafkapy.quotas.mutations import Spending
 from kafkapy.quotas.service import Quotas
 
@@ -147,8 +147,8 @@ class Observed:
             codes.append(0)
         else:
             find_error_codes(response, codes)
-        for code in codes:
-            metrics.errors.add((*api, Error.of(code).name))
+        for code in set(codes):
+            metrics.errors.add((*api, Error.of(code).name), codes.count(code))
         if key == _PRODUCE:
             for topic in self._request.topic_data:
                 metrics.bytes_in.add(
@@ -183,6 +183,15 @@ def find_error_codes(message: Struct, codes: list[int]) -> None:
         value = getattr(message, name)
         if name == "error_code":
             codes.append(value)
-        elif type(value) is list and value and isinstance(value[0], Struct):
-            for item in value:
-                find_error_codes(item, codes)
+        elif type(value) is list:
+            codes += _error_codes(value)
+        elif type(value) is Kept:
+            codes += value.once(_error_codes)
+
+
+def _error_codes(items: list[Any]) -> list[int]:
+    codes: list[int] = []
+    if items and isinstance(items[0], Struct):
+        for item in items:
+            find_error_codes(item, codes)
+    return codes

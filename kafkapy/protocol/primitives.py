@@ -11,10 +11,10 @@ and KIP-482 (flexible versions).
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, ClassVar, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar
 
 from kafkapy.protocol.text import Replacing
 
@@ -28,6 +28,9 @@ MAX_STRING_SIZE: Final = 0x7FFF
 FRESH: Final[list[Any]] = []
 
 new = object.__new__
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ProtocolError(Exception):
@@ -183,6 +186,42 @@ def write_tags(out: bytearray, tags: list[tuple[int, bytearray]]) -> None:
         write_uvarint(out, tag)
         write_uvarint(out, len(value))
         out += value
+
+
+class Kept(list[T], Generic[T]):
+    """A list that nobody changes any more, nor what is in it: what is made of it, is made once."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, items: Iterable[T]) -> None:
+        super().__init__(items)
+        self._made: dict[object, Any] = {}
+
+    def once(self, make: Callable[[list[T]], R]) -> R:
+        """What `make` makes of it."""
+        try:
+            made: R = self._made[make]
+        except KeyError:
+            made = self._made[make] = make(self)
+        return made
+
+    def written(self, write: Callable[[list[T], bytearray], None]) -> bytes:
+        """What `write` appends for it."""
+        try:
+            made: bytes = self._made[write]
+        except KeyError:
+            out = bytearray()
+            write(self, out)
+            made = self._made[write] = bytes(out)
+        return made
+
+
+def write_kept(items: list[T], write: Callable[[list[T], bytearray], None], out: bytearray) -> None:
+    """Append the elements of an array, which may be a list that is kept."""
+    if type(items) is Kept:
+        out += items.written(write)
+    else:
+        write(items, out)
 
 
 def reject_null() -> NoReturn:

@@ -1,6 +1,6 @@
-"""Faults, time, resets, snapshots and activity of a running broker, asked for over HTTP in the words of Python.
+"""Faults, time, resets, snapshots and activity, asked for over HTTP in the words of Python.
 
-    GET  /                                   which broker this is
+    GET  /                                   which cluster this is of
     GET  /faults          the rules          POST /faults         set one (an object), or several at once (a list)
     DELETE /faults        forget all         DELETE /faults/N     forget one; what it holds goes on (GET tells it)
     POST /faults/N/wait   {"hits": 1, "timeout": 10}: the rule, as soon as so many requests have met it
@@ -24,21 +24,15 @@ from typing import Any, Final
 
 import trio
 
-from kafkapy.broker import Broker
-from kafkapy.clock import SystemClock, TravelClock
+from kafkapy.clock import SystemClock
 from kafkapy.config.hosts import is_loopback
 from kafkapy.console.http import HttpEndpoint, HttpLimits, Question, Refusal, Reply, told_as_json
 from kafkapy.errors import KafkaError
-from kafkapy.handlers.registry import Registry
-from kafkapy.network.connection import Dispatch
-from kafkapy.node import descriptors_each
 from kafkapy.testing.activity import Activity, Asked
 from kafkapy.testing.connection import Disconnected
-from kafkapy.testing.disk import FailingDisk
 from kafkapy.testing.entries import parsed, written
-from kafkapy.testing.faults import NO_DISK, Faults, Rule
-from kafkapy.testing.in_trio import TrioBroker
-from kafkapy.testing.interception import Interception, OfBroker
+from kafkapy.testing.faults import Faults, Rule
+from kafkapy.testing.operations import Operations
 from kafkapy.testing.time_travel import TimeTravel
 from kafkapy.testing.wording import from_json
 
@@ -59,30 +53,32 @@ _PIECE_BYTES: Final = 1 << 16
 Words = Mapping[str, Any]
 
 
-class Control:
-    """What a broker that is controlled has beside one that is not. All of it in the broker's event loop."""
+Answers = Callable[[Question], Awaitable[Reply]]
 
-    def __init__(self, *, has_disk: bool) -> None:
-        self.faults = Faults(_at_once, no_disk=None if has_disk else NO_DISK)
-        self.activity = Activity(_at_once)
-        self.time = TimeTravel(_at_once)
-        self.disk = FailingDisk(self.faults, descriptors_each()) if has_disk else None
-        self.clock: TravelClock = self.time.begin()
-        """The broker's clock."""
+
+class Control:
+    """What is controlled has this beside what is not. All of it in its event loop."""
+
+    def __init__(self, time: TimeTravel | None, *, no_disk: str | None) -> None:
+        """`time` is what can be moved, if it can; `no_disk`: why no disk can fail."""
+        self.faults = Faults(at_once, no_disk=no_disk)
+        self.activity = Activity(at_once)
+        self.time = time
         self._alone = trio.Lock()
-        self._running: Broker
-        self._operations: TrioBroker
+        self._operations: Operations
+        self._about: Callable[[], Mapping[str, Any]]
         self._host, self._is_private = "", True
 
-    def dispatch_of(self, registry: Registry) -> Dispatch:
-        """What answers a node's requests."""
-        return Interception(OfBroker(registry), self.faults, self.activity, self.clock).dispatch
-
     async def serve(
-        self, running: Broker, host: str, port: int, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+        self,
+        operations: Operations,
+        about: Callable[[], Mapping[str, Any]],
+        host: str,
+        port: int,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer until cancelled; started with the port. Raises ConfigError when it is taken."""
-        self._running, self._operations = running, TrioBroker(running)
+        """Answer until cancelled; started with the port. `about` says what this is. Raises ConfigError."""
+        self._operations, self._about = operations, about
         self._host, self._is_private = host.lower(), is_loopback(host)
         # What is waited for here goes by the machine's time, whatever becomes of the broker's.
         limits = HttpLimits(_MOST_AT_ONCE, MOST_WAIT_SECONDS + _OPERATION_SECONDS, _most_body_bytes)
@@ -91,7 +87,8 @@ class Control:
             await endpoint.serve("control", host, port, task_status)
         finally:
             self.faults.clear()
-            self.time.thaw()  # the grace of requests under way has an end
+            if self.time is not None:
+                self.time.thaw()  # the grace of requests under way has an end
             with trio.CancelScope(shield=True):
                 await self._operations.close()
 
@@ -117,15 +114,16 @@ class Control:
             _log.exception("%s %s failed", question.method, question.path)
             raise Refusal("500 Internal Server Error", "that failed; the broker's log says how") from None
 
-    def _found(self, question: Question) -> Callable[[Question], Awaitable[Reply]]:
-        methods = self._paths(question.path.strip("/").split("/"))
+    def _found(self, question: Question) -> Answers:
+        methods = self.paths(question.path.strip("/").split("/"))
         if methods is None:
             raise Refusal("404 Not Found", f"there is no {question.path[:200]}")
         if question.method not in methods:
             raise Refusal("405 Method Not Allowed", f"{question.path} takes {' or '.join(methods)}")
         return methods[question.method]
 
-    def _paths(self, parts: list[str]) -> Mapping[str, Callable[[Question], Awaitable[Reply]]] | None:
+    def paths(self, parts: list[str]) -> Mapping[str, Answers] | None:
+        """What answers questions about that path, by their methods; None where there is no such path."""
         match parts:
             case [""]:
                 return {"GET": self._tell_broker}
@@ -155,8 +153,7 @@ class Control:
         return None
 
     async def _tell_broker(self, question: Question) -> Reply:
-        running = self._running
-        return told_as_json({"bootstrap_servers": running.bootstrap_servers, "cluster_id": running.cluster_id})
+        return told_as_json(self._about())
 
     # Faults
 
@@ -194,7 +191,7 @@ class Control:
         return told_as_json(_told(rule))
 
     async def _wait(self, number: str, question: Question) -> Reply:
-        rule, words = self._rule(number), _words(question, "hits", "timeout")
+        rule, words = self._rule(number), words_of(question, "hits", "timeout")
         hits, timeout = words.get("hits", 1), words.get("timeout", 10.0)
         if not isinstance(hits, int) or not isinstance(timeout, int | float) or not 0 <= timeout <= MOST_WAIT_SECONDS:
             raise ValueError(f"hits is a whole number, and timeout one of seconds, up to {MOST_WAIT_SECONDS:g}")
@@ -214,22 +211,29 @@ class Control:
     # Time
 
     async def _tell_clock(self, question: Question) -> Reply:
-        return told_as_json({"now_ms": self.time.now_ms(), "is_frozen": self.time.is_frozen})
+        time = self._movable()
+        return told_as_json({"now_ms": time.now_ms(), "is_frozen": time.is_frozen})
+
+    def _movable(self) -> TimeTravel:
+        if self.time is None:
+            raise Refusal("409 Conflict", "this has no clock that could be moved")
+        return self.time
 
     async def _move(self, what: str, question: Question) -> Reply:
+        time = self._movable()
         if what == "advance":
-            seconds = _words(question, "seconds").get("seconds")
+            seconds = words_of(question, "seconds").get("seconds")
             if isinstance(seconds, bool) or not isinstance(seconds, int | float):
                 raise ValueError('advance takes {"seconds": 5}')
-            self.time.advance(seconds)
+            time.advance(seconds)
         elif what == "set":
-            moment = _words(question, "moment").get("moment")
+            moment = words_of(question, "moment").get("moment")
             if not isinstance(moment, str):
                 raise ValueError('set takes {"moment": "2030-01-01T00:00:00Z"}')
-            self.time.set(datetime.fromisoformat(moment))
+            time.set(datetime.fromisoformat(moment))
         else:
-            _words(question)
-            getattr(self.time, what)()
+            words_of(question)
+            getattr(time, what)()
         return await self._tell_clock(question)
 
     # What is in the broker
@@ -237,7 +241,8 @@ class Control:
     async def _reset(self, question: Question) -> Reply:
         self.faults.clear()
         self.activity.forget()
-        self.time.thaw()
+        if self.time is not None:
+            self.time.thaw()
         await self._operate(self._operations.reset)
         return told_as_json({})
 
@@ -315,7 +320,8 @@ class Control:
             _log.debug("lost whoever followed the activity")
 
 
-def _at_once(work: Callable[[], Any]) -> Any:
+def at_once(work: Callable[[], Any]) -> Any:
+    """How what is in its own event loop is called."""
     return work()
 
 
@@ -330,8 +336,8 @@ def _json(question: Question) -> Any:
         raise ValueError(f"that is no JSON: {problem}") from None
 
 
-def _words(question: Question, *known: str) -> Words:
-    """The members of an object, of which there are no others than these."""
+def words_of(question: Question, *known: str) -> Words:
+    """The members of an object that comes with a question, of which there are no others than these."""
     words = _json(question) if question.body.strip() else {}
     if not isinstance(words, dict) or not set(words) <= set(known):
         raise ValueError(f"{question.path} takes {{{', '.join(known)}}}, not {str(words)[:200]}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kafkapy import broker
 from kafkapy.clock import Clock
+from kafkapy.testing.as_version import answering_of, release_of
 from kafkapy.testing.client import Client
 from kafkapy.testing.connection import TrioConnection
 from kafkapy.testing.operations import Operations
@@ -45,11 +46,20 @@ async def open_broker(
     clock: Clock | None = None,
     brokers: int = 1,
     racks: Sequence[str] = (),
+    as_version: str | None = None,
 ) -> AsyncIterator[TrioBroker]:
     """Run a broker for the length of the block, as `kafkapy.Broker` does, without a thread."""
     directory = None if data_dir is None else Path(data_dir)
     config = broker_config(settings or {}, port, brokers)
-    async with broker.open_broker(config, data_dir=directory, clock=clock, brokers=brokers, racks=racks) as running:
+    release = release_of(as_version)
+    async with broker.open_broker(
+        config,
+        data_dir=directory,
+        clock=clock,
+        dispatch_of=lambda registry: answering_of(registry, release).dispatch,
+        brokers=brokers,
+        racks=racks,
+    ) as running:
         opened = TrioBroker(running)
         try:
             yield opened

@@ -11,22 +11,14 @@ from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, KafkaError, RefuseConnection
 from kafkapy.handlers.context import Session, endpoint_of
 from kafkapy.handlers.registry import Answer, Registry
-from kafkapy.protocol.header import (
-    RequestHeader,
-    decode_request_header,
-    decode_response_header,
-    encode_request_header,
-    encode_response_header,
-)
-from kafkapy.protocol.messages import request_class, response_class
+from kafkapy.protocol.header import RequestHeader, decode_request_header
+from kafkapy.protocol.messages import request_class
 from kafkapy.protocol.primitives import ProtocolError
 from kafkapy.testing.activity import Activity
+from kafkapy.testing.answers import bytes_of, decoded_answer, framed_answer, request_frame
 from kafkapy.testing.faults import Faults, Rule, When
 from kafkapy.testing.misleading import mislead
 from kafkapy.testing.splitting import merged, split, topics_of
-
-_LENGTH_BYTES = 4
-
 
 Given = Answer | Delayed[Answer] | None
 
@@ -155,17 +147,17 @@ class Interception:
             if rule.when is When.BEFORE:
                 served = await self._served(frame, session)
             return served and self._spoilt(rule, header, served, session)
-        refused = self._answering.refusal(_frame_of(header, part), KafkaError(rule.error), session)
+        refused = self._answering.refusal(request_frame(header, part), KafkaError(rule.error), session)
         if rest is None:
             return refused
         if rule.when is When.BEFORE:
-            served = await self._served(_frame_of(header, rest), session)
+            served = await self._served(request_frame(header, rest), session)
         if served is None:
             return None
-        response = _decoded(header, served)
+        response = decoded_answer(header, served)
         if rule.when is When.AFTER and (parts := self._split(rule, response)) is not None:
             response = parts[0] or response
-        return _framed(header, merged(response, _decoded(header, refused)))
+        return framed_answer(header, merged(response, decoded_answer(header, refused)))
 
     async def _served(self, frame: memoryview, session: Session) -> Answer | None:
         """The answer, once it is there."""
@@ -174,22 +166,22 @@ class Interception:
 
     def _spoilt(self, rule: Rule, header: RequestHeader, served: Answer, session: Session) -> Answer:
         if rule.truncate is not None:
-            whole = _bytes_of(served)
+            whole = bytes_of(served)
             raise RefuseConnection("a fault of the test's", [whole[: rule.truncate]], self._clock.monotonic())
         if rule.node is not None:
-            response = _decoded(header, served)
+            response = decoded_answer(header, served)
             about = response if rule.topic is None else (self._split(rule, response) or [None, None])[1]
             if about is not None:
                 mislead(about, rule.node, self._answering.address_of(rule.node, session))
-            return _framed(header, response)
+            return framed_answer(header, response)
         return self._throttled(rule, header, served, session) if rule.throttle_ms else served
 
     def _throttled(self, rule: Rule, header: RequestHeader, served: Answer, session: Session) -> Answer:
         """The answer goes at once, and nothing more is heard of the client for that time, as in Kafka (KIP-219)."""
-        response = _decoded(header, served)
+        response = decoded_answer(header, served)
         response.throttle_time_ms = rule.throttle_ms
         session.mute(self._clock.monotonic() + rule.throttle_ms / 1000)
-        return _framed(header, response)
+        return framed_answer(header, response)
 
 
 async def _settled(delayed: Delayed[Answer], clock: Clock) -> Answer:
@@ -217,34 +209,3 @@ def _names_group(request: Any, group: str) -> bool:
         if any(group in (one, getattr(one, "group_id", None)) for one in named):
             return True
     return False
-
-
-def _frame_of(header: RequestHeader, request: Any) -> memoryview:
-    out = bytearray()
-    encode_request_header(header.api_key, header.api_version, header.correlation_id, header.client_id, out)
-    return memoryview(b"".join(request.encode(header.api_version, out)))
-
-
-def _decoded(header: RequestHeader, answer: Answer) -> Any:
-    frame = _bytes_of(answer)
-    _, offset = decode_response_header(header.api_key, header.api_version, frame[_LENGTH_BYTES:])
-    return response_class(header.api_key).decode(header.api_version, frame, offset + _LENGTH_BYTES)[0]
-
-
-def _bytes_of(answer: Answer) -> bytes:
-    return b"".join(piece if isinstance(piece, bytes | bytearray | memoryview) else _read(piece) for piece in answer)
-
-
-def _read(region: Any) -> bytes:
-    """The bytes of a region, which is not to be sent any more."""
-    data: bytes = region.read(len(region))
-    region.advance(len(data))
-    return data
-
-
-def _framed(header: RequestHeader, response: Any) -> Answer:
-    out = bytearray(_LENGTH_BYTES)
-    encode_response_header(header.api_key, header.api_version, header.correlation_id, out)
-    frame = bytearray(b"".join(response.encode(header.api_version, out)))
-    frame[:_LENGTH_BYTES] = (len(frame) - _LENGTH_BYTES).to_bytes(_LENGTH_BYTES)
-    return [frame]

@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from kafkapy.testing.embedded import Broker
+    from kafkapy.testing.fault_proxy import FaultProxy
     from kafkapy.testing.faults import Faults
     from kafkapy.testing.handle import BrokerHandle
     from kafkapy.testing.time_travel import TimeTravel
@@ -53,9 +54,20 @@ def kafka_broker(request: pytest.FixtureRequest) -> "Iterator[BrokerHandle]":
         yield broker
 
 
+@pytest.fixture(scope="session")
+def _kafka_proxy(request: pytest.FixtureRequest) -> "Iterator[FaultProxy]":
+    """What stands before a broker that is given, for tests with faults."""
+    from kafkapy.testing.fault_proxy import FaultProxy
+
+    with FaultProxy(request.config.getoption("--kafka-bootstrap")) as proxy:
+        yield proxy
+
+
 @pytest.fixture
 def kafka(request: pytest.FixtureRequest, kafka_broker: "BrokerHandle") -> "Iterator[BrokerHandle]":
     """The broker, which forgets everything after the test (see `--kafka-keep`)."""
+    if request.config.getoption("--kafka-bootstrap") and "kafka_faults" in request.fixturenames:
+        kafka_broker = request.getfixturevalue("_kafka_proxy")
     request.node.stash[_held] = kafka_broker
     keeps = request.config.getoption("--kafka-keep")
     if not keeps and not request.config.getoption("--kafka-bootstrap"):
@@ -73,16 +85,27 @@ def kafka_bootstrap_servers(kafka: "BrokerHandle") -> str:
 
 @pytest.fixture
 def kafka_faults(kafka: "BrokerHandle") -> "Iterator[Faults]":
-    """What goes wrong with requests during this test; rules that must act and never did fail it."""
-    faults = _of_ours(kafka).faults
-    yield faults
-    faults.check()
+    """What goes wrong with requests during this test; rules that must act and never did fail it.
+
+    Before a broker that is given they act in a proxy, at whose address `kafka` is then.
+    """
+    from kafkapy.testing.embedded import Broker
+    from kafkapy.testing.fault_proxy import FaultProxy
+
+    assert isinstance(kafka, Broker | FaultProxy)
+    yield kafka.faults
+    kafka.faults.check()
+    kafka.faults.clear()
 
 
 @pytest.fixture
 def kafka_clock(kafka: "BrokerHandle") -> "TimeTravel":
     """The broker's time, to be stopped and moved; it goes on after the test."""
-    return _of_ours(kafka).clock
+    from kafkapy.testing.embedded import Broker
+
+    if not isinstance(kafka, Broker):
+        pytest.skip("a broker that is given with --kafka-bootstrap has no clock to move")
+    return kafka.clock
 
 
 @pytest.fixture
@@ -123,14 +146,6 @@ def _given(bootstrap: str) -> "BrokerHandle":
     if not host or not port.isdigit():
         raise pytest.UsageError(f"--kafka-bootstrap takes HOST:PORT, not {bootstrap!r}")
     return BrokerHandle(host.strip("[]"), int(port))
-
-
-def _of_ours(broker: "BrokerHandle") -> "Broker":
-    from kafkapy.testing.embedded import Broker
-
-    if not isinstance(broker, Broker):
-        pytest.skip("a broker that is given with --kafka-bootstrap has no faults to set and no clock to move")
-    return broker
 
 
 def _worker(config: pytest.Config) -> str:

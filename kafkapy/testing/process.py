@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import IO, Any, Final, Self
 
 from kafkapy.config.hosts import address_of
+from kafkapy.testing.client import Client
+from kafkapy.testing.connection import BlockingConnection
 from kafkapy.testing.entries import Entry, read_entries, written
 from kafkapy.testing.handle import BrokerHandle
 from kafkapy.testing.remote import Remote, RemoteActivity, RemoteFaults, RemoteTime
+from kafkapy.testing.routing import ClusterClient
 from kafkapy.testing.settings import configured
 
 START_TIMEOUT_SECONDS: Final = 30.0
@@ -25,8 +28,9 @@ _STOP_TIMEOUT_SECONDS: Final = 15.0
 class BrokerProcess(BrokerHandle):
     """`kafkapy start` beside the test. Its data is in memory, or in `data_dir`; what it logs goes to `log`, or nowhere.
 
-    What is forgotten is stopped when the interpreter ends. Faults, its clock and its activity are those of
-    `kafkapy.Broker`, at a distance: they begin anew with each start.
+    Or a cluster of several `brokers`, node ids 1 and up, in these `racks` in turn, which come and go as those of
+    `kafkapy.Broker` do. What is forgotten is stopped when the interpreter ends. Faults, its clock and its activity are
+    those of `kafkapy.Broker`, at a distance: they begin anew with each start.
 
     `start` raises RuntimeError with what the broker said when it does not start.
     """
@@ -38,7 +42,15 @@ class BrokerProcess(BrokerHandle):
         port: int = 0,
         data_dir: str | os.PathLike[str] | None = None,
         log: IO[bytes] | None = None,
+        brokers: int = 1,
+        racks: Sequence[str] = (),
+        as_version: str | None = None,
     ) -> None:
+        self._as_version = as_version
+        self._brokers = brokers
+        self._racks = racks
+        self._given_port = port
+        self._bootstrap_servers = ""
         super().__init__("127.0.0.1", port)
         self._settings = dict(settings or {})
         self._data_dir = None if data_dir is None else Path(data_dir)
@@ -55,13 +67,16 @@ class BrokerProcess(BrokerHandle):
         """The broker's time, which a test can stop and move."""
 
     def start(self, timeout: float = START_TIMEOUT_SECONDS) -> Self:
-        """Start it, again on the same port where it ran before, and return when it accepts connections."""
+        """Start it, and return when it accepts connections: one alone on the port where it ran before."""
         if self._process is not None:
             raise RuntimeError("the broker runs already")
         where = ["--memory"] if self._data_dir is None else ["--data-dir", str(self._data_dir)]
-        given = configured(self._settings, self.port)
+        given = configured(self._settings, self.port if self._brokers == 1 else self._given_port)
         flags = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
-        command = [sys.executable, "-m", "kafkapy", "start", *where, "--json-ready", "--control", "0", *flags]
+        cluster = ["--brokers", str(self._brokers), "--racks", ",".join(self._racks)]
+        if self._as_version is not None:
+            cluster += ["--as-version", self._as_version]
+        command = [sys.executable, "-m", "kafkapy", "start", *where, *cluster, "--json-ready", "--control", "0", *flags]
         errors = subprocess.PIPE if self._log is None else self._log
         process = self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
         self._parent_id = os.getpid()
@@ -79,8 +94,48 @@ class BrokerProcess(BrokerHandle):
         ready = json.loads(line)
         self.cluster_id = ready["cluster_id"]
         self._remote = Remote(*address_of(ready["control"]))
-        self._connect_to(*address_of(ready["bootstrap_servers"]))
+        self._bootstrap_servers = ready["bootstrap_servers"]
+        self._connect_to(*address_of(self._bootstrap_servers.partition(",")[0]))
         return self
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """host:port of each broker that ran when last looked at, with commas between, as every client takes it."""
+        return self._bootstrap_servers if self._brokers > 1 else super().bootstrap_servers
+
+    @property
+    def node_ids(self) -> list[int]:
+        """The brokers that run."""
+        return self._look_at(self._control().ask("GET", "/brokers"))
+
+    def stop_broker(self, node_id: int) -> None:
+        """Stop one of the brokers: it hands over what it leads, and answers what is under way."""
+        self._look_at(self._control().ask("POST", f"/brokers/{node_id}/stop"))
+
+    def kill_broker(self, node_id: int) -> None:
+        """End one of the brokers as a power cut would: its connections are cut, and then others lead what it led."""
+        self._look_at(self._control().ask("POST", f"/brokers/{node_id}/kill"))
+
+    def start_broker(self, node_id: int) -> None:
+        """Start a broker that was stopped or killed, at the port that it had."""
+        self._look_at(self._control().ask("POST", f"/brokers/{node_id}/start"))
+
+    def add_broker(self, rack: str | None = None) -> int:
+        """Start one more broker, and return its node id."""
+        added = self._control().ask("POST", "/brokers", {} if rack is None else {"rack": rack})
+        self._look_at(self._control().ask("GET", "/brokers"))
+        return int(added["node_id"])
+
+    def _look_at(self, told: list[dict[str, Any]]) -> list[int]:
+        """The brokers that run, as they were told."""
+        if told:
+            self._bootstrap_servers = ",".join(next(iter(one["listeners"].values())) for one in told)
+        return [one["node_id"] for one in told]
+
+    def _client(self) -> Client:
+        if self._brokers == 1:
+            return super()._client()
+        return ClusterClient(BlockingConnection, lambda: map(address_of, self.bootstrap_servers.split(",")))
 
     def reset(self) -> None:
         """Forget what `BrokerHandle` says, and faults, and let time go on; clients stay connected."""

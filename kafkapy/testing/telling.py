@@ -2,6 +2,7 @@
 
 from kafkapy.testing.asserting import told
 from kafkapy.testing.embedded import Broker
+from kafkapy.testing.fault_proxy import FaultProxy
 from kafkapy.testing.handle import BrokerHandle
 
 _REQUESTS = 20
@@ -23,7 +24,7 @@ def told_broker(broker: BrokerHandle, most: int) -> str:
         for at, offset in sorted(group.committed.items()):
             lag = ends.get(at, offset) - offset
             lines.append(f"  {at}: committed {offset}, {lag} behind the end")
-    if isinstance(broker, Broker):
+    if isinstance(broker, Broker | FaultProxy):
         lines += ["last requests:", *(f"  {one}" for one in broker.activity.last(_REQUESTS))]
         lines += [f"a fault that never fired: {rule}" for rule in broker.faults if not (rule.hits or rule.only_counts)]
     return "\n".join(lines)

@@ -217,6 +217,20 @@ class EncoderBuilder:
                 with self.out.block(f"if {target}:"):
                     self.out.call(f'{self.sink} += packer("{form}", len({target}))(', [f"*{target}"], ")")
             return
+        if field.kept:
+            function = EncoderBuilder(self.module, self.message, self.version).build_elements(field)
+            self.out.add(f"write_kept({target}, {function}, {self.sink})")
+            return
+        self.elements(target, field)
+
+    def build_elements(self, field: Field) -> str:
+        """A function that writes the elements of an array, by which their bytes are known again."""
+        self.elements("items", field)
+        stem = f"encode_{snake_case(self.message.name)}_{field.attr}"
+        signature = f"(items: list[{self.message.name}.{field.base}], out: bytearray) -> None"
+        return self.module.function(stem, signature, self.out, self.version)
+
+    def elements(self, target: str, field: Field) -> None:
         name = variable_name(self.message, field.base) if field.struct else "item"
         with self.variable(name) as variable, self.out.block(f"for {variable} in {target}:"):
             if field.struct is not None:

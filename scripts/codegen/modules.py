@@ -29,6 +29,7 @@ HELPERS = (
     "reject_value",
     "skip_tags",
     "write_compact_string_length",
+    "write_kept",
     "write_tags",
     "write_uvarint",
 )

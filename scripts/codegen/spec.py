@@ -69,6 +69,7 @@ class Field:
     default: Any
     ignorable: bool
     struct: "StructSpec | None"
+    kept: bool
 
     def is_inline(self, version: int) -> bool:
         return self.versions.has(version) and not self.tagged.has(version)
@@ -171,6 +172,7 @@ def _struct(name: str, rows: list[dict[str, Any]], known: dict[str, StructSpec])
                 default=default,
                 ignorable=row.get("ignorable", False),
                 struct=struct,
+                kept=row.get("kept", False),
             )
         )
     return StructSpec(name, tuple(fields))

@@ -33,10 +33,10 @@ from kafkapy.model import TopicPartition
 from kafkapy.network.listening import CannotListen
 from kafkapy.protocol.messages.alter_client_quotas import AlterClientQuotasRequest
 from kafkapy.protocol.messages.describe_client_quotas import DescribeClientQuotasRequest
-from kafkapy.testing import embedded
 from kafkapy.testing.client import CLIENT_ID, Client
 from kafkapy.testing.connection import BlockingConnection, Disconnected, driven
 from kafkapy.testing.handle import BrokerHandle
+from kafkapy.testing.in_thread import STOP_TIMEOUT_SECONDS
 from kafkapy.testing.nouns import NotInTime
 from kafkapy.testing.operations import Operations
 from kafkapy.testing.partitioner import partition_of
@@ -369,7 +369,7 @@ def test_it_stops_though_its_time_stands_still_and_somebody_waits() -> None:
         delayed.wait()
         began, thread = time.monotonic(), broker._thread
         broker.stop()
-        assert time.monotonic() - began < embedded._STOP_TIMEOUT_SECONDS
+        assert time.monotonic() - began < STOP_TIMEOUT_SECONDS
     waiting.join(TIMEOUT)
     assert thread is not None
     assert not thread.is_alive()

@@ -254,3 +254,26 @@ def test_of_two_producers_the_one_that_is_held_comes_second(broker: kafkapy.Brok
             assert late.send("t", b"late").get(TIMEOUT).offset == 0
         assert sent.get(TIMEOUT).offset == 1
     assert values(broker, "t") == [b"late", b"early"]
+
+
+# Whoever has to say who it is meets the same
+
+
+def test_a_client_that_has_logged_in_meets_faults() -> None:
+    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="secret";'
+    settings = {
+        "listeners": "SASL_PLAINTEXT://127.0.0.1:0",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
+    }
+    with kafkapy.Broker(settings) as broker:
+        rule = broker.faults.add("Produce", error="NOT_LEADER_OR_FOLLOWER")
+        with kafka_producer(
+            broker,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="PLAIN",
+            sasl_plain_username="alice",
+            sasl_plain_password="secret",
+        ) as producer:
+            assert producer.send("t", b"v").get(TIMEOUT).offset == 0
+        assert rule.hits == 1

@@ -68,6 +68,26 @@ def test_not_met(kafka_faults):
 """
 
 
+FAULTS_ANYWHERE = """
+import kafka as client
+
+def test_met(kafka, kafka_faults):
+    kafka.create_topic("t")
+    rule = kafka_faults.add("Produce", topic="t", error="NOT_LEADER_OR_FOLLOWER", times=2, must=True)
+    with client.KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, retry_backoff_ms=10) as producer:
+        producer.send("t", b"v").get(20)
+    assert rule.hits == 2
+    assert [record.value for record in kafka.records("t")] == [b"v"]
+
+def test_not_met(kafka, kafka_faults):
+    assert [*kafka_faults] == []
+    assert kafka.topics() == []
+
+def test_time(kafka_clock):
+    kafka_clock.advance(1)
+"""
+
+
 def run_pytest(directory: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
     (directory / "test_user.py").write_text(tests)
     command = [sys.executable, "-m", "pytest", "-p", "kafkapy.testing.plugin", "-p", "no:cacheprovider", "-q", *options]
@@ -93,6 +113,15 @@ def test_the_same_tests_run_against_a_broker_that_is_there(tmp_path: Path) -> No
         ended = run_pytest(tmp_path, FURTHER, f"--kafka-bootstrap={broker.bootstrap_servers}", "-rs")
         assert "1 skipped" in ended.stdout
         assert "cannot be started with other settings" in ended.stdout
+
+
+def test_faults_of_a_broker_that_is_there_are_met_on_the_way(tmp_path: Path) -> None:
+    ended = run_pytest(tmp_path, FAULTS_ANYWHERE)
+    assert "3 passed" in ended.stdout
+    with kafkapy.Broker() as broker:
+        ended = run_pytest(tmp_path, FAULTS_ANYWHERE, f"--kafka-bootstrap={broker.bootstrap_servers}", "-rs")
+        assert "2 passed, 1 skipped" in ended.stdout, ended.stdout
+        assert "has no clock to move" in ended.stdout
 
 
 def test_a_failing_test_shows_what_is_in_the_broker(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ On a listener with TLS alone that is known with the first request, by the client
 
 On one with SASL only ApiVersions, SaslHandshake and SaslAuthenticate are answered, in the order and with the errors of
 Kafka; anything else ends the connection. A client that is refused hears so after a delay
-(connection.failed.authentication.delay.ms), whatever was wrong. Once it is in, its frames go to the registry and pass
+(connection.failed.authentication.delay.ms), whatever was wrong. Once it is in, its frames go to what answers and pass
 here no more, unless its session is to end: then it may authenticate again in time (KIP-368), at most once a second, or
 is dropped at the first request that comes too late.
 
@@ -40,25 +40,27 @@ _SOFTWARE_FROM_VERSION: Final = 3
 _SECONDS_BETWEEN_REAUTHENTICATIONS: Final = 1.0
 
 Answers = Coroutine[Any, Any, Any]
+Answering = Callable[[memoryview, Any], Answers]
+"""What answers the frames of those who are known: the registry, and what may stand before it."""
 
 
 class Link(Protocol):
     """The connection, as far as it is of interest here."""
 
     transport: Any
-    dispatch: Callable[[memoryview, Any], Answers]
+    dispatch: Answering
 
     def meet(self, max_frame_size: int) -> None: ...
 
-    def welcome(self, dispatch: Callable[[memoryview, Any], Answers]) -> None: ...
+    def welcome(self, dispatch: Answering) -> None: ...
 
 
 class CertificateGate:
     """What answers one connection's first frame, where TLS tells who it is."""
 
-    def __init__(self, user_of: Callable[[bytes], str], registry: Registry, link: Link) -> None:
+    def __init__(self, user_of: Callable[[bytes], str], answer: Answering, link: Link) -> None:
         self._user_of = user_of
-        self._registry = registry
+        self._answer = answer
         self._link = link
         link.dispatch = self._first
 
@@ -66,16 +68,17 @@ class CertificateGate:
         certificate = self._link.transport.peer_certificate()
         if certificate is not None:
             session.principal = Principal("User", self._user_of(certificate))
-        self._link.welcome(self._registry.dispatch)
-        return self._registry.dispatch(frame, session)
+        self._link.welcome(self._answer)
+        return self._answer(frame, session)
 
 
 class SaslGate:
     """What answers one connection's frames, where SASL tells who it is."""
 
-    def __init__(self, settings: SaslSettings, registry: Registry, clock: Clock, link: Link) -> None:
+    def __init__(self, settings: SaslSettings, registry: Registry, answer: Answering, clock: Clock, link: Link) -> None:
         self._settings = settings
         self._registry = registry
+        self._answer = answer
         self._clock = clock
         self._link = link
         self._authenticator = Authenticator(settings.mechanisms)
@@ -107,7 +110,7 @@ class SaslGate:
             request = decoded(ApiVersionsRequest, header, frame)
             if header.api_version < _SOFTWARE_FROM_VERSION or names_software(request):
                 self._authenticator.versions_answered()
-        return self._registry.dispatch(frame, session)
+        return self._answer(frame, session)
 
     def _shake_hands(self, header: RequestHeader, frame: memoryview) -> Answers:
         mechanism = decoded(SaslHandshakeRequest, header, frame).mechanism
@@ -161,7 +164,7 @@ class SaslGate:
         session.principal = Principal("User", authenticator.user)
         session.token_authenticated = authenticator.by_token
         if authenticator.session_lifetime_ms is None:
-            self._link.welcome(self._registry.dispatch)
+            self._link.welcome(self._answer)
         else:
             self._session_ends_at = self._clock.monotonic() + authenticator.session_lifetime_ms / 1000
             self._link.welcome(self._after)
@@ -178,7 +181,7 @@ class SaslGate:
             return self._before(frame, session)
         if now > self._session_ends_at:
             raise CloseConnection("its session has expired, and it did not authenticate again")
-        return self._registry.dispatch(frame, session)
+        return self._answer(frame, session)
 
 
 async def _at_once(answer: Sequence[Any]) -> Sequence[Any]:

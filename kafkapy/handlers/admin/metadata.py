@@ -9,6 +9,7 @@ Addresses are those that this client can reach: the advertised ones, or else the
 that nobody leads, or somebody who is not there, is LEADER_NOT_AVAILABLE.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from kafkapy.cluster.image import INTERNAL_TOPICS, TopicInfo
@@ -19,6 +20,7 @@ from kafkapy.handlers.admin.creation import tell_creation
 from kafkapy.handlers.context import CLUSTER_NAME, Context, Operation, ResourceType
 from kafkapy.model import NOBODY, ZERO_UUID
 from kafkapy.protocol.messages.metadata import MetadataRequest, MetadataResponse
+from kafkapy.protocol.primitives import Kept
 
 Topic = MetadataResponse.MetadataResponseTopic
 Partition = MetadataResponse.MetadataResponsePartition
@@ -32,9 +34,7 @@ _ERROR_FROM_VERSION = 13
 async def handle(request: MetadataRequest, ctx: Context) -> MetadataResponse:
     topics = await _topics(request, ctx)
     if request.include_topic_authorized_operations:
-        for topic in topics:
-            if topic.name is not None and topic.error_code != Error.TOPIC_AUTHORIZATION_FAILED:
-                topic.topic_authorized_operations = ctx.authorized_operations(ResourceType.TOPIC, topic.name)
+        topics = [_with_operations(topic, ctx) for topic in topics]
     cluster = ctx.rooms.cluster
     response = MetadataResponse(
         brokers=[
@@ -56,12 +56,11 @@ async def handle(request: MetadataRequest, ctx: Context) -> MetadataResponse:
 async def _topics(request: MetadataRequest, ctx: Context) -> list[Topic]:
     """The topics asked for, each once; ids win over names, as in Kafka."""
     if request.topics is None or (ctx.api_version == 0 and not request.topics):
-        everything = ctx.rooms.cluster.image.topics.values()
-        return [
-            _existing(topic, ctx)
-            for topic in everything
-            if ctx.permits(Operation.DESCRIBE, _TOPIC, topic.name, denial_is_logged=False)
-        ]
+        cluster = ctx.rooms.cluster
+        everything = cluster.leadership.kept_of_all(cluster.image.topics, _all)
+        permits, describe = ctx.permits, Operation.DESCRIBE
+        shown = [topic for topic in everything if permits(describe, _TOPIC, topic.name or "", denial_is_logged=False)]
+        return everything if len(shown) == len(everything) else shown
     if ctx.api_version < _IDS_FROM_VERSION:
         for one in request.topics:
             if one.name is None:
@@ -135,15 +134,39 @@ def _by_name(name: str, ctx: Context, *, creating: bool) -> Topic:
 
 
 def _existing(topic: TopicInfo, ctx: Context) -> Topic:
+    return _topic(topic, ctx.rooms.cluster.leadership)
+
+
+def _all(topics: Mapping[str, TopicInfo], leadership: Leadership) -> Kept[Topic]:
+    """All topics, as anybody is told of them who may know them."""
+    return Kept(_topic(topic, leadership) for topic in topics.values())
+
+
+def _topic(topic: TopicInfo, leadership: Leadership) -> Topic:
     return Topic(
         name=topic.name,
         topic_id=topic.topic_id,
         is_internal=topic.is_internal,
-        partitions=ctx.rooms.cluster.leadership.kept(topic, _partitions),
+        partitions=leadership.kept(topic, _partitions),
     )
 
 
-def _partitions(topic: TopicInfo, leadership: Leadership) -> list[Partition]:
+def _with_operations(topic: Topic, ctx: Context) -> Topic:
+    """The same, with what the client may do there; the one that is given may be kept for others."""
+    if topic.name is None or topic.error_code == Error.TOPIC_AUTHORIZATION_FAILED:
+        return topic
+    operations = ctx.authorized_operations(ResourceType.TOPIC, topic.name)
+    return Topic(
+        error_code=topic.error_code,
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.is_internal,
+        partitions=topic.partitions,
+        topic_authorized_operations=operations,
+    )
+
+
+def _partitions(topic: TopicInfo, leadership: Leadership) -> Kept[Partition]:
     partitions = []
     for partition in topic.partitions:
         leader, leader_epoch, isr, offline, replicas = leadership.of(partition)
@@ -158,7 +181,7 @@ def _partitions(topic: TopicInfo, leadership: Leadership) -> list[Partition]:
                 offline_replicas=list(offline),
             )
         )
-    return partitions
+    return Kept(partitions)
 
 
 def refuse(request: MetadataRequest, refusal: KafkaError, ctx: Context) -> MetadataResponse:

@@ -72,7 +72,8 @@ def write_epochs(disk: Disk, folder: Path, epochs: list[tuple[int, int]]) -> Non
 
 def read_topic_id(disk: Disk, folder: Path) -> bytes | None:
     """The topic id in a partition's folder; None when it is missing or damaged, as a power cut may leave it."""
-    for line in (disk.read_file(folder / PARTITION_METADATA) or b"").decode("utf-8", "replace").splitlines():
+    content = disk.read_file(f"{folder}/{PARTITION_METADATA}") or b""  # each log's: a Path more would show in a start
+    for line in content.decode("utf-8", "replace").splitlines():
         name, _, value = line.partition(":")
         if name == "topic_id":
             try:

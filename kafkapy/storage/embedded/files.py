@@ -23,6 +23,7 @@ from kafkapy.storage.embedded.waiting import WaitingBytes
 Buffer = bytes | bytearray | memoryview
 
 _LOAD_STEP_BYTES: Final = 1 << 20
+_SMALL_FILE_BYTES: Final = 4096
 
 MAX_OPEN_FILES: Final = 448
 """What leaves room for as many connections under the usual limit of 1,024 descriptors."""
@@ -237,12 +238,23 @@ class Disk:
 
     # -- small files: read and replaced as a whole
 
-    def read_file(self, path: Path) -> bytes | None:
+    def read_file(self, path: Path | str) -> bytes | None:
         """The whole file; None when there is none."""
         try:
-            return path.read_bytes()
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        # A start reads one for each log: no more calls of the system than it takes.
+        try:
+            data = os.read(descriptor, _SMALL_FILE_BYTES)
+            if len(data) < _SMALL_FILE_BYTES:
+                return data
+            pieces = [data]
+            while piece := os.read(descriptor, _LOAD_STEP_BYTES):
+                pieces.append(piece)
+            return b"".join(pieces)
+        finally:
+            os.close(descriptor)
 
     def write_file(self, path: Path, data: bytes, *, sync: bool = False) -> None:
         """Replace the file in one step: a reader, or a crash, finds the old content or the new one.
@@ -298,6 +310,11 @@ class Disk:
     def names(self, folder: Path) -> list[str]:
         """What the folder holds."""
         return os.listdir(folder)
+
+    def folder_names(self, folder: Path) -> list[str]:
+        """The folders that it holds."""
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
 
     def room(self, folder: Path) -> tuple[int, int]:
         """The bytes of the file system that the folder is on: in all, and free for this process."""

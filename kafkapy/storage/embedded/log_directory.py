@@ -67,6 +67,7 @@ class LogDirectory:
         self.only_metadata = only_metadata
         self.partitions: dict[LogId, Partition] = {}
         self.nameless: dict[TopicPartition, Partition] = {}
+        self._has_metadata = False  # that log neither moves nor goes
         self.futures: dict[LogId, tuple[int, int]] = {}
         """Logs that are being copied here: so many bytes are, and so many offsets are not yet."""
         self.offline: str | None = None
@@ -83,12 +84,13 @@ class LogDirectory:
 
     def log_count(self) -> int:
         """How many logs compete for its room; the metadata log is not counted, as in Kafka."""
-        return sum(log.topic != METADATA_TOPIC for log in self.partitions) + len(self.nameless)
+        return len(self.partitions) + len(self.nameless) - self._has_metadata
 
     def add(self, partition: Partition) -> None:
         """This log lies here from now on."""
         partition.is_offline = self.offline is not None
         self.partitions[partition.log] = partition
+        self._has_metadata |= partition.log.topic == METADATA_TOPIC
 
     def complain(self, failure: OSError | None, text: str, *arguments: object) -> None:
         """Say what the disk refused, see whether the directory is still there, and whether it takes writes."""

@@ -69,7 +69,7 @@ def is_of_segment(name: str) -> bool:
 
 def is_deleted_file(name: str) -> bool:
     """Whether a segment's file of this name is to go."""
-    match = _DELETED.fullmatch(name)
+    match = _DELETED.fullmatch(name) if name.endswith(DELETED_FILE_SUFFIX) else None
     return match is not None and _is_of_log(match["name"])
 
 

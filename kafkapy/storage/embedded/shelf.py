@@ -65,6 +65,8 @@ class Shelf:
         self.interrupted: list[tuple[LogId, LogDirectory]] = []
         """Logs whose move a stop interrupted, and where to."""
         self._out_of_reach: set[LogId] = set()
+        self._marked: list[Path] = []
+        """Folders of logs that had just been moved there when the broker stopped."""
 
     def home(self, partition: Partition) -> LogDirectory:
         """The directory that the log lies in."""
@@ -73,18 +75,14 @@ class Shelf:
     def load(self, home: LogDirectory, *, clean: bool) -> None:
         """Find every partition in the directory. Raises FoundTwice, OSError."""
         recovery_points, starts, cleaned = home.kept.read()
-        for name in self._disk.names(home.path):
+        for name in self._disk.folder_names(home.path):
             folder = home.path / name
-            if not folder.is_dir():
-                continue
-            if is_set_aside(name, DELETED_SUFFIX):
-                self._removal.add(folder, 0)
-                continue
-            if is_set_aside(name, FUTURE_SUFFIX):
-                self._note_interrupted(home, folder)
-                continue
             key = parse_folder_name(name)
             if key is None:
+                if is_set_aside(name, DELETED_SUFFIX):
+                    self._removal.add(folder, 0)
+                elif is_set_aside(name, FUTURE_SUFFIX):
+                    self._note_interrupted(home, folder)
                 continue
             names = self._disk.names(folder)
             if not holds_log(names):
@@ -93,6 +91,8 @@ class Shelf:
             for deleted in filter(is_deleted_file, names):
                 self._removal.add(folder / deleted, 0)
             topic_id = checkpoints.read_topic_id(self._disk, folder)
+            if checkpoints.MOVED in names:
+                self._marked.append(folder)
             log = LogId(key.topic, key.partition, topic_id or _UNKNOWN_TOPIC_ID)
             partition = recovery.load(
                 self._disk,
@@ -109,11 +109,11 @@ class Shelf:
                 home.nameless[key] = partition
             elif (other := self.partitions.get(log)) is None:
                 self._add(home, partition)
-            elif self._has_mark(folder):
+            elif checkpoints.MOVED in names:
                 self._forget(other)
                 self._set_folder_aside(self.home(other), other.folder, DELETED_SUFFIX)
                 self._add(home, partition)
-            elif self._has_mark(other.folder):
+            elif other.folder in self._marked:
                 self._set_folder_aside(home, folder, DELETED_SUFFIX)
             else:
                 raise FoundTwice(f"{log} lies in {folder} and in {other.folder}; remove the one that is not wanted")
@@ -125,14 +125,11 @@ class Shelf:
             self.interrupted.append((LogId(key.topic, key.partition, topic_id), home))
         self._removal.add(folder, 0)
 
-    def _has_mark(self, folder: Path) -> bool:
-        return self._disk.read_file(folder / checkpoints.MOVED) is not None
-
     def loaded(self) -> None:
         """All directories have been looked through."""
-        for partition in self.partitions.values():
-            if self._has_mark(partition.folder):
-                self._disk.remove(str(partition.folder / checkpoints.MOVED))
+        for folder in self._marked:
+            self._disk.remove(str(folder / checkpoints.MOVED))  # unless it was set aside, mark and all
+        self._marked.clear()
 
     def note_out_of_reach(self, logs: Iterable[LogId]) -> None:
         """Of these logs, those that are not here lie in a directory that could not be opened, if there is one."""

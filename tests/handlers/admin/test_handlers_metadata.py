@@ -7,7 +7,7 @@ import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.cluster.image import METADATA_LOG
-from kafkapy.cluster.machine import NewTopic
+from kafkapy.cluster.machine import NewPartitions, NewTopic
 from kafkapy.errors import Error
 from kafkapy.handlers.context import CLUSTER_NAME, Operation, ResourceType
 from kafkapy.protocol.messages.metadata import MetadataRequest
@@ -72,6 +72,33 @@ async def test_all_topics_and_none(broker: Any) -> None:
     for version in VERSIONS[1:]:
         assert await names(None, version) == ["t", "u"]
         assert await names([], version) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS[1:])
+async def test_all_topics_are_told_as_each_by_name_and_as_they_are_now(broker: Any, version: int) -> None:
+    """What is told to all is written once: it must not outlive what it tells of."""
+
+    async def same(*names: str) -> None:
+        for _ in range(2):
+            everything = await ask(broker, None, version)
+            assert everything.topics == [(await ask(broker, [name], version)).topics[0] for name in names]
+
+    ids = await create(broker, "t", "u", partitions=3)
+    await same("t", "u")
+    await create(broker, "v")
+    await same("t", "u", "v")
+    await broker.cluster.create_partitions([NewPartitions("u", 5)])
+    await same("t", "u", "v")
+    await broker.cluster.delete_topics([ids["t"]])
+    await same("u", "v")
+
+
+async def test_what_one_client_may_do_is_not_told_to_the_next(broker: Any) -> None:
+    await create(broker, "t")
+    for topics in (None, ["t"]):
+        for asks in (False, True, False):
+            [topic] = (await ask(broker, topics, 10, include_topic_authorized_operations=asks)).topics
+            assert (topic.topic_authorized_operations != NOT_ASKED) == asks
 
 
 async def test_the_cluster_is_named_though_no_topic_is_asked(broker: Any) -> None:

@@ -21,6 +21,7 @@ from kafkapy.protocol.primitives import (
     reject_value,
     skip_tags,
     write_compact_string_length,
+    write_kept,
     write_uvarint,
 )
 
@@ -289,6 +290,35 @@ def _decode_metadata_request_v11(buf: bytes, offset: int) -> tuple[MetadataReque
     return message, offset
 
 
+# Versions 0 to 4.
+def _encode_metadata_response_partitions_v0(
+    items: list[MetadataResponse.MetadataResponsePartition], out: bytearray
+) -> None:
+    for partition in items:
+        out += _pack_hiii(
+            partition.error_code, partition.partition_index, partition.leader_id, len(partition.replica_nodes)
+        )
+        if partition.replica_nodes:
+            out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
+        out += _pack_i(len(partition.isr_nodes))
+        if partition.isr_nodes:
+            out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
+
+
+# Version 0.
+def _encode_metadata_response_topics_v0(items: list[MetadataResponse.MetadataResponseTopic], out: bytearray) -> None:
+    for topic in items:
+        if topic.name is None:
+            reject_value("name")
+        raw = topic.name.encode()
+        out += _pack_hh(topic.error_code, len(raw))
+        out += raw
+        out += _pack_i(len(topic.partitions))
+        write_kept(topic.partitions, _encode_metadata_response_partitions_v0, out)
+        if topic.topic_authorized_operations != -2147483648:
+            reject_value("topic_authorized_operations")
+
+
 # Version 0.
 def _encode_metadata_response_v0(message: MetadataResponse, out: bytearray) -> list[Buffer]:
     out += _pack_i(len(message.brokers))
@@ -298,27 +328,24 @@ def _encode_metadata_response_v0(message: MetadataResponse, out: bytearray) -> l
         out += raw
         out += _pack_i(broker.port)
     out += _pack_i(len(message.topics))
-    for topic in message.topics:
+    write_kept(message.topics, _encode_metadata_response_topics_v0, out)
+    if message.cluster_authorized_operations != -2147483648:
+        reject_value("cluster_authorized_operations")
+    return [out]
+
+
+# Versions 1 to 4.
+def _encode_metadata_response_topics_v1(items: list[MetadataResponse.MetadataResponseTopic], out: bytearray) -> None:
+    for topic in items:
         if topic.name is None:
             reject_value("name")
         raw = topic.name.encode()
         out += _pack_hh(topic.error_code, len(raw))
         out += raw
-        out += _pack_i(len(topic.partitions))
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, len(partition.replica_nodes)
-            )
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            out += _pack_i(len(partition.isr_nodes))
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
+        out += _pack_ti(topic.is_internal, len(topic.partitions))
+        write_kept(topic.partitions, _encode_metadata_response_partitions_v0, out)
         if topic.topic_authorized_operations != -2147483648:
             reject_value("topic_authorized_operations")
-    if message.cluster_authorized_operations != -2147483648:
-        reject_value("cluster_authorized_operations")
-    return [out]
 
 
 # Version 1.
@@ -336,24 +363,7 @@ def _encode_metadata_response_v1(message: MetadataResponse, out: bytearray) -> l
             out += _pack_h(len(raw))
             out += raw
     out += _pack_ii(message.controller_id, len(message.topics))
-    for topic in message.topics:
-        if topic.name is None:
-            reject_value("name")
-        raw = topic.name.encode()
-        out += _pack_hh(topic.error_code, len(raw))
-        out += raw
-        out += _pack_ti(topic.is_internal, len(topic.partitions))
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, len(partition.replica_nodes)
-            )
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            out += _pack_i(len(partition.isr_nodes))
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-        if topic.topic_authorized_operations != -2147483648:
-            reject_value("topic_authorized_operations")
+    write_kept(message.topics, _encode_metadata_response_topics_v1, out)
     if message.cluster_authorized_operations != -2147483648:
         reject_value("cluster_authorized_operations")
     return [out]
@@ -380,24 +390,7 @@ def _encode_metadata_response_v2(message: MetadataResponse, out: bytearray) -> l
         out += _pack_h(len(raw))
         out += raw
     out += _pack_ii(message.controller_id, len(message.topics))
-    for topic in message.topics:
-        if topic.name is None:
-            reject_value("name")
-        raw = topic.name.encode()
-        out += _pack_hh(topic.error_code, len(raw))
-        out += raw
-        out += _pack_ti(topic.is_internal, len(topic.partitions))
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, len(partition.replica_nodes)
-            )
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            out += _pack_i(len(partition.isr_nodes))
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-        if topic.topic_authorized_operations != -2147483648:
-            reject_value("topic_authorized_operations")
+    write_kept(message.topics, _encode_metadata_response_topics_v1, out)
     if message.cluster_authorized_operations != -2147483648:
         reject_value("cluster_authorized_operations")
     return [out]
@@ -424,27 +417,42 @@ def _encode_metadata_response_v3(message: MetadataResponse, out: bytearray) -> l
         out += _pack_h(len(raw))
         out += raw
     out += _pack_ii(message.controller_id, len(message.topics))
-    for topic in message.topics:
+    write_kept(message.topics, _encode_metadata_response_topics_v1, out)
+    if message.cluster_authorized_operations != -2147483648:
+        reject_value("cluster_authorized_operations")
+    return [out]
+
+
+# Versions 5 to 6.
+def _encode_metadata_response_partitions_v5(
+    items: list[MetadataResponse.MetadataResponsePartition], out: bytearray
+) -> None:
+    for partition in items:
+        out += _pack_hiii(
+            partition.error_code, partition.partition_index, partition.leader_id, len(partition.replica_nodes)
+        )
+        if partition.replica_nodes:
+            out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
+        out += _pack_i(len(partition.isr_nodes))
+        if partition.isr_nodes:
+            out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
+        out += _pack_i(len(partition.offline_replicas))
+        if partition.offline_replicas:
+            out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
+
+
+# Versions 5 to 6.
+def _encode_metadata_response_topics_v5(items: list[MetadataResponse.MetadataResponseTopic], out: bytearray) -> None:
+    for topic in items:
         if topic.name is None:
             reject_value("name")
         raw = topic.name.encode()
         out += _pack_hh(topic.error_code, len(raw))
         out += raw
         out += _pack_ti(topic.is_internal, len(topic.partitions))
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, len(partition.replica_nodes)
-            )
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            out += _pack_i(len(partition.isr_nodes))
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
+        write_kept(topic.partitions, _encode_metadata_response_partitions_v5, out)
         if topic.topic_authorized_operations != -2147483648:
             reject_value("topic_authorized_operations")
-    if message.cluster_authorized_operations != -2147483648:
-        reject_value("cluster_authorized_operations")
-    return [out]
 
 
 # Versions 5 to 6.
@@ -468,30 +476,46 @@ def _encode_metadata_response_v5(message: MetadataResponse, out: bytearray) -> l
         out += _pack_h(len(raw))
         out += raw
     out += _pack_ii(message.controller_id, len(message.topics))
-    for topic in message.topics:
+    write_kept(message.topics, _encode_metadata_response_topics_v5, out)
+    if message.cluster_authorized_operations != -2147483648:
+        reject_value("cluster_authorized_operations")
+    return [out]
+
+
+# Versions 7 to 8.
+def _encode_metadata_response_partitions_v7(
+    items: list[MetadataResponse.MetadataResponsePartition], out: bytearray
+) -> None:
+    for partition in items:
+        out += _pack_hiiii(
+            partition.error_code,
+            partition.partition_index,
+            partition.leader_id,
+            partition.leader_epoch,
+            len(partition.replica_nodes),
+        )
+        if partition.replica_nodes:
+            out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
+        out += _pack_i(len(partition.isr_nodes))
+        if partition.isr_nodes:
+            out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
+        out += _pack_i(len(partition.offline_replicas))
+        if partition.offline_replicas:
+            out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
+
+
+# Version 7.
+def _encode_metadata_response_topics_v7(items: list[MetadataResponse.MetadataResponseTopic], out: bytearray) -> None:
+    for topic in items:
         if topic.name is None:
             reject_value("name")
         raw = topic.name.encode()
         out += _pack_hh(topic.error_code, len(raw))
         out += raw
         out += _pack_ti(topic.is_internal, len(topic.partitions))
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, len(partition.replica_nodes)
-            )
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            out += _pack_i(len(partition.isr_nodes))
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-            out += _pack_i(len(partition.offline_replicas))
-            if partition.offline_replicas:
-                out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
+        write_kept(topic.partitions, _encode_metadata_response_partitions_v7, out)
         if topic.topic_authorized_operations != -2147483648:
             reject_value("topic_authorized_operations")
-    if message.cluster_authorized_operations != -2147483648:
-        reject_value("cluster_authorized_operations")
-    return [out]
 
 
 # Version 7.
@@ -515,34 +539,23 @@ def _encode_metadata_response_v7(message: MetadataResponse, out: bytearray) -> l
         out += _pack_h(len(raw))
         out += raw
     out += _pack_ii(message.controller_id, len(message.topics))
-    for topic in message.topics:
+    write_kept(message.topics, _encode_metadata_response_topics_v7, out)
+    if message.cluster_authorized_operations != -2147483648:
+        reject_value("cluster_authorized_operations")
+    return [out]
+
+
+# Version 8.
+def _encode_metadata_response_topics_v8(items: list[MetadataResponse.MetadataResponseTopic], out: bytearray) -> None:
+    for topic in items:
         if topic.name is None:
             reject_value("name")
         raw = topic.name.encode()
         out += _pack_hh(topic.error_code, len(raw))
         out += raw
         out += _pack_ti(topic.is_internal, len(topic.partitions))
-        for partition in topic.partitions:
-            out += _pack_hiiii(
-                partition.error_code,
-                partition.partition_index,
-                partition.leader_id,
-                partition.leader_epoch,
-                len(partition.replica_nodes),
-            )
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            out += _pack_i(len(partition.isr_nodes))
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-            out += _pack_i(len(partition.offline_replicas))
-            if partition.offline_replicas:
-                out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
-        if topic.topic_authorized_operations != -2147483648:
-            reject_value("topic_authorized_operations")
-    if message.cluster_authorized_operations != -2147483648:
-        reject_value("cluster_authorized_operations")
-    return [out]
+        write_kept(topic.partitions, _encode_metadata_response_partitions_v7, out)
+        out += _pack_i(topic.topic_authorized_operations)
 
 
 # Version 8.
@@ -566,32 +579,62 @@ def _encode_metadata_response_v8(message: MetadataResponse, out: bytearray) -> l
         out += _pack_h(len(raw))
         out += raw
     out += _pack_ii(message.controller_id, len(message.topics))
-    for topic in message.topics:
+    write_kept(message.topics, _encode_metadata_response_topics_v8, out)
+    out += _pack_i(message.cluster_authorized_operations)
+    return [out]
+
+
+# Versions 9 to 13.
+def _encode_metadata_response_partitions_v9(
+    items: list[MetadataResponse.MetadataResponsePartition], out: bytearray
+) -> None:
+    for partition in items:
+        out += _pack_hiii(partition.error_code, partition.partition_index, partition.leader_id, partition.leader_epoch)
+        n = len(partition.replica_nodes) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        if partition.replica_nodes:
+            out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
+        n = len(partition.isr_nodes) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        if partition.isr_nodes:
+            out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
+        n = len(partition.offline_replicas) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        if partition.offline_replicas:
+            out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
+        out.append(0)
+
+
+# Version 9.
+def _encode_metadata_response_topics_v9(items: list[MetadataResponse.MetadataResponseTopic], out: bytearray) -> None:
+    for topic in items:
         if topic.name is None:
             reject_value("name")
         raw = topic.name.encode()
-        out += _pack_hh(topic.error_code, len(raw))
+        out += _pack_h(topic.error_code)
+        n = len(raw) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_compact_string_length(out, n)
         out += raw
-        out += _pack_ti(topic.is_internal, len(topic.partitions))
-        for partition in topic.partitions:
-            out += _pack_hiiii(
-                partition.error_code,
-                partition.partition_index,
-                partition.leader_id,
-                partition.leader_epoch,
-                len(partition.replica_nodes),
-            )
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            out += _pack_i(len(partition.isr_nodes))
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-            out += _pack_i(len(partition.offline_replicas))
-            if partition.offline_replicas:
-                out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
-        out += _pack_i(topic.topic_authorized_operations)
-    out += _pack_i(message.cluster_authorized_operations)
-    return [out]
+        out += _pack_t(topic.is_internal)
+        n = len(topic.partitions) + 1
+        if n < 128:
+            out.append(n)
+        else:
+            write_uvarint(out, n)
+        write_kept(topic.partitions, _encode_metadata_response_partitions_v9, out)
+        out += _pack_ix(topic.topic_authorized_operations)
 
 
 # Version 9.
@@ -639,7 +682,14 @@ def _encode_metadata_response_v9(message: MetadataResponse, out: bytearray) -> l
         out.append(n)
     else:
         write_uvarint(out, n)
-    for topic in message.topics:
+    write_kept(message.topics, _encode_metadata_response_topics_v9, out)
+    out += _pack_ix(message.cluster_authorized_operations)
+    return [out]
+
+
+# Versions 10 to 11.
+def _encode_metadata_response_topics_v10(items: list[MetadataResponse.MetadataResponseTopic], out: bytearray) -> None:
+    for topic in items:
         if topic.name is None:
             reject_value("name")
         raw = topic.name.encode()
@@ -650,41 +700,14 @@ def _encode_metadata_response_v9(message: MetadataResponse, out: bytearray) -> l
         else:
             write_compact_string_length(out, n)
         out += raw
-        out += _pack_t(topic.is_internal)
+        out += _pack_16st(topic.topic_id, topic.is_internal)
         n = len(topic.partitions) + 1
         if n < 128:
             out.append(n)
         else:
             write_uvarint(out, n)
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, partition.leader_epoch
-            )
-            n = len(partition.replica_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            n = len(partition.isr_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-            n = len(partition.offline_replicas) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.offline_replicas:
-                out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
-            out.append(0)
+        write_kept(topic.partitions, _encode_metadata_response_partitions_v9, out)
         out += _pack_ix(topic.topic_authorized_operations)
-    out += _pack_ix(message.cluster_authorized_operations)
-    return [out]
 
 
 # Version 10.
@@ -732,50 +755,7 @@ def _encode_metadata_response_v10(message: MetadataResponse, out: bytearray) -> 
         out.append(n)
     else:
         write_uvarint(out, n)
-    for topic in message.topics:
-        if topic.name is None:
-            reject_value("name")
-        raw = topic.name.encode()
-        out += _pack_h(topic.error_code)
-        n = len(raw) + 1
-        if n < 128:
-            out.append(n)
-        else:
-            write_compact_string_length(out, n)
-        out += raw
-        out += _pack_16st(topic.topic_id, topic.is_internal)
-        n = len(topic.partitions) + 1
-        if n < 128:
-            out.append(n)
-        else:
-            write_uvarint(out, n)
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, partition.leader_epoch
-            )
-            n = len(partition.replica_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            n = len(partition.isr_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-            n = len(partition.offline_replicas) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.offline_replicas:
-                out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
-            out.append(0)
-        out += _pack_ix(topic.topic_authorized_operations)
+    write_kept(message.topics, _encode_metadata_response_topics_v10, out)
     out += _pack_ix(message.cluster_authorized_operations)
     return [out]
 
@@ -825,54 +805,35 @@ def _encode_metadata_response_v11(message: MetadataResponse, out: bytearray) -> 
         out.append(n)
     else:
         write_uvarint(out, n)
-    for topic in message.topics:
-        if topic.name is None:
-            reject_value("name")
-        raw = topic.name.encode()
+    write_kept(message.topics, _encode_metadata_response_topics_v10, out)
+    if message.cluster_authorized_operations != -2147483648:
+        reject_value("cluster_authorized_operations")
+    out.append(0)
+    return [out]
+
+
+# Versions 12 to 13.
+def _encode_metadata_response_topics_v12(items: list[MetadataResponse.MetadataResponseTopic], out: bytearray) -> None:
+    for topic in items:
         out += _pack_h(topic.error_code)
-        n = len(raw) + 1
-        if n < 128:
-            out.append(n)
+        if topic.name is None:
+            out.append(0)
         else:
-            write_compact_string_length(out, n)
-        out += raw
+            raw = topic.name.encode()
+            n = len(raw) + 1
+            if n < 128:
+                out.append(n)
+            else:
+                write_compact_string_length(out, n)
+            out += raw
         out += _pack_16st(topic.topic_id, topic.is_internal)
         n = len(topic.partitions) + 1
         if n < 128:
             out.append(n)
         else:
             write_uvarint(out, n)
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, partition.leader_epoch
-            )
-            n = len(partition.replica_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            n = len(partition.isr_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-            n = len(partition.offline_replicas) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.offline_replicas:
-                out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
-            out.append(0)
+        write_kept(topic.partitions, _encode_metadata_response_partitions_v9, out)
         out += _pack_ix(topic.topic_authorized_operations)
-    if message.cluster_authorized_operations != -2147483648:
-        reject_value("cluster_authorized_operations")
-    out.append(0)
-    return [out]
 
 
 # Version 12.
@@ -920,51 +881,7 @@ def _encode_metadata_response_v12(message: MetadataResponse, out: bytearray) -> 
         out.append(n)
     else:
         write_uvarint(out, n)
-    for topic in message.topics:
-        out += _pack_h(topic.error_code)
-        if topic.name is None:
-            out.append(0)
-        else:
-            raw = topic.name.encode()
-            n = len(raw) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_compact_string_length(out, n)
-            out += raw
-        out += _pack_16st(topic.topic_id, topic.is_internal)
-        n = len(topic.partitions) + 1
-        if n < 128:
-            out.append(n)
-        else:
-            write_uvarint(out, n)
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, partition.leader_epoch
-            )
-            n = len(partition.replica_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            n = len(partition.isr_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-            n = len(partition.offline_replicas) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.offline_replicas:
-                out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
-            out.append(0)
-        out += _pack_ix(topic.topic_authorized_operations)
+    write_kept(message.topics, _encode_metadata_response_topics_v12, out)
     if message.cluster_authorized_operations != -2147483648:
         reject_value("cluster_authorized_operations")
     out.append(0)
@@ -1016,51 +933,7 @@ def _encode_metadata_response_v13(message: MetadataResponse, out: bytearray) -> 
         out.append(n)
     else:
         write_uvarint(out, n)
-    for topic in message.topics:
-        out += _pack_h(topic.error_code)
-        if topic.name is None:
-            out.append(0)
-        else:
-            raw = topic.name.encode()
-            n = len(raw) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_compact_string_length(out, n)
-            out += raw
-        out += _pack_16st(topic.topic_id, topic.is_internal)
-        n = len(topic.partitions) + 1
-        if n < 128:
-            out.append(n)
-        else:
-            write_uvarint(out, n)
-        for partition in topic.partitions:
-            out += _pack_hiii(
-                partition.error_code, partition.partition_index, partition.leader_id, partition.leader_epoch
-            )
-            n = len(partition.replica_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.replica_nodes:
-                out += packer("i", len(partition.replica_nodes))(*partition.replica_nodes)
-            n = len(partition.isr_nodes) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.isr_nodes:
-                out += packer("i", len(partition.isr_nodes))(*partition.isr_nodes)
-            n = len(partition.offline_replicas) + 1
-            if n < 128:
-                out.append(n)
-            else:
-                write_uvarint(out, n)
-            if partition.offline_replicas:
-                out += packer("i", len(partition.offline_replicas))(*partition.offline_replicas)
-            out.append(0)
-        out += _pack_ix(topic.topic_authorized_operations)
+    write_kept(message.topics, _encode_metadata_response_topics_v12, out)
     if message.cluster_authorized_operations != -2147483648:
         reject_value("cluster_authorized_operations")
     out += _pack_hx(message.error_code)
