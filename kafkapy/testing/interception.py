@@ -109,9 +109,12 @@ class Interception:
 
     async def _meet(self, frame: memoryview, session: Session, rules: Sequence[Rule]) -> Given:
         header = decode_request_header(frame)
+        cls = request_class(header.api_key)
+        if not cls.MIN_VERSION <= header.api_version <= cls.MAX_VERSION:  # nobody knows what it is about
+            rules = ()
         for rule in rules:
             if rule.takes(header.api_version, header.client_id):
-                request, _ = request_class(header.api_key).decode(header.api_version, frame, header.body_offset)
+                request, _ = cls.decode(header.api_version, frame, header.body_offset)
                 parts = self._parts(rule, request)
                 if parts is not None and rule.strikes():
                     if rule.only_counts:

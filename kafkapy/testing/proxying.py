@@ -22,7 +22,7 @@ from kafkapy.handlers.context import Rooms, Session
 from kafkapy.handlers.registry import Answer, Registry, framed
 from kafkapy.model import ZERO_UUID, Endpoint
 from kafkapy.network.connection import Peer
-from kafkapy.network.listening import KERNEL_DEFAULT, bind
+from kafkapy.network.listening import KERNEL_DEFAULT, CannotListen, bind
 from kafkapy.network.server import Limits, Server
 from kafkapy.protocol.header import (
     API_VERSIONS,
@@ -140,7 +140,10 @@ class Proxy:
 
     async def _port_for(self, broker: Address) -> int:
         async with self._opening:
-            return self._doors.get(broker) or await self._open(broker, 0)
+            try:
+                return self._doors.get(broker) or await self._open(broker, 0)
+            except CannotListen as problem:
+                raise CloseConnection(f"nobody can be sent to {broker[0]}:{broker[1]}: {problem}") from problem
 
     async def _open(self, broker: Address, port: int) -> int:
         """Listen for a broker's clients; at which port."""
@@ -158,7 +161,7 @@ class Proxy:
             close_session=lambda session: session.upstream.close(),
         )
         await self._nursery.start(server.serve, [(endpoint, listener)])
-        _log.info("127.0.0.1:%d stands before %s:%d", endpoint.port, *broker)
+        _log.info("%s:%d stands before %s:%d", self._host, endpoint.port, *broker)
         return endpoint.port
 
 

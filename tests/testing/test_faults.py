@@ -1,5 +1,6 @@
 """Faults at will: what stock clients make of them, and that nothing else is disturbed."""
 
+import struct
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from kafka.errors import TopicAuthorizationFailedError
 
 import kafkapy
 from kafkapy.errors import Error, KafkaError
+from kafkapy.testing.connection import BlockingConnection, driven
 from kafkapy.testing.nouns import NotInTime
 
 TIMEOUT = 20.0
@@ -210,6 +212,15 @@ def test_only_the_client_that_is_meant_is_hit(broker: kafkapy.Broker) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "client.id": "lucky"})
     assert admin.list_topics(timeout=TIMEOUT).topics == {}
     assert rule.hits == 0
+
+
+def test_a_version_that_nobody_knows_is_answered_as_ever(broker: kafkapy.Broker) -> None:
+    rule = broker.faults.observe("ApiVersions")
+    connection = BlockingConnection(broker.host, broker.port)
+    answer = driven(connection.exchange(struct.pack(">hhih", 18, 99, 7, -1) + b"\x00"))
+    assert struct.unpack_from(">ih", answer) == (7, Error.UNSUPPORTED_VERSION)
+    assert rule.seen == 0
+    driven(connection.close())
 
 
 def test_chance_has_a_seed(broker: kafkapy.Broker) -> None:
