@@ -158,15 +158,22 @@ def test_a_group_and_its_transactions_go_through(proxy: kafkapy.FaultProxy) -> N
 
 def test_every_fetch_names_its_topics(proxy: kafkapy.FaultProxy) -> None:
     """The Kafka behind has fetch sessions, in which a client would name what it wants only once."""
-    proxy.create_topic("t")
-    rule = proxy.faults.observe("Fetch", topic="t")
-    consumer = confluent_kafka.Consumer(
-        {"bootstrap.servers": proxy.bootstrap_servers, "group.id": "g", "fetch.wait.max.ms": 10}
+    proxy.produce("t", "v")
+    rule, all_fetches = proxy.faults.observe("Fetch", topic="t", client_id="c"), []
+    consumer = kafka.KafkaConsumer(
+        "t",
+        bootstrap_servers=proxy.bootstrap_servers,
+        client_id="c",
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=10,
     )
-    consumer.assign([confluent_kafka.TopicPartition("t", 0, 0)])
-    while rule.hits < 5:
-        assert consumer.poll(0.05) is None
+    with proxy.activity.follow() as asked:
+        while len(all_fetches) < 5:
+            consumer.poll(timeout_ms=50)
+            all_fetches = [one for one in asked if one.api == "Fetch"]
     consumer.close()
+    assert rule.hits >= 5
+    assert {one.topics for one in all_fetches} == {("t",)}
 
 
 def test_who_wants_no_answer_gets_none(proxy: kafkapy.FaultProxy) -> None:
