@@ -1,9 +1,10 @@
 """What older Kafkas tell of themselves: which versions of which APIs, and which levels of which features.
 
-Facts of the last patch release of each (3.7.2, 3.8.1, 3.9.1, 4.0.1, 4.1.1) as a KRaft broker with nothing unstable
-switched on, from their sources: `validVersions` and `latestVersionUnstable` of the requests that brokers listen to, in
-clients/src/main/resources/common/message; the features' levels and their defaults in server-common's MetadataVersion,
-Features or Feature, and BrokerFeatures; what is refused by default in KafkaApis. `kraft.version` is left out, as with
+Facts of a KRaft broker with nothing unstable switched on. Those of 3.7 to 4.1 are from the sources of the last patch
+releases (3.7.2, 3.8.1, 3.9.1, 4.0.1, 4.1.1): `validVersions` and `latestVersionUnstable` of the requests that brokers
+listen to, in clients/src/main/resources/common/message; the features' levels and their defaults in server-common's
+MetadataVersion, Features or Feature, and BrokerFeatures; what is refused by default in KafkaApis. Nodes of 3.7.2, 3.9.1
+and 4.1.1 told the same; 4.2 and 4.3 are what nodes of 4.2.0 and 4.3.1 told. `kraft.version` is left out, as with
 ourselves: there is no such quorum here.
 """
 
@@ -150,5 +151,63 @@ RELEASES: Final[Mapping[str, Release]] = {
             "AlterShareGroupOffsets",
             "DeleteShareGroupOffsets",
         ),
+    ),
+    "4.2": _release(
+        """
+        Produce:0-13 Fetch:4-18 ListOffsets:1-11 Metadata:0-13 OffsetCommit:2-10 OffsetFetch:1-10 FindCoordinator:0-6
+        JoinGroup:0-9 Heartbeat:0-4 LeaveGroup:0-5 SyncGroup:0-5 DescribeGroups:0-6 ListGroups:0-5 SaslHandshake:0-1
+        ApiVersions:0-4 CreateTopics:2-7 DeleteTopics:1-6 DeleteRecords:0-2 InitProducerId:0-5
+        OffsetForLeaderEpoch:2-4 AddPartitionsToTxn:0-5 AddOffsetsToTxn:0-4 EndTxn:0-5 WriteTxnMarkers:1-2
+        TxnOffsetCommit:0-5 DescribeAcls:1-3 CreateAcls:1-3 DeleteAcls:1-3 DescribeConfigs:1-4 AlterConfigs:0-2
+        AlterReplicaLogDirs:1-2 DescribeLogDirs:1-4 SaslAuthenticate:0-2 CreatePartitions:0-3
+        CreateDelegationToken:1-3 RenewDelegationToken:1-2 ExpireDelegationToken:1-2 DescribeDelegationToken:1-3
+        DeleteGroups:0-2 ElectLeaders:0-2 IncrementalAlterConfigs:0-1 AlterPartitionReassignments:0-1
+        ListPartitionReassignments:0-0 OffsetDelete:0-0 DescribeClientQuotas:0-1 AlterClientQuotas:0-1
+        DescribeUserScramCredentials:0-0 AlterUserScramCredentials:0-0 DescribeQuorum:0-2 UpdateFeatures:0-2
+        DescribeCluster:0-2 DescribeProducers:0-0 UnregisterBroker:0-0 DescribeTransactions:0-0 ListTransactions:0-2
+        ConsumerGroupHeartbeat:0-1 ConsumerGroupDescribe:0-1 GetTelemetrySubscriptions:0-0 PushTelemetry:0-0
+        ListConfigResources:0-1 DescribeTopicPartitions:0-0 ShareGroupHeartbeat:1-1 ShareGroupDescribe:1-1
+        ShareFetch:1-2 ShareAcknowledge:1-2 AddRaftVoter:0-1 RemoveRaftVoter:0-0 InitializeShareGroupState:0-0
+        ReadShareGroupState:0-0 WriteShareGroupState:0-1 DeleteShareGroupState:0-0 ReadShareGroupStateSummary:0-1
+        StreamsGroupHeartbeat:0-0 StreamsGroupDescribe:0-0 DescribeShareGroupOffsets:0-1 AlterShareGroupOffsets:0-0
+        DeleteShareGroupOffsets:0-0
+        """,
+        {
+            "metadata.version": LevelRange(7, 29, 29),
+            "transaction.version": LevelRange(0, 2, 2),
+            "group.version": LevelRange(0, 1, 1),
+            "eligible.leader.replicas.version": LevelRange(0, 1, 1),
+            "share.version": LevelRange(0, 1, 1),
+            "streams.version": LevelRange(0, 1, 1),
+        },
+    ),
+    "4.3": _release(
+        """
+        Produce:0-13 Fetch:4-18 ListOffsets:1-11 Metadata:0-13 OffsetCommit:2-10 OffsetFetch:1-10 FindCoordinator:0-6
+        JoinGroup:0-9 Heartbeat:0-4 LeaveGroup:0-5 SyncGroup:0-5 DescribeGroups:0-6 ListGroups:0-5 SaslHandshake:0-1
+        ApiVersions:0-4 CreateTopics:2-7 DeleteTopics:1-6 DeleteRecords:0-2 InitProducerId:0-5
+        OffsetForLeaderEpoch:2-4 AddPartitionsToTxn:0-5 AddOffsetsToTxn:0-4 EndTxn:0-5 WriteTxnMarkers:1-2
+        TxnOffsetCommit:0-5 DescribeAcls:1-3 CreateAcls:1-3 DeleteAcls:1-3 DescribeConfigs:1-4 AlterConfigs:0-2
+        AlterReplicaLogDirs:1-2 DescribeLogDirs:1-5 SaslAuthenticate:0-2 CreatePartitions:0-3
+        CreateDelegationToken:1-3 RenewDelegationToken:1-2 ExpireDelegationToken:1-2 DescribeDelegationToken:1-3
+        DeleteGroups:0-2 ElectLeaders:0-2 IncrementalAlterConfigs:0-1 AlterPartitionReassignments:0-1
+        ListPartitionReassignments:0-0 OffsetDelete:0-0 DescribeClientQuotas:0-1 AlterClientQuotas:0-1
+        DescribeUserScramCredentials:0-0 AlterUserScramCredentials:0-0 DescribeQuorum:0-2 UpdateFeatures:0-2
+        DescribeCluster:0-2 DescribeProducers:0-0 UnregisterBroker:0-0 DescribeTransactions:0-0 ListTransactions:0-2
+        ConsumerGroupHeartbeat:0-1 ConsumerGroupDescribe:0-1 GetTelemetrySubscriptions:0-0 PushTelemetry:0-0
+        ListConfigResources:0-1 DescribeTopicPartitions:0-0 ShareGroupHeartbeat:1-1 ShareGroupDescribe:1-1
+        ShareFetch:1-2 ShareAcknowledge:1-2 AddRaftVoter:0-1 RemoveRaftVoter:0-0 InitializeShareGroupState:0-0
+        ReadShareGroupState:0-0 WriteShareGroupState:0-1 DeleteShareGroupState:0-0 ReadShareGroupStateSummary:0-1
+        StreamsGroupHeartbeat:0-0 StreamsGroupDescribe:0-0 DescribeShareGroupOffsets:0-1 AlterShareGroupOffsets:0-0
+        DeleteShareGroupOffsets:0-0
+        """,
+        {
+            "metadata.version": LevelRange(7, 30, 30),
+            "transaction.version": LevelRange(0, 2, 2),
+            "group.version": LevelRange(0, 1, 1),
+            "eligible.leader.replicas.version": LevelRange(0, 1, 1),
+            "share.version": LevelRange(0, 1, 1),
+            "streams.version": LevelRange(0, 1, 1),
+        },
     ),
 }

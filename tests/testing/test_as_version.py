@@ -17,6 +17,9 @@ from kafkapy.protocol.messages import APIS
 from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from kafkapy.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
+from kafkapy.protocol.messages.streams_group_topology_description_update import (
+    StreamsGroupTopologyDescriptionUpdateRequest as UpdateTopologyRequest,
+)
 from kafkapy.testing.client import Client
 from kafkapy.testing.connection import BlockingConnection, Disconnected, driven
 from kafkapy.testing.releases import RELEASES
@@ -82,13 +85,7 @@ def test_a_version_beyond_it_is_answered_as_that_kafka_would(old: tuple[str, kaf
         with pytest.raises(Disconnected):
             asked(broker, MetadataRequest(topics=[]), last + 1)
     with pytest.raises(Disconnected):  # an API that came later
-        asked(broker, _streams_heartbeat(), 0)
-
-
-def _streams_heartbeat() -> Any:
-    from kafkapy.protocol.messages.streams_group_heartbeat import StreamsGroupHeartbeatRequest
-
-    return StreamsGroupHeartbeatRequest(group_id="g", member_id="m")
+        asked(broker, UpdateTopologyRequest(group_id="g"), 0)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +160,7 @@ async def test_the_same_in_trio() -> None:
 def test_a_process_is_told_so_too() -> None:
     with kafkapy.BrokerProcess(as_version="3.7") as broker:
         assert [one.max_version for one in versions(broker, 3).api_keys if one.api_key == 18] == [3]
-    with pytest.raises(RuntimeError, match=r"as Kafka 2\.8; there is as 3\.7, 3\.8, 3\.9, 4\.0, 4\.1"):
+    with pytest.raises(RuntimeError, match=r"as Kafka 2\.8; there is as 3\.7, 3\.8, 3\.9, 4\.0, 4\.1, 4\.2, 4\.3"):
         kafkapy.BrokerProcess(as_version="2.8").start()
 
 
