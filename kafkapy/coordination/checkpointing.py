@@ -6,7 +6,8 @@ replayed by the same code.
 
 Invariants
  1. A checkpoint is believed only if its log still has that very batch right before the checkpoint's offset: a log that
-    a power cut shortened, one that grew again afterwards, or another one's, has not.
+    a power cut shortened, one that grew again afterwards, or another one's, has not. Apache Kafka's own snapshots of a
+    metadata log (KIP-630) have no mark: they count where they are whole, and within the log's bounds.
  2. Where a log is trimmed (`ShardType.is_trimmed`), what goes is in two checkpoints that are on the medium, and the
     log keeps the marks of both: with either of them all is there.
  3. One is written when more facts were written since the last than it had, and at least some thousands: so all of them
@@ -23,7 +24,7 @@ import trio
 from kafkapy.coordination.shard import InTransaction, Journal, Machine, ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import NO_PRODUCER_ID, LogId
-from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch, read_header
+from kafkapy.records.batch import BatchHeader, Buffer, CorruptBatch, read_header, walk
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.storage.base import Checkpoint, Logs, Read
@@ -36,6 +37,7 @@ MIN_RECORDS: Final = 5_000
 _RECORDS_A_BATCH: Final = 100
 """What is encoded in one step of the loop: about two milliseconds' work."""
 
+_KAFKAS: Final = bytes(8)
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct(">hqI")  # version, base offset and CRC of the last batch before the checkpoint's offset
 
@@ -52,10 +54,15 @@ class BatchMark(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a checkpoint that fits its log holds."""
+    """What a checkpoint that fits its log holds; `last_batch` is not known of one of Apache Kafka's."""
 
-    last_batch: BatchMark
+    last_batch: BatchMark | None
     batches: Buffer
+
+
+def is_kafkas(checkpoint: Checkpoint) -> bool:
+    """Whether it is a snapshot that Apache Kafka has written: batches, from offset 0 on, and nothing before them."""
+    return checkpoint.data.startswith(_KAFKAS)
 
 
 async def open_checkpoint(logs: Logs, log: LogId, checkpoint: Checkpoint) -> Content | None:
@@ -64,7 +71,11 @@ async def open_checkpoint(logs: Logs, log: LogId, checkpoint: Checkpoint) -> Con
     Raises KafkaError when that cannot be seen.
     """
     problem = "it is of another version"
-    if len(checkpoint.data) >= _HEAD.size:
+    if is_kafkas(checkpoint):
+        if _is_whole(checkpoint.data) and _is_within(logs, log, checkpoint.offset):
+            return Content(None, checkpoint.data)
+        problem = f"it is damaged, or the log does not reach from it at offset {checkpoint.offset}"
+    elif len(checkpoint.data) >= _HEAD.size:
         version, base_offset, crc = _HEAD.unpack_from(checkpoint.data)
         if version == _VERSION:
             mark = BatchMark(base_offset, crc)
@@ -73,6 +84,22 @@ async def open_checkpoint(logs: Logs, log: LogId, checkpoint: Checkpoint) -> Con
             problem = f"the log has not the batch that ended at offset {checkpoint.offset}"
     _log.warning("the checkpoint of %s is not used: %s", log, problem)
     return None
+
+
+def _is_whole(snapshot: Buffer) -> bool:
+    """Whether a snapshot of Kafka ends as they do, in a control batch."""
+    try:
+        headers = [header for _, header in walk(snapshot)]
+    except CorruptBatch:
+        return False
+    return bool(headers) and headers[-1].is_control
+
+
+def _is_within(logs: Logs, log: LogId, offset: int) -> bool:
+    bounds = logs.bounds(log)
+    if isinstance(bounds, Error):
+        raise KafkaError(bounds)
+    return bounds.log_start_offset <= offset <= bounds.end_offset
 
 
 async def _has_batch(logs: Logs, log: LogId, mark: BatchMark, end_offset: int) -> bool:

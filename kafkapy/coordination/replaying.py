@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import trio
 
-from kafkapy.coordination.checkpointing import BatchMark, open_checkpoint
+from kafkapy.coordination.checkpointing import BatchMark, is_kafkas, open_checkpoint
 from kafkapy.coordination.shard import Entry, InTransaction, ShardType, TransactionEnded
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
@@ -55,6 +55,17 @@ class LostBeginning(DamagedLog):
         )
         self.log = log
         self.offset = start_offset
+
+
+class UnfitSnapshot(DamagedLog):
+    """What comes first in a log is in snapshots of Apache Kafka, none of which fits it."""
+
+    def __init__(self, log: LogId, offset: int) -> None:
+        Exception.__init__(
+            self, f"{log}: Apache Kafka's snapshot of it at offset {offset} is damaged, or the log does not go on there"
+        )
+        self.log = log
+        self.offset = offset
 
 
 class Replay:
@@ -99,13 +110,17 @@ class Replay:
                 break
             unfit.append(checkpoint)
         else:
+            kafkas = [checkpoint.offset for checkpoint in unfit if is_kafkas(checkpoint)]
+            if kafkas:
+                raise UnfitSnapshot(self._log, max(kafkas))
             if self._type.is_trimmed and start > 0:
                 if self._start_offset() > start:
                     return False
                 raise LostBeginning(self._log, start)
             self._begin(start)
         for checkpoint in unfit:  # nobody may come to believe it later, when the log has other records there
-            await self._logs.drop_checkpoint(self._log, checkpoint)
+            if not is_kafkas(checkpoint):
+                await self._logs.drop_checkpoint(self._log, checkpoint)
         return True
 
     def _start_offset(self) -> int:
@@ -150,7 +165,7 @@ class Replay:
             return False
         self.checkpoint_size, self.record_count = self.record_count, 0
         self.offset = checkpoint.offset
-        self.last_batch = self.checkpoint_mark = content.last_batch
+        self.last_batch = self.checkpoint_mark = content.last_batch  # unknown: then it is that of what comes
         return True
 
     async def _take_batches(self, batches: Buffer) -> None:

@@ -69,14 +69,14 @@ def read_end_marker(batch: Buffer) -> EndMarker | None:
     records = read_records(batch)
     if not records:
         return None
-    if len(records) != 1:
-        raise CorruptBatch(f"a control batch with {len(records)} records")
     key, value = records[0].key, records[0].value
     if key is None or len(key) < 4:
         raise CorruptBatch("a control record without a type")
     _, kind = struct.unpack_from(">hh", key)
     if kind not in (_ABORT, _COMMIT):
         return None
+    if len(records) != 1:
+        raise CorruptBatch(f"a control batch with {len(records)} records")
     if value is None or len(value) < 6:
         raise CorruptBatch("an end marker without a coordinator epoch")
     _, epoch = struct.unpack_from(">hi", value)

@@ -1,6 +1,7 @@
 """The metadata log stays small, and whatever is answered for survives any end: seeded rounds on a disk that lies."""
 
 import random
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +26,12 @@ from kafkapy.config.altering import Alteration, Op
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.setting import ConfigResource
 from kafkapy.coordination import checkpointing
-from kafkapy.coordination.replaying import LostBeginning
+from kafkapy.coordination.replaying import LostBeginning, UnfitSnapshot
 from kafkapy.coordination.shard import Entry
 from kafkapy.errors import Error, KafkaError
 from kafkapy.records.batch import walk
+from kafkapy.records.builder import build_batch
+from kafkapy.records.record import Record
 from kafkapy.storage.base import Bounds, Checkpoint, LogSettings
 from kafkapy.storage.embedded.checkpoints import decode_coordinator
 from kafkapy.storage.embedded.directory import open_embedded
@@ -247,6 +250,51 @@ async def test_a_log_whose_beginning_is_lost_is_not_taken_for_an_empty_cluster(t
     for path, content in contents.items():
         path.write_bytes(content)
     assert await started_again(tmp_path) == trimmed
+
+
+def as_kafka_keeps_it(directory: Path, *, ahead: int = 0) -> Path:
+    """Have a snapshot of Apache Kafka in the place of both checkpoints, with what the later one holds."""
+    found = [decode_coordinator(path.read_bytes()) for path in checkpoint_files(directory)]
+    latest = max((one for one in found if one is not None), key=lambda one: one.offset)
+    for path in checkpoint_files(directory):
+        path.unlink()
+    head = struct.calcsize(">hqI")
+    path = directory / "__cluster_metadata-0" / f"{latest.offset + ahead:020d}-0000000001.checkpoint"
+    path.write_bytes(about_snapshot(3) + latest.data[head:] + about_snapshot(4))
+    return path
+
+
+def about_snapshot(kind: int) -> bytes:
+    """The control batch with which a snapshot begins (3), or ends (4)."""
+    return build_batch([Record(0, 0, struct.pack(">hh", 0, kind), bytes(2), [])], control=True)
+
+
+async def test_a_snapshot_of_apache_kafka_is_as_good_as_a_checkpoint(tmp_path: Path, trimmed: Topics) -> None:
+    snapshot = as_kafka_keeps_it(tmp_path)
+    for _ in range(2):
+        assert await started_again(tmp_path) == trimmed
+    assert snapshot.exists()
+
+
+@pytest.mark.parametrize("ahead", [0, 10_000])
+async def test_topics_of_a_snapshot_that_does_not_fit_are_not_taken_for_gone(
+    tmp_path: Path, trimmed: Topics, ahead: int
+) -> None:
+    snapshot = as_kafka_keeps_it(tmp_path, ahead=ahead)
+    if not ahead:
+        snapshot.write_bytes(snapshot.read_bytes()[:-1])
+    content = snapshot.read_bytes()
+    for _ in range(2):
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(
+                UnfitSnapshot, match=r"^__cluster_metadata-0: Apache Kafka's snapshot of it at offset \d+ is"
+            ),
+            allow_unwrapped=True,
+            flatten_subgroups=True,
+        ):
+            await started_again(tmp_path)
+    assert (tmp_path / "a-0").exists() == ("a" in trimmed)
+    assert snapshot.read_bytes() == content
 
 
 class SlowToFollow:

@@ -19,8 +19,9 @@ from catalogues import catalogue_of, create
 from disks import everything, opened
 
 from kafkapy.clock import ManualClock
+from kafkapy.cluster.image import METADATA_LOG
 from kafkapy.errors import Error
-from kafkapy.storage.base import Bounds, LogSettings
+from kafkapy.storage.base import Bounds, Checkpoint, LogSettings
 from kafkapy.storage.embedded.check import check
 from kafkapy.storage.embedded.directory import DirectoryInUse, DirectoryLost, DirectoryMismatch, open_embedded
 
@@ -32,23 +33,18 @@ def contents(directory: Path) -> dict[Path, tuple[int, bytes]]:
 # -- whose it is
 
 
-@pytest.mark.parametrize(("offset", "refused"), [(0, False), (43, True), (10_000_000, True)])
-async def test_metadata_snapshots_are_refused_and_nothing_is_touched(
-    tmp_path: Path, offset: int, refused: bool
-) -> None:
-    metadata, kept = tmp_path / "__cluster_metadata-0", tmp_path / "keep-0"
-    for folder in (metadata, kept):
-        folder.mkdir()
-    (metadata / f"{offset:020d}-0000000001.checkpoint").write_bytes(b"snapshot")
-    (kept / "00000000000000000000.log").write_bytes(b"")
-    opening = open_embedded(tmp_path, clock=ManualClock(), node_id=1)
-    if refused:
-        with pytest.raises(DirectoryMismatch, match="metadata snapshots"):
-            await opening.__aenter__()
-    else:
-        async with opening:
-            pass
-    assert kept.exists()
+async def test_kafkas_snapshots_of_metadata_are_handed_out_as_they_are(tmp_path: Path) -> None:
+    metadata = tmp_path / "__cluster_metadata-0"
+    names = {0: "formatted", 43: "earlier", 10_000_000: "later"}
+    async with open_embedded(tmp_path, clock=ManualClock(), node_id=1) as logs:
+        await create(logs, METADATA_LOG, LogSettings())
+        for offset, content in names.items():
+            (metadata / f"{offset:020d}-0000000001.checkpoint").write_text(content)
+        (metadata / f"{44:020d}-0000000001.checkpoint.part").write_text("not whole")
+        found = await logs.load_checkpoints(METADATA_LOG)
+        assert found == [Checkpoint(10_000_000, b"later"), Checkpoint(43, b"earlier")]
+        await logs.drop_checkpoint(METADATA_LOG, found[0])
+    assert len(list(metadata.glob("*.checkpoint*"))) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """The small text files of a data directory, in Kafka's formats."""
 
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from kafkapy.model import TopicPartition, format_uuid, parse_uuid
+from kafkapy.model import METADATA_TOPIC, TopicPartition, format_uuid, parse_uuid
 from kafkapy.records.batch import checksum
 from kafkapy.storage.base import Checkpoint
 from kafkapy.storage.embedded.files import Disk
@@ -27,6 +28,7 @@ MOVED: Final = ".kafkapy-moved"
 
 LOCK: Final = ".lock"
 
+_SNAPSHOT: Final = re.compile(r"(\d{20})-\d{10}\.checkpoint")
 _COORDINATOR_HEAD: Final = struct.Struct(">hIq")
 _COORDINATOR_VERSION: Final = 0
 
@@ -91,9 +93,22 @@ def write_topic_id(disk: Disk, folder: Path, topic_id: bytes) -> None:
 def read_coordinators(disk: Disk, folder: Path) -> list[Checkpoint]:
     """What a coordinator made of a log's beginning, the last one first; without what is damaged.
 
-    Each is version 2 bytes, CRC-32C 4 (of what follows), offset 8, then the coordinator's own.
+    Each is version 2 bytes, CRC-32C 4 (of what follows), offset 8, then the coordinator's own. Of the metadata log
+    those of Apache Kafka are among them (KIP-630), as they are.
     """
-    return sorted(_coordinators(disk, folder).values(), key=_offset, reverse=True)
+    found = [*_coordinators(disk, folder).values(), *_snapshots(disk, folder)]
+    return sorted(found, key=_offset, reverse=True)
+
+
+def _snapshots(disk: Disk, folder: Path) -> Iterator[Checkpoint]:
+    """Those of Kafka: the name says which offset comes behind. At offset 0 is what a cluster was formatted with, which
+    stands in the log, too.
+    """
+    if folder.name.startswith(METADATA_TOPIC):
+        for name in disk.names(folder):
+            match = _SNAPSHOT.fullmatch(name)
+            if match is not None and int(match[1]) > 0:
+                yield Checkpoint(int(match[1]), disk.read_file(folder / name) or b"")
 
 
 def _coordinators(disk: Disk, folder: Path) -> dict[Path, Checkpoint]:

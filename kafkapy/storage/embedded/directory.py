@@ -15,7 +15,7 @@ import trio
 
 from kafkapy.clock import Clock
 from kafkapy.config.properties import parse_properties
-from kafkapy.model import METADATA_TOPIC, format_uuid
+from kafkapy.model import format_uuid
 from kafkapy.storage.embedded import checkpoints
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.log_directory import LogDirectory
@@ -77,7 +77,6 @@ async def open_embedded(
                     raise
                 failures[path] = failure
         usable = [path for path in paths if path not in failures]
-        _refuse_metadata_snapshots(first)
         cluster_id = _identify_all(disk, usable, node_id, cluster_id)
         logs = EmbeddedLogs(paths, disk, clock, turns or Turns(), node_id, cluster_id, is_apart=is_apart)
         directories = logs.directories.values()
@@ -189,16 +188,6 @@ def _require(logs: EmbeddedLogs) -> None:
     lost = [directory for directory in logs.directories.values() if directory.is_lost]
     if first.is_lost or all(directory.is_lost or directory.only_metadata for directory in logs.directories.values()):
         raise DirectoryLost(f"the data directory {lost[0].path} was taken away; its broker ends")
-
-
-def _refuse_metadata_snapshots(directory: Path) -> None:
-    """Refuse a directory whose topics stand in Apache Kafka's metadata snapshots, which are not read here.
-
-    Its metadata log would tell only part of the topics, and the logs of the others would be taken for left-overs.
-    """
-    snapshots = [path for path in (directory / f"{METADATA_TOPIC}-0").glob("*.checkpoint") if path.name[:20].strip("0")]
-    if snapshots:
-        raise DirectoryMismatch(f"{directory} holds metadata snapshots of Apache Kafka, which kafkapy does not read")
 
 
 def _identify_all(disk: Disk, paths: Sequence[Path], node_id: int, cluster_id: str | None) -> str:
