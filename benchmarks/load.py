@@ -439,11 +439,16 @@ def group(job: Job) -> Result:
 
 
 def metadata(job: Job) -> Result:
-    """Ask for everything about a topic, over and over for `seconds`."""
+    """Ask for everything about a topic, or with none about all, over and over for `seconds`; `warm_up_s` before."""
     from kafkapy.protocol.messages.metadata import MetadataRequest
 
-    frame = _frame(MetadataRequest(topics=[MetadataRequest.MetadataRequestTopic(name=job["topic"])]), 8)
+    topics = [MetadataRequest.MetadataRequestTopic(name=job["topic"])] if job["topic"] else None
+    frame = _frame(MetadataRequest(topics=topics), 8)
     ((connection, _),) = _connect(job | {"connections": 1}, frame)
+    warm_at = time.monotonic() + job.get("warm_up_s", 0)
+    while time.monotonic() < warm_at:
+        connection.sendall(frame)
+        _answer(connection)
     meter = Meter()
     count = 0
     while meter.seconds < job["seconds"]:
@@ -501,13 +506,13 @@ def _connect(job: Job, frame: bytes) -> list[tuple[socket.socket, bytes]]:
 
 def _answer(connection: socket.socket) -> bytes:
     """One whole frame, its length first."""
-    data = connection.recv(65536)
+    data = bytearray(connection.recv(65536))
     while len(data) < 4 or len(data) < 4 + struct.unpack_from(">i", data)[0]:
         more = connection.recv(1 << 20)
         if not more:
             raise ClientFailed("the broker closed the connection")
         data += more
-    return data
+    return bytes(data)
 
 
 def _replay(job: Job, frame: bytes, error_at: int | None) -> Result:

@@ -12,7 +12,7 @@ from typing import Any
 import charts
 from limits import LIMITS, PATHS
 from scenarios import HIGHER, LOWER, SCENARIOS, Figure, Scenario
-from sides import FRESH_PAIRS, PAIRS
+from sides import FRESH_PAIRS, PAIRS, WARM_PAIRS
 
 Results = dict[str, Any]
 """{"machine": {...}, "scenarios": {name: {side: {figure: [value a round]}}}, "notes": the same shape,
@@ -41,7 +41,7 @@ def ratios(
 
 
 def pairs_of(scenario: Scenario) -> dict[str, tuple[str, str]]:
-    return FRESH_PAIRS if scenario.fresh else PAIRS
+    return FRESH_PAIRS if scenario.fresh else WARM_PAIRS if scenario.tls else PAIRS
 
 
 def number(value: float) -> str:
@@ -73,7 +73,7 @@ def table(results: Results) -> str:
     ]
     for scenario, figure, sides in rows(results):
         pairs = pairs_of(scenario)
-        shown = pairs.get("warm", pairs["cold"])
+        shown = pairs["warm"] if "warm" in pairs else pairs["cold"]
         values = [_cell(sides.get(side, {}).get(figure.name, [])) for side in shown]
         compared = [_cell(ratios(sides, pairs[pair], figure.name)) if pair in pairs else "–" for pair in PAIRS]
         cells = [scenario.title, f"{figure.name}, {figure.unit}", figure.better, *values, *compared]

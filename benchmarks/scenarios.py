@@ -60,6 +60,8 @@ class Scenario:
     quick: bool = False
     fresh: bool = False
     """The scenario launches the target's broker itself, on an empty directory."""
+    tls: bool = False
+    """Its clients come in over TLS, which the warm sides have."""
 
 
 THROUGHPUT = Figure("throughput", "MB/s", HIGHER)
@@ -105,6 +107,10 @@ def produce(target: Target, effort: Effort, *, size: int = 1000, partitions: int
         target.drop(topic)
 
 
+def tls_produce(target: Target, effort: Effort) -> Sample:
+    return produce(target, effort, config=target.tls)
+
+
 def transactions(target: Target, effort: Effort, *, count: int, transforms: bool = False) -> Sample:
     """Transactions of so many records of 1 KB by a librdkafka producer; with `transforms`, they are another topic's."""
     source = {"source": _filled(target, effort.megabytes, 16)[0]} if transforms else {}
@@ -136,11 +142,15 @@ def _filled(target: Target, megabytes: int, partitions: int) -> tuple[str, int]:
     return filled
 
 
-def catch_up(target: Target, effort: Effort, *, consumers: int) -> Sample:
+def tls_catch_up(target: Target, effort: Effort, *, consumers: int) -> Sample:
+    return catch_up(target, effort, consumers=consumers, config=target.tls)
+
+
+def catch_up(target: Target, effort: Effort, *, consumers: int, **job: Any) -> Sample:
     """Consumers that read a topic of 16 partitions from its beginning, each all of it, over and over for a while."""
     topic, records = _filled(target, effort.megabytes // (1 if consumers == 1 else 5), 16)
-    job = {"job": "consume", "topic": topic, "records": records, "seconds": effort.seconds}
-    return _bytes_sample(*_run(target, [job] * consumers))
+    with_topic = {"job": "consume", "topic": topic, "records": records, "seconds": effort.seconds, **job}
+    return _bytes_sample(*_run(target, [with_topic] * consumers))
 
 
 def tail(target: Target, effort: Effort, *, consumers: int) -> Sample:
@@ -304,6 +314,18 @@ def many_partitions(target: Target, effort: Effort) -> Sample:
         target.drop(topic)
 
 
+def many_topics(target: Target, effort: Effort, *, partitions: int) -> Sample:
+    """Metadata of very many topics and of one among them, one request at a time, once the broker is warm."""
+    target.broker.start()
+    names = target.topics(effort.partitions, partitions)
+    rates = {}
+    for figure, topic in (("all", None), ("one", names[len(names) // 2])):
+        job = {"job": "metadata", "topic": topic, "seconds": effort.seconds, "warm_up_s": 2 * effort.seconds}
+        _, (asked,) = _run(target, [job])
+        rates[figure] = asked["requests"] / asked["seconds"]
+    return Sample(rates)
+
+
 def much_stored(target: Target, effort: Effort) -> Sample:
     """Throughput beside much data in another topic, as a part of what a twin of the broker has beside none.
 
@@ -433,6 +455,11 @@ def _table() -> list[Scenario]:
             commits,
             partial(transactions, count=100, transforms=True),
         ),
+        Scenario("tls-produce", "produce over TLS, 1 KB records", bulk, tls_produce, tls=True),
+        Scenario("tls-consume-1", "catch-up over TLS, 1 consumer", bulk, partial(tls_catch_up, consumers=1), tls=True),
+        Scenario(
+            "tls-consume-10", "catch-up over TLS, 10 consumers", bulk, partial(tls_catch_up, consumers=10), tls=True
+        ),
         Scenario("consume-1", "catch-up, 1 consumer", bulk, partial(catch_up, consumers=1), quick=True),
         Scenario("consume-10", "catch-up, 10 consumers", bulk, partial(catch_up, consumers=10)),
         Scenario("tail-1", "tail, 1 consumer", bulk, partial(tail, consumers=1)),
@@ -465,6 +492,16 @@ def _table() -> list[Scenario]:
             (Figure("created", "s", LOWER), THROUGHPUT, Figure("metadata", "ms", LOWER)),
             many_partitions,
             fresh=True,
+        ),
+        *(
+            Scenario(
+                f"topics-{partitions}",
+                f"metadata of very many topics of {partitions}",
+                tuple(Figure(f"{which}", "requests/s", HIGHER) for which in ("all", "one")),
+                partial(many_topics, partitions=partitions),
+                fresh=True,
+            )
+            for partitions in (1, 10)
         ),
         Scenario(
             "stored",

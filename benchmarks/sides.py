@@ -2,7 +2,7 @@
 
 A *warm* side is one process that lives as long as the run and has served a minute of load first; while another side is
 measured it only idles. A *cold* side is started on an empty directory for every sample. kafkapy stands on both, so that
-each comparison is between equals: `PAIRS`.
+each comparison is between equals: `PAIRS`. Warm sides have a listener with TLS besides.
 """
 
 import contextlib
@@ -13,12 +13,17 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "compat" / "security"))
 
 from brokers import ApacheKafka, Broker, Kafkapy, Trouble, free_port
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+from guarded import GuardedKafkapy
+from users import write_certificates
 
 Settings = Mapping[str, str]
 DEADLINE_S = 120
@@ -56,6 +61,33 @@ def _kafkapy(folder: Path, port: int) -> Broker:
     return Kafkapy(folder, port=port, settings=SETTINGS | OWN_SETTINGS, python=PYTHON)
 
 
+def _warm_kafkapy(folder: Path, port: int) -> Broker:
+    settings = _with_tls(folder, port) | SETTINGS | OWN_SETTINGS
+    return GuardedKafkapy(folder, port=port, settings=settings, python=PYTHON)
+
+
+def _warm_kafka(folder: Path, port: int, heap: tuple[str, ...]) -> Broker:
+    settings = SETTINGS | KAFKA_DEFAULTS | KAFKA_SWEEPS
+    broker = ApacheKafka(folder, port=port, settings=settings, heap=heap)
+    broker.settings |= _with_tls(folder, port, f",CONTROLLER://127.0.0.1:{broker.controller_port}")
+    return broker
+
+
+def _with_tls(folder: Path, port: int, more: str = "") -> dict[str, str]:
+    """Settings of a broker with a second listener, and beside its folder the certificates for it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_certificates(folder.parent)
+    listeners = f"PLAINTEXT://127.0.0.1:{port},SSL://127.0.0.1:{free_port()}"
+    return {
+        "listeners": listeners + more,
+        "advertised.listeners": listeners,
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(folder.parent / "broker.pem"),
+    }
+
+
 def _kafka(folder: Path, port: int) -> Broker:
     return ApacheKafka(folder, port=port, settings=SETTINGS | KAFKA_DEFAULTS | KAFKA_SWEEPS, heap=DEFAULT_HEAP)
 
@@ -67,11 +99,11 @@ def _small_kafka(folder: Path, port: int) -> Broker:
 SIDES = {
     side.name: side
     for side in (
-        Side("kafkapy", _kafkapy, warm=True),
-        Side("Apache Kafka", _kafka, warm=True),
+        Side("kafkapy", _warm_kafkapy, warm=True),
+        Side("Apache Kafka", partial(_warm_kafka, heap=DEFAULT_HEAP), warm=True),
         Side("kafkapy, cold", _kafkapy, warm=False),
         Side("Apache Kafka, cold", _kafka, warm=False),
-        Side("Apache Kafka, small heap", _small_kafka, warm=True),
+        Side("Apache Kafka, small heap", partial(_warm_kafka, heap=SMALL_HEAP), warm=True),
         Side("Apache Kafka, small heap, cold", _small_kafka, warm=False),
     )
 }
@@ -81,6 +113,8 @@ PAIRS = {
     "cold": ("kafkapy, cold", "Apache Kafka, cold"),
     "small heap": ("kafkapy", "Apache Kafka, small heap"),
 }
+WARM_PAIRS = {name: pair for name, pair in PAIRS.items() if name != "cold"}
+"""For scenarios over TLS."""
 FRESH_PAIRS = {
     "cold": PAIRS["cold"],
     "small heap": ("kafkapy, cold", "Apache Kafka, small heap, cold"),
@@ -114,8 +148,36 @@ class Target:
         return self.broker.bootstrap
 
     @property
+    def tls(self) -> dict[str, str]:
+        """What librdkafka is told to come in over TLS."""
+        _, address = self.broker.settings["advertised.listeners"].split(",SSL://")
+        return {
+            "bootstrap.servers": address,
+            "security.protocol": "SSL",
+            "ssl.ca.location": str(self.folder / "ca.pem"),
+        }
+
+    @property
     def pid(self) -> int:
         return self.broker.pid
+
+    def topics(self, count: int, partitions: int) -> list[str]:
+        """So many new topics, all of which the broker tells of with their leaders."""
+        names = [f"many-{number:05}" for number in range(count)]
+        admin = self._admin()
+        at_once = PARTITIONS_AT_ONCE // 5 // partitions
+        for begin in range(0, count, at_once):
+            new = [NewTopic(name, partitions, 1) for name in names[begin : begin + at_once]]
+            for made in admin.create_topics(new, request_timeout=DEADLINE_S).values():
+                made.result()
+        deadline = time.monotonic() + DEADLINE_S * 10
+        while True:
+            told = admin.list_topics(timeout=DEADLINE_S).topics
+            if all(name in told and len(told[name].partitions) == partitions for name in names):
+                return names
+            if time.monotonic() > deadline:
+                raise Trouble(f"{self.side.name} tells of {len(told)} of {count} topics")
+            time.sleep(1)
 
     def topic(self, partitions: int, config: Settings | None = None) -> str:
         """A new topic, all of its partitions serving (which Apache Kafka's metadata says before it is so)."""

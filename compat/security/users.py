@@ -5,7 +5,13 @@ from pathlib import Path
 
 import trustme
 from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -21,11 +27,14 @@ LISTENERS = {
 }
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 USER, PASSWORD = "alice", "alice-secret"
+STRANGER = ("bob", "bob-secret")
+"""May not use the topic GUARDED."""
+GUARDED = "guarded"
 SESSION_MS = 2000
 
 _MODULES = "org.apache.kafka.common.security"
 _JAAS = {
-    "plain": f'{_MODULES}.plain.PlainLoginModule required user_{USER}="{PASSWORD}" user_bob="bob-secret";',
+    "plain": f'{_MODULES}.plain.PlainLoginModule required user_{USER}="{PASSWORD}" user_{STRANGER[0]}="{STRANGER[1]}";',
     "scram-sha-256": f"{_MODULES}.scram.ScramLoginModule required;",
     "scram-sha-512": f"{_MODULES}.scram.ScramLoginModule required;",
     "oauthbearer": f'{_MODULES}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";',
@@ -77,6 +86,8 @@ def guarded_settings(ports: dict[str, int], work: Path, controller: int | None) 
         "listener.name.mutual.ssl.client.auth": "required",
         "listener.name.short.connections.max.reauth.ms": str(SESSION_MS),
         "num.partitions": "1",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
     }
     for name, protocol in LISTENERS.items():
         if "SASL" in protocol:
@@ -93,6 +104,15 @@ def create_scram_users(bootstrap: str) -> None:
         wanted = UserScramCredentialUpsertion(USER, ScramCredentialInfo(kind, 8192), PASSWORD.encode())
         for future in admin.alter_user_scram_credentials([wanted]).values():
             future.result(30)
+
+
+def guard_a_topic(bootstrap: str) -> None:
+    """A topic that has an ACL: nobody else may use it."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    topic = ResourceType.TOPIC, GUARDED, ResourcePatternType.LITERAL
+    only = AclBinding(*topic, f"User:{USER}", "*", AclOperation.ALL, AclPermissionType.ALLOW)
+    for future in (*admin.create_topics([NewTopic(GUARDED, 1, 1)]).values(), *admin.create_acls([only]).values()):
+        future.result(30)
 
 
 def client_context(work: Path, shown: str | None = None) -> ssl.SSLContext:

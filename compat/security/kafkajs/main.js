@@ -22,24 +22,35 @@ const kafka = new Kafka({
   ...(sasl && { sasl }),
 })
 
+const pause = () => new Promise(resolve => setTimeout(resolve, given.pause))
+
 async function main() {
   const admin = kafka.admin()
   await admin.connect()
-  await admin.createTopics({ topics: [{ topic: given.topic }] })
+  if (given.create) await admin.createTopics({ topics: [{ topic: given.topic }] })
   await admin.disconnect()
   const producer = kafka.producer()
   await producer.connect()
-  await producer.send({ topic: given.topic, messages: [{ value: 'hello' }] })
+  for (const [number, value] of given.values.entries()) {
+    if (number) await pause()
+    await producer.send({ topic: given.topic, messages: [{ value }] })
+  }
   await producer.disconnect()
   const consumer = kafka.consumer({ groupId: given.topic })
   await consumer.connect()
   await consumer.subscribe({ topics: [given.topic], fromBeginning: true })
-  const value = await new Promise((resolve, reject) => {
+  const found = []
+  await new Promise((resolve, reject) => {
     consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error))
-    consumer.run({ eachMessage: async ({ message }) => resolve(message.value.toString()) }).catch(reject)
+    const eachMessage = async ({ message }) => {
+      found.push(message.value.toString())
+      await pause()
+      if (found.length === given.values.length) resolve()
+    }
+    consumer.run({ eachMessage }).catch(reject)
   })
   await consumer.disconnect()
-  return value
+  return found.join(' ')
 }
 
 main().then(

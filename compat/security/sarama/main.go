@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -18,7 +19,9 @@ import (
 
 type settings struct {
 	Address, Topic, Ca, Certificate, Mechanism, User, Password string
-	Retries                                                    int
+	Retries, Pause                                             int
+	Values                                                     []string
+	Create                                                     bool
 }
 
 type conversation struct {
@@ -69,17 +72,28 @@ func configured(given settings) *sarama.Config {
 	return config
 }
 
-type reader struct{ found chan string }
+type reader struct {
+	found chan string
+	pause time.Duration
+}
 
 func (r *reader) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (r *reader) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 func (r *reader) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
-	select {
-	case message := <-claim.Messages():
-		r.found <- string(message.Value)
-	case <-session.Context().Done():
+	for {
+		select {
+		case message := <-claim.Messages():
+			if message == nil {
+				return nil
+			}
+			time.Sleep(r.pause)
+			session.MarkMessage(message, "")
+			session.Commit()
+			r.found <- string(message.Value)
+		case <-session.Context().Done():
+			return nil
+		}
 	}
-	return nil
 }
 
 func visit(given settings) (string, error) {
@@ -90,24 +104,32 @@ func visit(given settings) (string, error) {
 	}
 	defer admin.Close()
 	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}
-	if err := admin.CreateTopic(given.Topic, detail, false); err != nil {
-		return "", err
+	if given.Create {
+		if err := admin.CreateTopic(given.Topic, detail, false); err != nil {
+			return "", err
+		}
 	}
 	producer, err := sarama.NewSyncProducer([]string{given.Address}, config)
 	if err != nil {
 		return "", err
 	}
 	defer producer.Close()
-	message := &sarama.ProducerMessage{Topic: given.Topic, Value: sarama.StringEncoder("hello")}
-	if _, _, err := producer.SendMessage(message); err != nil {
-		return "", err
+	pause := time.Duration(given.Pause) * time.Millisecond
+	for number, value := range given.Values {
+		if number > 0 {
+			time.Sleep(pause)
+		}
+		message := &sarama.ProducerMessage{Topic: given.Topic, Value: sarama.StringEncoder(value)}
+		if _, _, err := producer.SendMessage(message); err != nil {
+			return "", err
+		}
 	}
 	group, err := sarama.NewConsumerGroup([]string{given.Address}, given.Topic, config)
 	if err != nil {
 		return "", err
 	}
 	defer group.Close()
-	one := &reader{make(chan string, 1)}
+	one := &reader{make(chan string, len(given.Values)), pause}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	go func() {
@@ -115,12 +137,16 @@ func visit(given settings) (string, error) {
 			_ = group.Consume(ctx, []string{given.Topic}, one)
 		}
 	}()
-	select {
-	case value := <-one.found:
-		return value, nil
-	case <-ctx.Done():
-		return "", ctx.Err()
+	found := []string{}
+	for len(found) < len(given.Values) {
+		select {
+		case value := <-one.found:
+			found = append(found, value)
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	}
+	return strings.Join(found, " "), nil
 }
 
 func main() {
