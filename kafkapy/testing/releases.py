@@ -3,9 +3,9 @@
 Facts of a KRaft broker with nothing unstable switched on. Those of 3.7 to 4.1 are from the sources of the last patch
 releases (3.7.2, 3.8.1, 3.9.1, 4.0.1, 4.1.1): `validVersions` and `latestVersionUnstable` of the requests that brokers
 listen to, in clients/src/main/resources/common/message; the features' levels and their defaults in server-common's
-MetadataVersion, Features or Feature, and BrokerFeatures; what is refused by default in KafkaApis. Nodes of 3.7.2, 3.9.1
-and 4.1.1 told the same; 4.2 and 4.3 are what nodes of 4.2.0 and 4.3.1 told. `kraft.version` is left out, as with
-ourselves: there is no such quorum here.
+MetadataVersion, Features or Feature, and BrokerFeatures; what is refused by default in KafkaApis. Nodes of all of them
+but 4.0.1 were asked, and tell the same; 4.2 and 4.3 are what nodes of 4.2.0 and 4.3.1 told. `kraft.version` is left
+out, as with ourselves: there is no such quorum here.
 """
 
 from collections.abc import Mapping
