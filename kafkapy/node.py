@@ -48,6 +48,7 @@ from kafkapy.network.server import Guard, Limits, Server
 from kafkapy.network.transport import PlainTransport
 from kafkapy.quotas.service import Quotas
 from kafkapy.security.doors import Door, Key, doors, key
+from kafkapy.sharing.dead_letters import DeadLetterQueues
 from kafkapy.sharing.partitions import SharePartitions
 from kafkapy.sharing.persister import SharePersister
 from kafkapy.sharing.sessions import ShareSessions
@@ -250,6 +251,7 @@ class Node:
         producer_ids = ProducerIds(cluster.allocate_producer_ids)
         share_state = ShareStateService(cluster, logs, leases, clock, config)
         persister = SharePersister(cluster, share_state, peers, clock)
+        queues = DeadLetterQueues(cluster, logs, peers, house.turns, clock)
         tells_metrics = config["kafkapy.metrics.port"] >= 0
         self.rooms = Rooms(
             clock=clock,
@@ -264,7 +266,7 @@ class Node:
             verifier=Verifier(cluster, logs, peers, clock),
             fetch_sessions=_fetch_sessions(config),
             share_state=share_state,
-            share_partitions=SharePartitions(cluster, logs, persister, clock),
+            share_partitions=SharePartitions(cluster, logs, persister, queues, clock),
             share_sessions=ShareSessions(config["group.share.max.share.sessions"]),
             quotas=Quotas(config, clock),
             telemetry=Telemetry(listens=tells_metrics),

@@ -40,7 +40,7 @@ SUPPORTED: Final[Mapping[str, LevelRange]] = MappingProxyType(
         # Replicas that may lead are known at all times: with one replica, by itself. There is no other way here.
         "eligible.leader.replicas.version": LevelRange(1, 1, 1),
         GROUP_VERSION: LevelRange(0, 1, 1),
-        SHARE_VERSION: LevelRange(0, 1, 1),
+        SHARE_VERSION: LevelRange(0, 2, 2),
         STREAMS_VERSION: LevelRange(0, 1, 1),
         TRANSACTION_VERSION: LevelRange(0, 2, 2),
     }

@@ -238,6 +238,8 @@ def _check_group(group_id: str, whole: Own, broker: BrokerConfig) -> None:
         low = None if lowest is None else broker[lowest]
         high = None if highest is None else broker[highest]
         _check_bounds(name, values[name], low, high)
+    if values["errors.deadletterqueue.topic.name"].startswith("__"):
+        raise ConfigError("errors.deadletterqueue.topic.name: DLQ topic name must not start with '__'")
     for kind in ("consumer", "share", "streams"):
         session, heartbeat = f"{kind}.session.timeout.ms", f"{kind}.heartbeat.interval.ms"
         if values[session] <= values[heartbeat]:

@@ -81,7 +81,7 @@ def _layered(
 ) -> DescribedConfig:
     synonyms: list[Synonym] = []
     if setting.name in overrides:
-        synonyms.append(Synonym(setting.name, overrides[setting.name], own_source))
+        synonyms.append(Synonym(setting.name, text_of(setting.parse(overrides[setting.name])), own_source))
     if broker and setting.synonym and setting.synonym in BROKER:
         synonyms += broker.synonyms(setting.synonym)
     elif setting.synonym and setting.default is not None:

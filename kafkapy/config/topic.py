@@ -11,7 +11,7 @@ _ROWS = (
     Setting("compression.type", Type.STRING, "producer", "Codec that stored batches must have; producer keeps what came.", valid="[uncompressed, zstd, lz4, snappy, gzip, producer]", dynamic=True, used=True, synonym="compression.type"),
     Setting("compression.zstd.level", Type.INT, "3", "Level for records that the broker compresses with zstd.", valid="[-131072,...,22]", dynamic=True, used=True, synonym="compression.zstd.level"),
     Setting("delete.retention.ms", Type.LONG, "86400000", "How long tombstones stay once compacted, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.cleaner.delete.retention.ms"),
-    Setting("errors.deadletterqueue.group.enable", Type.BOOLEAN, "false", "Whether share groups may use the topic for dead letters.", dynamic=True),
+    Setting("errors.deadletterqueue.group.enable", Type.BOOLEAN, "false", "Whether share groups may use the topic for dead letters.", dynamic=True, used=True),
     Setting("file.delete.delay.ms", Type.LONG, "60000", "Delay before deleted files leave the disk, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.segment.delete.delay.ms"),
     Setting("flush.messages", Type.LONG, "9223372036854775807", "Records appended before the log is synced to the disk.", valid="[1,...]", dynamic=True, used=True, synonym="log.flush.interval.messages"),
     Setting("flush.ms", Type.LONG, "9223372036854775807", "Longest time records stay unsynced, in milliseconds.", valid="[0,...]", dynamic=True, used=True, synonym="log.flush.interval.ms"),

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
+import trio
+
 from kafkapy.delayed import Delayed
 from kafkapy.errors import CloseConnection, Error, KafkaError
 from kafkapy.handlers import ALL, AMONG_BROKERS, Route
@@ -85,9 +87,27 @@ class Registry:
         handler = self._handlers.get(key) or self._load(_ROUTES[key])
         ctx = Context(key, handler.route.max_version, 0, None, _BETWEEN_BROKERS, self.rooms)
         try:
-            return await handler.decide(request, ctx)
+            response = await handler.decide(request, ctx)
+            return await self._awaited(response) if isinstance(response, Delayed) else response
         except KafkaError as refusal:
             return handler.refuse(request, refusal, ctx)
+
+    async def _awaited(self, delayed: Delayed[Any]) -> Any:
+        """The answer that must wait, waited for in this task."""
+        stirred = trio.Event()
+
+        def wake() -> None:
+            stirred.set()
+
+        delayed.begin(wake)
+        try:
+            while (answer := await delayed.attempt()) is None:
+                with self.rooms.clock.until(delayed.deadline):
+                    await stirred.wait()
+                stirred = trio.Event()
+            return answer
+        finally:
+            delayed.close()
 
     async def carry_out(self, frame: bytes, session: Session) -> tuple[bytes, Any]:
         """Answer a request that another broker has forwarded: the bytes after the length, and the response itself.

@@ -58,6 +58,13 @@ def build_batch(
     return assemble(header, compress(compression, body, compression_level))
 
 
+def record_size_bytes(record: Record, base_offset: int, base_timestamp: int) -> int:
+    """What the record takes in a batch that is not compressed."""
+    out = bytearray()
+    _write_record(out, record, base_offset, base_timestamp)
+    return len(out)
+
+
 def can_be_rebuilt(header: BatchHeader, earliest: int) -> bool:
     """Whether Kafka's builder would take a batch of this header, whose earliest record has this time."""
     if header.is_transactional and header.producer_id == NO_PRODUCER_ID:

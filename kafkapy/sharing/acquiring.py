@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from kafkapy.records.batch import BatchHeader
 from kafkapy.sharing.batches import RecordState
-from kafkapy.sharing.in_flight import Batch, InFlight
-from kafkapy.sharing.window import Limits, Window
+from kafkapy.sharing.in_flight import Batch, InFlight, Limits
+from kafkapy.sharing.window import Window
 
 _LEAST_TO_THROTTLE: Final = 2
 """Deliveries from which on records go out in smaller lots, whatever the limit is."""

@@ -21,16 +21,18 @@ class RecordState(IntEnum):
     AVAILABLE = 0
     """May be given to a member -> ACQUIRED; or is no more -> ARCHIVED."""
     ACQUIRED = 1
-    """A member has it, for a while -> AVAILABLE, ACKNOWLEDGED, ARCHIVED. Never written down."""
+    """A member has it, for a while -> AVAILABLE, ACKNOWLEDGED, ARCHIVING, ARCHIVED. Never written down."""
     ACKNOWLEDGED = 2
     """Done with, for good."""
+    ARCHIVING = 3
+    """Given up, and on its way into the group's dead-letter queue -> ARCHIVED (KIP-1191)."""
     ARCHIVED = 4
     """Given up, for good."""
 
     @property
     def is_complete(self) -> bool:
         """Whether nobody will be given the record again."""
-        return self >= RecordState.ACKNOWLEDGED
+        return self is RecordState.ACKNOWLEDGED or self is RecordState.ARCHIVED
 
 
 class StateBatch(NamedTuple):

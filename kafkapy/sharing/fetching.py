@@ -17,10 +17,12 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import Buffer, walk
 from kafkapy.sharing.acquiring import Acquired, Wish, acquire
-from kafkapy.sharing.partitions import SharePartition, SharePartitions
+from kafkapy.sharing.in_flight import Limits
+from kafkapy.sharing.partition import SharePartition
+from kafkapy.sharing.partitions import SharePartitions
 from kafkapy.sharing.reading import aborted_batches, sliced
 from kafkapy.sharing.state.facts import SharePartitionKey
-from kafkapy.sharing.window import Limits, Window
+from kafkapy.sharing.window import Window
 from kafkapy.storage.base import Reach, Read, Slice, Watch
 
 _LEAST_READ_BYTES = 64 * 1024

@@ -19,10 +19,29 @@ NOBODY: Final = ""
 
 _FOLLOWS: Final = {
     RecordState.AVAILABLE: (RecordState.ACQUIRED, RecordState.ARCHIVED),
-    RecordState.ACQUIRED: (RecordState.AVAILABLE, RecordState.ACKNOWLEDGED, RecordState.ARCHIVED),
+    RecordState.ACQUIRED: (
+        RecordState.AVAILABLE,
+        RecordState.ACKNOWLEDGED,
+        RecordState.ARCHIVING,
+        RecordState.ARCHIVED,
+    ),
     RecordState.ACKNOWLEDGED: (),
+    RecordState.ARCHIVING: (RecordState.ARCHIVED,),
     RecordState.ARCHIVED: (),
 }
+
+
+class Limits(NamedTuple):
+    """What a group may do with a partition: deliveries of a record, records in the window, seconds that one is held,
+    whether a member may have more of them; and what becomes of a record that the group gives up: ARCHIVED, or
+    ARCHIVING where it has a dead-letter queue.
+    """
+
+    delivery_count: int
+    record_locks: int
+    lock_seconds: float
+    may_renew: bool = True
+    given_up: RecordState = RecordState.ARCHIVED
 
 
 class InFlight:
@@ -66,19 +85,16 @@ class InFlight:
         self.member_id = member_id
         self.deadline = deadline
 
-    def free(self, limit: int, *, is_gone: bool) -> None:
+    def free(self, state: RecordState, limits: Limits) -> None:
         """The member's time is over: others may have it, unless it was given away too often, or is no more."""
-        spent = is_gone or self.delivery_count >= limit
-        self._change(RecordState.ARCHIVED if spent else RecordState.AVAILABLE)
+        self._change(self._short_of_the_limit(state, limits))
         self.member_id = NOBODY
         self.deadline = None
 
-    def begin(self, state: RecordState, limit: int) -> None:
+    def begin(self, state: RecordState, limits: Limits) -> None:
         """The member acknowledged, rejected or released it, which is to be written first."""
         before = (self.state, self.member_id)
-        if state is RecordState.AVAILABLE and self.delivery_count >= limit:
-            state = RecordState.ARCHIVED
-        self._change(state)
+        self._change(self._short_of_the_limit(state, limits))
         self._before = before
         self.member_id = NOBODY
 
@@ -101,6 +117,11 @@ class InFlight:
         self.state = RecordState.ARCHIVED
         self.member_id = NOBODY
         self.deadline = None
+
+    def _short_of_the_limit(self, state: RecordState, limits: Limits) -> RecordState:
+        """The state, unless nobody may be given the record again."""
+        is_spent = state is RecordState.AVAILABLE and self.delivery_count >= limits.delivery_count
+        return limits.given_up if is_spent else state
 
     def _change(self, state: RecordState) -> None:
         assert self._before is None, "a change is under way"
@@ -182,19 +203,32 @@ class Batch:
                 self._first_available = first
 
 
+class DeadLetter(NamedTuple):
+    """Records on their way into the dead-letter queue: how often they were given, and whether a member rejected them,
+    rather than that this was too often.
+    """
+
+    first: int
+    last: int
+    delivery_count: int
+    is_rejected: bool
+
+
 class StateWrite:
     """Changes that are to be written down together; with `settles`, they count only once they are."""
 
-    __slots__ = ("batches", "changes", "settles")
+    __slots__ = ("batches", "changes", "letters", "settles")
 
     def __init__(self, *, settles: bool) -> None:
         self.changes: list[tuple[Batch, InFlight]] = []
         self.batches: list[StateBatch] = []
         """What is to be written, neighbours alike together: as it was decided, whatever comes after that."""
+        self.letters: list[DeadLetter] = []
+        """What is to go into the dead-letter queue then, neighbours alike together."""
         self.settles = settles
 
-    def add(self, batch: Batch, part: Part) -> None:
-        """This part of the batch has just changed."""
+    def add(self, batch: Batch, part: Part, *, is_rejected: bool = False) -> None:
+        """This part of the batch has just changed, because a member rejected it or for another reason."""
         first, last, one = part
         self.changes.append((batch, one))
         batch.touch()
@@ -203,3 +237,9 @@ class StateWrite:
             before[-1] = before[-1]._replace(last_offset=last)
         else:
             before.append(news)
+        if one.state is RecordState.ARCHIVING:
+            letters, letter = self.letters, DeadLetter(first, last, one.delivery_count, is_rejected)
+            if letters and letters[-1].last + 1 == first and letters[-1][2:] == letter[2:]:
+                letters[-1] = letters[-1]._replace(last=last)
+            else:
+                letters.append(letter)

@@ -2,11 +2,14 @@
 here.
 
 A partition's window (`window.py`) decides at once; what it wants written is written in order, one write at a time, and
-what came meanwhile goes with the next one. A member's acknowledgement is answered when its write has ended. One clock
-wakes what members held for too long. Called by the handlers of ShareFetch and ShareAcknowledge; `node.py` runs it.
+what came meanwhile goes with the next one. A member's acknowledgement is answered when its write has ended. What the
+group gives up goes into its dead-letter queue in the same manner, if it has one: behind the write that says so, and
+before the one that says that it is over. One clock wakes what members held for too long. Called by the handlers of
+ShareFetch and ShareAcknowledge; `node.py` runs it.
 
 Invariants
- 1. While a partition has something to write it stays: whoever loads it next finds all that members were told.
+ 1. While a partition has something to write it stays: whoever loads it next finds all that members were told, and
+    what has yet to be put into a dead-letter queue.
  2. Whoever waits for a partition is woken after it has changed, never in between.
 """
 
@@ -20,13 +23,16 @@ from kafkapy.clock import Clock
 from kafkapy.errors import Error, KafkaError
 from kafkapy.log.offsets import EARLIEST, LATEST, LogAtEpoch, find_offset
 from kafkapy.model import IsolationLevel, LogId
+from kafkapy.sharing.archiving import archived, left_over
 from kafkapy.sharing.batches import UNKNOWN_START
-from kafkapy.sharing.in_flight import StateWrite
+from kafkapy.sharing.dead_letters import DeadLetterQueues
+from kafkapy.sharing.in_flight import DeadLetter, Limits, StateWrite
+from kafkapy.sharing.partition import SharePartition, Writing
 from kafkapy.sharing.persister import SharePersister
 from kafkapy.sharing.settings import limits, offset_reset
 from kafkapy.sharing.state.commands import ReadState, WriteState
 from kafkapy.sharing.state.facts import SharePartitionKey, ShareState
-from kafkapy.sharing.window import Acknowledgement, Limits, Window
+from kafkapy.sharing.window import Acknowledgement, Window
 from kafkapy.storage.base import Logs
 from kafkapy.timers import Timers
 
@@ -34,9 +40,6 @@ if TYPE_CHECKING:
     from kafkapy.cluster.service import ClusterService
 
 _log = logging.getLogger(__name__)
-
-FIRST_GUESS_BYTES: Final = 1024
-"""What a record may take, as long as nothing of the partition was read."""
 
 _TOLD: Final = {
     Error.NOT_COORDINATOR: Error.COORDINATOR_NOT_AVAILABLE,
@@ -56,72 +59,22 @@ _IS_OVER: Final = frozenset({Error.NOT_LEADER_OR_FOLLOWER, Error.GROUP_ID_NOT_FO
 _LOADING: Final = KafkaError(Error.LEADER_NOT_AVAILABLE)
 
 
-class _Writing:
-    """A write that is under way, for who waits for its end."""
-
-    __slots__ = ("_done", "error", "write")
-
-    def __init__(self, write: StateWrite) -> None:
-        self.write = write
-        self.error: KafkaError | None = None
-        self._done = trio.Event()
-
-    def end(self, error: KafkaError | None) -> None:
-        self.error = error
-        self._done.set()
-
-    async def wait(self) -> KafkaError | None:
-        await self._done.wait()
-        return self.error
-
-
-class SharePartition:
-    """A group's share of one log, as it is led here under one leader epoch."""
-
-    __slots__ = (
-        "failure",
-        "is_over",
-        "is_read",
-        "is_wanted",
-        "is_writing",
-        "key",
-        "leader_epoch",
-        "log",
-        "record_bytes",
-        "state_epoch",
-        "window",
-        "writes",
-    )
-
-    def __init__(self, key: SharePartitionKey, log: LogId, leader_epoch: int) -> None:
-        self.key = key
-        self.log = log
-        self.leader_epoch = leader_epoch
-        self.state_epoch = -1
-        self.window: Window | None = None
-        """None until it is loaded."""
-        self.failure: KafkaError | None = None
-        """Why it could not be loaded."""
-        self.is_over = False
-        """Nobody may acquire anything of it: another one has taken its place, or will."""
-        self.is_read = False
-        """A fetch reads from its log, and will acquire what it finds."""
-        self.is_wanted = False
-        """Others wait for the end of that."""
-        self.is_writing = False
-        self.writes: list[_Writing] = []
-        self.record_bytes = FIRST_GUESS_BYTES
-        """About how many bytes a record takes, by what was read last."""
-
-
 class SharePartitions:
     """All of this broker."""
 
-    def __init__(self, cluster: "ClusterService", logs: Logs, persister: SharePersister, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: "ClusterService",
+        logs: Logs,
+        persister: SharePersister,
+        queues: DeadLetterQueues,
+        clock: Clock,
+    ) -> None:
         self.logs = logs
         self.clock = clock
         self._cluster = cluster
         self._persister = persister
+        self._queues = queues
         self._partitions: dict[SharePartitionKey, SharePartition] = {}
         self._waiting: dict[SharePartitionKey, dict[Callable[[], None], None]] = {}
         self._unused: set[str] = set()  # groups whose partitions are to go once nothing of them is being written
@@ -191,7 +144,7 @@ class SharePartitions:
 
     def _drop_unused(self, group_id: str) -> None:
         mine = [each for each in self._partitions.values() if each.key.group_id == group_id]
-        if not any(partition.is_writing for partition in mine):
+        if not any(partition.is_busy for partition in mine):
             self._unused.discard(group_id)
             for partition in mine:
                 self.drop(partition)
@@ -204,6 +157,7 @@ class SharePartitions:
                 start_offset = await self._first_offset(partition)
             partition.state_epoch = state.state_epoch
             partition.window = Window(start_offset, state.batches)
+            self._bury(partition, left_over(partition.window, self.limits_of(partition.key.group_id).delivery_count))
         except KafkaError as refusal:
             partition.failure = _told(refusal)
         except ValueError as nonsense:
@@ -257,7 +211,7 @@ class SharePartitions:
     ) -> dict[LogId, KafkaError | None]:
         """What a member did with records of these logs; the refusal of each, or None where it is written down."""
         outcomes: dict[LogId, KafkaError | None] = {}
-        under_way: dict[LogId, _Writing] = {}
+        under_way: dict[LogId, Writing] = {}
         now, group_limits = self.clock.monotonic(), self.limits_of(group_id)
         for log, acknowledgements in told.items():
             partition = self._partitions.get(SharePartitionKey(group_id, log.topic_id, log.partition))
@@ -312,8 +266,8 @@ class SharePartitions:
                     self.wake(partition.key)
                 self.set_alarm(partition)
 
-    def _write(self, partition: SharePartition, write: StateWrite) -> _Writing:
-        writing = _Writing(write)
+    def _write(self, partition: SharePartition, write: StateWrite) -> Writing:
+        writing = Writing(write)
         partition.writes.append(writing)
         if not partition.is_writing:
             assert self._nursery is not None
@@ -329,21 +283,42 @@ class SharePartitions:
             writes, partition.writes = partition.writes, []
             error = await self._persist(partition, window, writes)
             now, is_news, group_limits = self.clock.monotonic(), False, self.limits_of(group_id)
+            letters: list[DeadLetter] = []
             for writing in writes:
                 is_news |= window.settle(writing.write, group_limits, now, written=error is None)
+                if error is None or not writing.write.settles:
+                    letters += writing.write.letters
                 writing.end(error)
             if error is not None and error.error in _IS_OVER:
                 self.drop(partition)
             elif is_news:
                 self.wake(partition.key)
+            self._bury(partition, letters)
             self.set_alarm(partition)
         partition.is_writing = False
         if group_id in self._unused:
             self._drop_unused(group_id)
 
-    async def _persist(
-        self, partition: SharePartition, window: Window, writes: Sequence[_Writing]
-    ) -> KafkaError | None:
+    def _bury(self, partition: SharePartition, letters: Sequence[DeadLetter]) -> None:
+        """Have these put into the dead-letter queue, unless whoever has the partition next does so."""
+        if letters and not partition.is_over:
+            partition.letters += letters
+            if not partition.is_burying:
+                assert self._nursery is not None
+                partition.is_burying = True
+                self._nursery.start_soon(self._bury_all, partition)
+
+    async def _bury_all(self, partition: SharePartition) -> None:
+        window = partition.window
+        assert window is not None
+        while partition.letters and not partition.is_over:
+            letters, partition.letters = partition.letters, []
+            await self._queues.write(partition.key.group_id, partition.log, letters)
+            if not partition.is_over:
+                self._write(partition, archived(window, letters))
+        partition.is_burying = False
+
+    async def _persist(self, partition: SharePartition, window: Window, writes: Sequence[Writing]) -> KafkaError | None:
         batches = [batch for writing in writes for batch in writing.write.batches]
         try:
             await self._persister.ask(

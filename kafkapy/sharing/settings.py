@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from kafkapy.cluster.features import SHARE_VERSION, finalized
 from kafkapy.config.setting import ConfigResource
 from kafkapy.model import IsolationLevel
-from kafkapy.sharing.window import Limits
+from kafkapy.sharing.batches import RecordState
+from kafkapy.sharing.in_flight import Limits
 
 if TYPE_CHECKING:
     from kafkapy.cluster.image import ClusterImage
     from kafkapy.config.layers import BrokerConfig
 
+_QUEUE: Final = "errors.deadletterqueue.topic.name"
+_QUEUES_FROM_LEVEL: Final = 2
+"""Of the feature `share.version`."""
 _BY_DURATION: Final = "by_duration:"
 _DURATION: Final = re.compile(r"\+?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:[.,]\d*)?)S)?)?", re.IGNORECASE)
 
@@ -25,7 +30,18 @@ def limits(image: "ClusterImage", group_id: str) -> Limits:
         _bounded(own, config, "partition.max.record.locks"),
         _bounded(own, config, "record.lock.duration.ms") / 1000,
         own.get("share.renew.acknowledge.enable", "true").lower() == "true",
+        RecordState.ARCHIVING if own.get(_QUEUE, "").strip() and _has_queues(image) else RecordState.ARCHIVED,
     )
+
+
+def dead_letter_topic(image: "ClusterImage", group_id: str) -> str:
+    """The topic for records that the group gives up; "" where they are dropped."""
+    return _own(image, group_id).get(_QUEUE, "").strip()
+
+
+def copies_dead_letters(image: "ClusterImage", group_id: str) -> bool:
+    """Whether keys and values of records that the group gives up are copied into that topic."""
+    return _own(image, group_id).get("errors.deadletterqueue.copy.record.enable", "false").lower() == "true"
 
 
 def lock_duration_ms(image: "ClusterImage", group_id: str) -> int:
@@ -47,6 +63,10 @@ def offset_reset(image: "ClusterImage", group_id: str) -> str | timedelta:
     assert parsed is not None, "settings are checked when they are made"
     days, hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in parsed.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _has_queues(image: "ClusterImage") -> bool:
+    return finalized(image.kinds.features).get(SHARE_VERSION, 0) >= _QUEUES_FROM_LEVEL
 
 
 def _own(image: "ClusterImage", group_id: str) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from kafkapy.errors import Error, KafkaError
 from kafkapy.sharing.batches import RecordState, StateBatch
-from kafkapy.sharing.in_flight import NOBODY, Batch, InFlight, StateWrite
+from kafkapy.sharing.in_flight import NOBODY, Batch, InFlight, Limits, Part, StateWrite
 from kafkapy.timers import Timers
 
 GAP, ACCEPT, RELEASE, REJECT, RENEW = range(5)
@@ -31,21 +31,10 @@ _STATE_AFTER: Final = {
     GAP: RecordState.ARCHIVED,
     ACCEPT: RecordState.ACKNOWLEDGED,
     RELEASE: RecordState.AVAILABLE,
-    REJECT: RecordState.ARCHIVED,
 }
+"""What becomes of a record then, but for one that is rejected: that is given up as the group's `Limits` say."""
 
 _NOT_COMPLETED: Final = "The record state is invalid. The acknowledgement of delivery could not be completed."
-
-
-class Limits(NamedTuple):
-    """What a group may do with a partition: deliveries of a record, records in the window, seconds that one is held,
-    and whether a member may have more of them.
-    """
-
-    delivery_count: int
-    record_locks: int
-    lock_seconds: float
-    may_renew: bool = True
 
 
 class Acknowledgement(NamedTuple):
@@ -216,8 +205,8 @@ class Window:
                     part.one.deadline = now + limits.lock_seconds
                     self.hold(batch, part.one.deadline)
                 else:
-                    part.one.begin(_STATE_AFTER[kind], limits.delivery_count)
-                    write.add(batch, part)
+                    part.one.begin(limits.given_up if kind == REJECT else _STATE_AFTER[kind], limits)
+                    write.add(batch, part, is_rejected=kind == REJECT)
 
     def _acknowledged(self, told: Acknowledgement) -> list[Batch]:
         floor = self.floor(told.first)
@@ -244,8 +233,7 @@ class Window:
             self._split_at_start(batch)
             for part in batch.within(batch.first, batch.last):
                 if part.one.state is RecordState.ACQUIRED and part.one.member_id == member_id:
-                    is_gone = part.last < self.start_offset
-                    part.one.begin(RecordState.ARCHIVED if is_gone else RecordState.AVAILABLE, limits.delivery_count)
+                    part.one.begin(self._state_when_free(part), limits)
                     write.add(batch, part)
         return write if write.changes else None
 
@@ -261,7 +249,7 @@ class Window:
                 if one.state is not RecordState.ACQUIRED or one.deadline is None:
                     continue
                 if one.deadline <= now:
-                    one.free(limits.delivery_count, is_gone=part.last < self.start_offset)
+                    one.free(self._state_when_free(part), limits)
                     write.add(batch, part)
                     self.looks_for_available = True
                 else:
@@ -366,6 +354,9 @@ class Window:
         for first in self.firsts[:count]:
             del self.batches[first]
         del self.firsts[:count]
+
+    def _state_when_free(self, part: Part) -> RecordState:
+        return RecordState.ARCHIVED if part.last < self.start_offset else RecordState.AVAILABLE
 
     def _split_at_start(self, batch: Batch) -> None:
         if batch.first < self.start_offset <= batch.last and batch.whole is not None and not batch.whole.is_changing:

@@ -14,11 +14,14 @@ from kafkapy.records.batch import BatchHeader, read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.sharing.acquiring import Wish, acquire
+from kafkapy.sharing.archiving import archived, left_over
 from kafkapy.sharing.batches import RecordState, StateBatch, merged
-from kafkapy.sharing.window import ACCEPT, REJECT, RELEASE, Acknowledgement, Limits, Window
+from kafkapy.sharing.in_flight import DeadLetter, Limits
+from kafkapy.sharing.window import ACCEPT, REJECT, RELEASE, Acknowledgement, Window
 
 LIMITS = Limits(2, 100, 10.0)
-AVAILABLE, ACQUIRED = RecordState.AVAILABLE, RecordState.ACQUIRED
+WITH_QUEUE = LIMITS._replace(given_up=RecordState.ARCHIVING)
+AVAILABLE, ACQUIRED, ARCHIVING = RecordState.AVAILABLE, RecordState.ACQUIRED, RecordState.ARCHIVING
 MEMBERS = ("a", "b")
 
 
@@ -58,7 +61,8 @@ STEPS = (
 class Run:
     """A window, what is being written of it, and what stands written."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.now = 0.0
         self.log_start = 0
         self.window = Window(0)
@@ -68,6 +72,9 @@ class Run:
         self.done: set[int] = set()  # of which members were told so
         self.held: dict[int, str] = {}  # who was given what, and may say so still
         self.deliveries: dict[int, int] = {}
+        self.promised: set[int] = set()  # to the queue, as it is written down
+        self.letters: list[DeadLetter] = []  # which are to be put into the queue
+        self.buried: set[int] = set()
 
     def do(self, step: Step) -> None:
         getattr(self, step.name)(*step.arguments)
@@ -75,20 +82,22 @@ class Run:
 
     def acquire(self, member: str, most: int, by_limit: bool) -> None:
         window = self.window
-        if not window.may_acquire(LIMITS):
+        if not window.may_acquire(self.limits):
             return
         offset = window.next_fetch_offset
         if offset < self.log_start:
             window.trim(self.log_start)
             return
         read = [header for header in LOG if header.last_offset >= offset]
-        for first, last, count in acquire(window, Wish(member, most, 10, by_limit), offset, read, (), LIMITS, self.now):
+        for first, last, count in acquire(
+            window, Wish(member, most, 10, by_limit), offset, read, (), self.limits, self.now
+        ):
             for given in range(first, last + 1):
                 assert given not in self.held, f"{given} was given to {self.held.get(given)} already"
                 assert given not in self.done, f"{given} was acknowledged"
                 self.held[given] = member
                 self.deliveries[given] = self.deliveries.get(given, 0) + 1
-                assert count <= LIMITS.delivery_count
+                assert count <= self.limits.delivery_count
 
     def acknowledge(self, member: str, kind: int) -> None:
         for first, last in self._held_ranges(member):
@@ -99,7 +108,7 @@ class Run:
             self._acknowledge(member, first, first, kind)
 
     def _acknowledge(self, member: str, first: int, last: int, kind: int) -> None:
-        write = self.window.acknowledge(member, [Acknowledgement(first, last, [kind])], LIMITS, self.now)
+        write = self.window.acknowledge(member, [Acknowledgement(first, last, [kind])], self.limits, self.now)
         offsets = [(each, kind != RELEASE) for each in range(first, last + 1) if each >= self.window.start_offset]
         for each in range(first, last + 1):
             del self.held[each]
@@ -115,15 +124,15 @@ class Run:
             yield first, last
 
     def release(self, member: str) -> None:
-        write = self.window.release(member, LIMITS)
+        write = self.window.release(member, self.limits)
         for offset in [offset for offset, holder in self.held.items() if holder == member]:
             del self.held[offset]
         if write is not None:
             self.writes.append((write, []))
 
     def expire(self) -> None:
-        self.now += LIMITS.lock_seconds
-        write = self.window.expire(LIMITS, self.now)
+        self.now += self.limits.lock_seconds
+        write = self.window.expire(self.limits, self.now)
         self.held.clear()
         if write is not None:
             self.writes.append((write, []))
@@ -135,8 +144,12 @@ class Run:
         if written:
             self.written_start = max(self.written_start, self.window.start_offset)
             self.written = merged(self.written, write.batches, self.written_start)
+            for letter in write.letters:
+                self.promised.update(range(letter.first, letter.last + 1))
             self.done |= {offset for offset, is_done in offsets if is_done}
-        self.window.settle(write, LIMITS, self.now, written=written)
+        self.window.settle(write, self.limits, self.now, written=written)
+        if written or not write.settles:
+            self.letters += write.letters
         if not written:
             for _, one in write.changes:
                 if one.state is ACQUIRED:
@@ -152,6 +165,14 @@ class Run:
         self.writes.clear()
         self.held.clear()
         self.window = Window(self.written_start, self.written)
+        self.letters = left_over(self.window, self.limits.delivery_count)
+
+    def bury(self) -> None:
+        """The queue is done with what it was to have first."""
+        if self.letters:
+            letter = self.letters.pop(0)
+            self.buried.update(range(letter.first, letter.last + 1))
+            self.writes.append((archived(self.window, [letter]), []))
 
     def trim(self, offset: int) -> None:
         self.log_start = max(self.log_start, offset)
@@ -166,19 +187,21 @@ class Run:
             before = found.last
             for part in found.within(found.first, found.last):
                 one = part.one
-                assert one.delivery_count <= LIMITS.delivery_count
+                assert one.delivery_count <= self.limits.delivery_count
                 if one.state is ACQUIRED:
                     assert one.deadline is not None
                     assert window.next_deadline <= one.deadline
                 for offset in range(max(part.first, window.start_offset), part.last + 1):
                     assert (offset in self.held) == (one.state is ACQUIRED), offset
                     if offset in self.done:
-                        assert one.state.is_complete, f"{offset} was acknowledged, and is {one.state.name}"
+                        assert one.state.is_complete or one.state is ARCHIVING, (
+                            f"{offset} was acknowledged, and is {one.state.name}"
+                        )
         assert window.complete_count <= max(window.end_offset - window.start_offset + 1, 0)
         loaded = Window(self.written_start, self.written)
         for offset in self.done:
             floor = loaded.floor(offset)
-            is_known = floor is not None and offset <= floor.last and floor.at(offset).state.is_complete
+            is_known = floor is not None and offset <= floor.last and floor.at(offset).state > ACQUIRED
             assert offset < loaded.start_offset or is_known, f"{offset} would be given again"
 
     def finish(self) -> None:
@@ -191,13 +214,16 @@ class Run:
                 self.end_write(True)
             self.acquire("a", 10, False)
             self.acknowledge("a", ACCEPT)
+            self.bury()
         while self.writes:
             self.end_write(True)
         assert self.window.start_offset == END, "the start is stuck"
+        missing = {offset for offset in self.promised - self.buried if offset >= self.log_start}
+        assert not missing, f"{missing} were given up, and are in no queue"
 
 
-def run(steps: tuple[Step, ...]) -> None:
-    one = Run()
+def run(steps: tuple[Step, ...], limits: Limits = LIMITS) -> None:
+    one = Run(limits)
     try:
         for step in steps:
             one.do(step)
@@ -219,12 +245,12 @@ def test_what_is_loaded_goes_on(steps: list[tuple[Any, ...]]) -> None:
     run((*(Step(name, arguments) for name, *arguments in steps), Step("reload")))  # type: ignore[arg-type]
 
 
-def sequences(depth: int) -> Iterator[tuple[Step, ...]]:
+def sequences(depth: int, possible: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
     if depth == 0:
         yield ()
         return
-    for head in sequences(depth - 1):
-        for step in STEPS:
+    for head in sequences(depth - 1, possible):
+        for step in possible:
             if step.name == "end_write" and not any(each.name not in ("acquire", "reload", "trim") for each in head):
                 continue
             yield (*head, step)
@@ -232,5 +258,11 @@ def sequences(depth: int) -> Iterator[tuple[Step, ...]]:
 
 @pytest.mark.parametrize("first", STEPS[:3], ids=lambda step: f"{step.name}{step.arguments}")
 def test_every_interleaving_keeps_the_promises(first: Step) -> None:
-    for steps in sequences(3):
+    for steps in sequences(3, STEPS):
         run((first, *steps))
+
+
+@pytest.mark.parametrize("second", (STEPS[3], STEPS[5], STEPS[7], STEPS[8]), ids=lambda step: f"{step.name}")
+def test_every_interleaving_keeps_the_promises_of_a_dead_letter_queue(second: Step) -> None:
+    for steps in sequences(3, (*STEPS, Step("bury"))):
+        run((STEPS[2], second, *steps), WITH_QUEUE)

@@ -9,8 +9,8 @@ from kafkapy.errors import Error, KafkaError
 from kafkapy.records.batch import BatchHeader
 from kafkapy.sharing.acquiring import Wish, acquire
 from kafkapy.sharing.batches import RecordState, StateBatch
-from kafkapy.sharing.in_flight import StateWrite
-from kafkapy.sharing.window import ACCEPT, REJECT, RELEASE, RENEW, Acknowledgement, Limits, Window
+from kafkapy.sharing.in_flight import Limits, StateWrite
+from kafkapy.sharing.window import ACCEPT, REJECT, RELEASE, RENEW, Acknowledgement, Window
 from tests.sharing.test_window_exhaustive import batch
 
 AVAILABLE, ACKNOWLEDGED, ARCHIVED = RecordState.AVAILABLE, RecordState.ACKNOWLEDGED, RecordState.ARCHIVED

@@ -11,10 +11,8 @@ from kafkapy.protocol.messages.api_versions import ApiVersionsRequest, ApiVersio
 from kafkapy.protocol.messages.update_features import UpdateFeaturesRequest
 from tests.handlers.admin.conftest import Broker, OpenBroker
 
-OURS_ALONE = {"eligible.leader.replicas.version": (1, 1, 1), "share.version": (0, 1, 1)}
-"""Features with other levels than Kafka's: one replica knows who may lead, and cannot not know it; share groups have no
-dead letters, which are what level 2 adds.
-"""
+OURS_ALONE = {"eligible.leader.replicas.version": (1, 1, 1)}
+"""Features with other levels than Kafka's: one replica knows who may lead, and cannot not know it."""
 
 
 def features_of_kafka() -> dict[str, tuple[int, ...]]:
@@ -82,5 +80,5 @@ async def test_what_is_validated_only_or_refused_changes_nothing(broker: Broker)
     before = await levels(broker)
     assert await update(broker, "transaction.version", 1, upgrade_type=2, validate_only=True) == 0
     assert await update(broker, "transaction.version", 1) == Error.INVALID_UPDATE_VERSION
-    assert await update(broker, "share.version", 2) == Error.INVALID_UPDATE_VERSION
+    assert await update(broker, "share.version", 3) == Error.INVALID_UPDATE_VERSION
     assert await levels(broker) == before
