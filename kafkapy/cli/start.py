@@ -33,6 +33,8 @@ _log = logging.getLogger("kafkapy")
 
 _DATA_SETTINGS: Final = ("log.dirs", "log.dir")
 _FAILED: Final = 1
+_ANY_NUMBER: Final = 1 << 15
+"""Of brokers: how many processes there are is another one's to know."""
 
 
 def start(options: argparse.Namespace) -> int:
@@ -92,6 +94,7 @@ class _Process:
                 cluster_id=_cluster_id(),
                 advertise_host=self._options.advertise,
                 brokers=self._options.brokers,
+                shares=self._options.database is not None and self._options.brokers == 1,
                 racks=[rack for rack in self._options.racks.split(",") if rack],
                 clock=None if control is None else control.clock,
                 disk=None if control is None else control.disk,
@@ -187,7 +190,11 @@ def _configuration(options: argparse.Namespace) -> BrokerConfig:
         from kafkapy.testing.settings import WHOLE_FETCHES
 
         profile = {**profile, **WHOLE_FETCHES}
-    return BrokerConfig.load(file=file, environment=environment, flags=flags, profile=profile, brokers=options.brokers)
+    brokers = options.brokers
+    if options.database is not None and brokers == 1:
+        profile = {name: value for name, value in profile.items() if name != "node.id"}  # which the database gives out
+        brokers = _ANY_NUMBER
+    return BrokerConfig.load(file=file, environment=environment, flags=flags, profile=profile, brokers=brokers)
 
 
 def _has_directory(options: argparse.Namespace) -> bool:

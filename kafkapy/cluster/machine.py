@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from kafkapy.cluster import brokers
 from kafkapy.cluster.brokers import check_choice
 from kafkapy.cluster.features import settled
-from kafkapy.cluster.image import PartitionInfo, TopicInfo
+from kafkapy.cluster.image import INTERNAL_TOPICS, PartitionInfo, TopicInfo
 from kafkapy.cluster.journal import MetadataFact
 from kafkapy.cluster.partitions import partition_fact
 from kafkapy.cluster.placement import (
@@ -185,6 +185,10 @@ class ClusterMachine:
         if topic.assignments:
             check_choice(self.state)
             return placed_by_hand(count, factor, topic.assignments, registered)
+        if not self.state.leads_by_facts and (factor == DEFAULT or topic.name in INTERNAL_TOPICS):
+            # What is written is as safe with one broker as with three: a cluster that is still coming up need not wait.
+            wanted = self.state.config["default.replication.factor"] if factor == DEFAULT else factor
+            factor = min(wanted, len(registered))
         return placed_by_count(count, factor, self.state.config, registered, topic_id)
 
     def _asked_partition_count(self, topic: NewTopic) -> int:

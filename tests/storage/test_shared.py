@@ -11,7 +11,7 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import LOG, OTHER, SMALL, append, batch, end, sent, values
+from batches import LOG, OTHER, SMALL, append, batch, end, sent, values, write
 from catalogues import create, delete
 from proxies import proxied
 
@@ -330,6 +330,8 @@ async def test_the_check_names_what_is_wrong(database: str, schema: str, damage:
         await append(logs, LOG, batch(b"a" * 100, b"b"))
         await fold(logs)
         await append(logs, LOG, sent(0, b"c" * 100))
+        both = [write(LOG, batch(value), leader_epoch=9) for value in (b"d", b"e")]  # which are of one entry
+        await logs.append(both).wait()
         link = Link(database, schema, SystemClock())
         if damage:
             await link.script(damage)

@@ -12,6 +12,8 @@ import trio
 sys.path.insert(0, str(Path(__file__).parent))
 
 from batches import LOG, OTHER, batch, sent, values
+from batches import write as write_to
+from catalogues import create
 from proxies import proxied
 from test_shared import TTL_MS, Opened, append, contents, epoch_of, stores
 
@@ -21,6 +23,8 @@ from kafkapy.model import LogId
 from kafkapy.storage.base import Bounds, Checkpoint, Outcome, Read
 from kafkapy.storage.shared.check import check
 from kafkapy.storage.shared.database import Link, Statement
+from kafkapy.storage.shared.entries import LogKey
+from kafkapy.storage.shared.lane import lane_of
 from kafkapy.storage.shared.problems import DatabaseInUse
 from kafkapy.storage.shared.rendezvous import in_order
 from kafkapy.storage.shared.store import SharedLogs, open_shared
@@ -62,6 +66,13 @@ class Leaders:
 
 def lanes_of(opened: Opened) -> set[int]:
     return set(opened.logs.tenure.owned)
+
+
+def log_beside(log: LogId) -> LogId:
+    """Another log of the same lane."""
+    others = (LogId("beside", partition, b"\x09" * 16) for partition in range(1000))
+    lane = lane_of(LogKey(log.topic_id, log.partition), 64)
+    return next(other for other in others if lane_of(LogKey(other.topic_id, other.partition), 64) == lane)
 
 
 async def write(logs: SharedLogs, value: bytes, log: LogId = LOG) -> Outcome:
@@ -139,6 +150,40 @@ async def test_who_is_late_leads_nothing_and_goes_on_when_it_is_not(database: st
         await back.wait()
         assert epoch_of(logs) == epoch
         assert (await write(logs, b"after")).base_offset == 1
+
+
+async def test_when_the_database_was_gone_for_all_nothing_moves(database: str, schema: str, tmp_path: Path) -> None:
+    """Whoever is back first does not take the others for gone."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    async with (
+        proxied(database, tmp_path / "a") as first_proxy,
+        proxied(database, tmp_path / "b") as second_proxy,
+        stores(first_proxy.url, schema) as open_one,
+    ):
+        opened = [await open_one(), await open_one(at=second_proxy.url)]
+        for each in opened:
+            await each.logs.settled()
+
+        def held() -> list[dict[int, int]]:
+            return [{lane.number: lane.epoch for lane in each.logs.tenure.owned.values()} for each in opened]
+
+        before = held()
+        for proxy in (first_proxy, second_proxy):
+            proxy.is_cut = True
+            proxy.cut()
+        link = Link(database, schema, SystemClock())
+        while await link.run(Statement("select node_id from brokers where expires >= now()")):
+            pass
+        link.close()
+        for each, proxy in zip(opened, (first_proxy, second_proxy), strict=True):
+            back = trio.Event()
+            each.logs.leases.watch(lambda gained, back=back: back.set(), lambda lost: None)  # type: ignore[misc]
+            assert not back.is_set()
+            proxy.is_cut = False
+            await back.wait()
+            await each.logs.settled()
+            assert held() == before
 
 
 async def test_a_lease_counts_from_before_its_renewal_was_sent(database: str, schema: str) -> None:
@@ -220,11 +265,18 @@ async def test_a_log_is_read_where_others_own_it(database: str, schema: str) -> 
                 grown = trio.Event()
                 await grown.wait()
 
+        beside = log_beside(LOG)
+        await create(leader.logs, beside)
         for number in range(6):
-            await write(leader.logs, b"%d" % number)
+            epoch = epoch_of(leader.logs)
+            await leader.logs.append(
+                [
+                    write_to(beside, batch(b"something else"), leader_epoch=epoch),
+                    write_to(LOG, batch(b"%d" % number), leader_epoch=epoch),
+                ]
+            ).wait()
             if number == 3:
                 await leader.logs.folder.fold(leader.logs.tenure.owned[leader.logs._logs[LOG]])
-                await write(leader.logs, b"other", OTHER) if leader.logs.leases.epoch(OTHER) is not None else None
         await has(6)
         assert [value for _, value in await contents(reader)] == [b"%d" % number for number in range(6)]
         await leader.logs.folder.fold(leader.logs.tenure.owned[leader.logs._logs[LOG]])

