@@ -28,8 +28,8 @@ class Error(IntEnum):
 
     @classmethod
     def of(cls, code: int) -> "Error":
-        """The error with this code on the wire. Raises ValueError when Kafka has no such."""
-        return cls(code)  # type: ignore[call-arg]  # how an enum is asked by value
+        """The error with this code on the wire; as in Kafka UNKNOWN_SERVER_ERROR for a newer one that nobody knows here."""
+        return _ROWS.get(code, cls.UNKNOWN_SERVER_ERROR)
 
     # One row a line, however long: this is a table.
     # fmt: off
@@ -172,6 +172,9 @@ class Error(IntEnum):
     STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED = 135, False, "The broker could not process the topology description update; see the error message for details."
     CONTROLLER_ID_NOT_REGISTERED = 136, False, "The given controller ID was not registered."
     # fmt: on
+
+
+_ROWS: Final[dict[int, Error]] = {error.value: error for error in Error}
 
 
 class KafkaError(Exception):

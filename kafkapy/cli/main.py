@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from kafkapy.cli import fault_proxy
 
         return fault_proxy.run(options)
+    if options.command == "cluster":
+        from kafkapy.cli.cluster import cluster
+
+        return cluster(options)
     if options.command in _CONTROLS:
         from kafkapy.cli import control
 
@@ -85,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_output(start)
 
+    _add_cluster(commands)
+
     check = commands.add_parser("check", help="read all data and name every broken invariant")
     checked = check.add_mutually_exclusive_group(required=True)
     checked.add_argument("directory", nargs="?", metavar="DIR", help="a data directory that no broker uses")
@@ -119,6 +125,25 @@ def _add_output(command: argparse.ArgumentParser) -> None:
         "--log-format", choices=("text", "json"), default="text", help="how the log on stderr is written (text)"
     )
     command.add_argument("--log-level", choices=_LEVELS, default="info", help="the least that is logged (info)")
+
+
+def _add_cluster(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    cluster = commands.add_parser("cluster", help="run so many brokers, each a process, over one PostgreSQL")
+    cluster.add_argument("brokers", type=int, metavar="N", help="how many")
+    cluster.add_argument("properties", nargs="?", metavar="server.properties", help="a file of Kafka settings")
+    cluster.add_argument(
+        "-c", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="set one setting of all of them"
+    )
+    cluster.add_argument("--port", type=int, help="the first one's port of 127.0.0.1, the others follow; 0: free ones")
+    where = cluster.add_mutually_exclusive_group()
+    where.add_argument("--database", metavar="URL", help="keep the data in this PostgreSQL")
+    where.add_argument(
+        "--data-dir", metavar="DIR", help="keep the data of an embedded PostgreSQL here, and not for now"
+    )
+    cluster.add_argument("--racks", default="", metavar="A,B,…", help="the racks in which they stand, in turn")
+    cluster.add_argument("--restart", action="store_true", help="start a broker that has ended anew")
+    _add_output(cluster)
+    cluster.set_defaults(log_level="warning", memory=False, control=None, advertise=None, metrics_port=None)
 
 
 def _add_controls(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -41,9 +41,11 @@ def start(options: argparse.Namespace) -> int:
     """Run a broker; the process's exit code."""
     logs.configure(options.log_format, options.log_level)
     try:
-        config = _configuration(options)
+        config = configuration(options)
         data_dirs = _data_dirs(config) if _has_directory(options) else []
         control_at = None if options.control is None else address_of(options.control)
+        if options.as_version is not None and options.database is not None:
+            raise StartError("--as-version is for clients; brokers over one --database ask each other as they are")
         release = None if options.as_version is None else _release(options.as_version)
     except (StartError, ConfigError) as problem:
         complain(str(problem))
@@ -173,7 +175,8 @@ def _allow_many_descriptors() -> None:
             _log.debug("left the limit of open files at %d: %s", soft, refused)
 
 
-def _configuration(options: argparse.Namespace) -> BrokerConfig:
+def configuration(options: argparse.Namespace) -> BrokerConfig:
+    """The settings, from all places where they may be. Raises StartError, ConfigError."""
     flags = _flags(options)
     environment = from_environment(os.environ)
     file = _file(options.properties) if options.properties is not None else {}

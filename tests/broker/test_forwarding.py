@@ -3,13 +3,14 @@
 import ipaddress
 import logging
 import struct
+import traceback
 from typing import Any
 
 import pytest
 import trio
 import trustme
 
-from kafkapy.config.setting import ConfigResource
+from kafkapy.config.setting import ConfigError, ConfigResource
 from kafkapy.errors import Error
 from kafkapy.handlers import ALL
 from kafkapy.protocol.header import decode_response_header, encode_request_header
@@ -428,6 +429,32 @@ def test_what_kafka_forwards_is_forwarded() -> None:
     assert {route.key for route in ALL if route.by_controller} == {
         *(19, 20, 30, 31, 33, 37, 38, 39, 40, 43, 44, 45, 46, 49, 51, 55, 57, 64),
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"sasl.mechanism.inter.broker.protocol": "GSSAPI"}, "brokers can say to each other who they are by PLAIN"),
+        (
+            {"listener.name.brokers.plain.sasl.jaas.config": f"{OURS} user_alice=x;"},
+            "as whom brokers come to each other",
+        ),
+        (
+            {"inter.broker.listener.name": "", "security.inter.broker.protocol": "SSL"},
+            "reach each other at listener SSL",
+        ),
+    ],
+)
+async def test_what_brokers_lack_to_reach_each_other_is_said_at_start(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], says: str
+) -> None:
+    given = {name: value for name, value in {**guarded(), **settings}.items() if value}
+    with pytest.raises(BaseExceptionGroup) as failed:
+        async with apart(start_broker, monkeypatch, given):
+            pass
+    problems = failed.value.subgroup(ConfigError)
+    assert problems is not None
+    assert says in "".join(traceback.format_exception(problems))
 
 
 async def test_without_settings_for_it_the_only_listener_is_the_one_between_brokers(
