@@ -21,6 +21,7 @@ from kafkapy.cluster.brokers import BalanceLeaders
 from kafkapy.cluster.core import Core
 from kafkapy.cluster.delegation_tokens import RemoveExpiredTokens
 from kafkapy.cluster.image import METADATA_LOG
+from kafkapy.cluster.leftovers import drop_leftovers
 from kafkapy.cluster.membership import Standing
 from kafkapy.cluster.registrar import register_brokers
 from kafkapy.cluster.seat import Seat
@@ -135,6 +136,9 @@ async def open_broker(
                 housekeeping.start_soon(_keep_house, logs, clock, core)
                 if shares:
                     housekeeping.start_soon(register_brokers, core, standing, logs.leases, clock)
+                if shared:
+                    interval_ms = config["log.retention.check.interval.ms"]
+                    housekeeping.start_soon(partial(drop_leftovers, core, shared, clock, interval_ms=interval_ms))
                 async with trio.open_nursery() as nodes:
                     await nodes.start(fleet.run, house)
                     yield Broker(

@@ -113,6 +113,12 @@ class Leadership:
         leader, epoch, isr, *_ = self.of(partition)
         return epoch if leader in partition.replicas and self.node_id in isr else None
 
+    def has_replica(self, partition: PartitionInfo) -> bool:
+        """Whether this broker has what is in a partition, in sync or not."""
+        if self._in_turn is not None:
+            return self.holder(partition.log).node_id == self.node_id
+        return self.node_id in partition.replicas
+
     def preferred_replica(self, partition: PartitionInfo, rack: str) -> int | None:
         """The replica in sync that a client of this rack best reads from; None when that is the leader (KIP-392)."""
         if self._in_turn is not None:

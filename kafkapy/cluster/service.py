@@ -6,6 +6,7 @@ before every room that needs topics.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -223,14 +224,15 @@ class ClusterService:
     async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
         """Have the controller create the topics with the broker's defaults, internal ones with theirs.
 
-        For each what it is, or why not; UNKNOWN_TOPIC_OR_PARTITION for one that this broker has not heard of yet.
+        For each what it is, or why not. Raises BROKER_NOT_AVAILABLE.
         """
         wanted = [
             internal_topic(name, self.image.config) if name in INTERNAL_TOPICS else NewTopic(name) for name in names
         ]
         refusals = await self.have_created(wanted)
-        not_here_yet = KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-        return [self.image.topic(name) or refusals.get(name, not_here_yet) for name in names]
+        await self.catch_up()  # another broker's controller may have them, or have had them by somebody else's wish
+        gone_again = KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        return [self.image.topic(name) or refusals.get(name, gone_again) for name in names]
 
     async def have_created(self, topics: Sequence[NewTopic]) -> dict[str, KafkaError]:
         """Have the controller, wherever it is, create the topics, on brokers of its choice; what it refuses, by name.
@@ -273,7 +275,10 @@ class ClusterService:
         """
         topic: TopicResult | None = self.image.topic(name)
         if topic is None and self.image.config["kafkapy.auto.create.wait"]:
-            [topic] = await self.auto_create([name])
+            with suppress(KafkaError):  # there is no controller now
+                [topic] = await self.auto_create([name])
+        if isinstance(topic, KafkaError) and topic.error is Error.NOT_CONTROLLER:
+            topic = None
         if topic is None:
             self.create_in_passing([name], _tell)
             raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)

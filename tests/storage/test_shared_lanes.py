@@ -335,6 +335,25 @@ async def test_lanes_are_handed_over_with_what_was_under_way(database: str, sche
         assert found == acknowledged
 
 
+async def test_what_nobody_dropped_is_found_and_dropped(database: str, schema: str) -> None:
+    """A log whose topic was deleted while its lane was on its way; and none of which only nothing is known yet."""
+    gone, unheard_of = (LogId("gone", 0, b"\x08" * 16), LogId("unheard of", 0, b"\x09" * 16))
+    async with stores(database, schema) as open_one:
+        first = await open_one()
+        for log in (gone, unheard_of):
+            await create(first.logs, log)
+            await write(first.logs, b"x", log)
+        await first.stop()
+        second = await open_one()
+        strangers = second.logs.strangers()
+        assert strangers == {LogKey(log.topic_id, log.partition) for log in (gone, unheard_of)}
+        await create(second.logs, unheard_of)
+        second.logs.drop(strangers)
+        await write(second.logs, b"y", unheard_of)
+        assert second.logs.strangers() == set()
+        assert [value for _, value in await contents(second.logs, unheard_of)] == [b"x", b"y"]
+
+
 async def test_tables_of_before_are_brought_up_to_date(database: str, schema: str) -> None:
     link = Link(database, schema, SystemClock())
     async with stores(database, schema) as open_one:

@@ -51,10 +51,10 @@ def _described(log_dir: "LogDir", asked: set[LogId]) -> Result:
 
 def _asked(request: DescribeLogDirsRequest, ctx: Context) -> set[LogId]:
     """The logs of all partitions that have a replica here, or of those of the request that do."""
-    image, node_id = ctx.rooms.cluster.image, ctx.rooms.cluster.leadership.node_id
+    image, has_replica = ctx.rooms.cluster.image, ctx.rooms.cluster.leadership.has_replica
     partitions: Iterable[PartitionInfo | None]
     if request.topics is None:
         partitions = (partition for topic in image.topics.values() for partition in topic.partitions)
     else:
         partitions = (image.partition(topic.topic, index) for topic in request.topics for index in topic.partitions)
-    return {partition.log for partition in partitions if partition is not None and node_id in partition.replicas}
+    return {partition.log for partition in partitions if partition is not None and has_replica(partition)}

@@ -33,7 +33,7 @@ _CLAIM: Final = Statement(
       $2, $3, $4, now() + $5 * interval '1 millisecond'
     on conflict (node_id) do update set incarnation = excluded.incarnation, host = excluded.host,
       state = excluded.state, endpoints = '[]', rack = null, expires = excluded.expires
-      where brokers.expires < now() returning node_id
+      where brokers.expires < now() or brokers.incarnation = excluded.incarnation returning node_id
     """,
     (INT4, TEXT, TEXT, TEXT, INT8),
 )

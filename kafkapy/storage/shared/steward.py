@@ -67,6 +67,7 @@ class Steward:
         self._look_again = trio.Event()
         self._look_at = -inf
         self._calm_at = -inf
+        self._is_gone = False
         self._is_settled = False
         self._is_alone = False
         self._has_takers = False
@@ -117,7 +118,7 @@ class Steward:
             began = self._clock.monotonic()
             pause = self._ttl_seconds / 3
             try:
-                if await self._tenure.renew():
+                if not self._is_gone and await self._tenure.renew():
                     self._leases.extend(began + 0.9 * self._ttl_seconds)
                 else:
                     await self._return()
@@ -130,11 +131,14 @@ class Steward:
 
     async def _return(self) -> None:
         """Others took this process for gone: it begins anew."""
-        _log.warning("this process stood still, or the database was out of reach, for longer than its lease lasts")
+        if not self._is_gone:
+            _log.warning("this process stood still, or the database was out of reach, for longer than its lease lasts")
+        self._is_gone = True
         self._leases.expire()
         for lane in list(self._tenure.owned.values()):
             self._forget(lane)
         await self._members.return_()
+        self._is_gone = False
         self.look_again()
 
     async def _end_in_time(self) -> None:

@@ -327,6 +327,17 @@ class SharedLogs:
         self.leases.lose([log])
         self._watchers.notify(log)
 
+    def strangers(self) -> set[LogKey]:
+        """Logs that lie in lanes of ours, and that the catalogue has not, or not yet."""
+        known = {_key(log) for log in self._logs}
+        return {key for lane in self.tenure.owned.values() for key in lane.logs if key not in known}
+
+    def drop(self, strangers: Iterable[LogKey]) -> None:
+        """Remove those of these logs that the catalogue still has not: their topics are no more."""
+        for key in self.strangers().intersection(strangers):
+            lane = self.tenure.owned[lane_of(key, self._lane_count)]
+            self._committer.change(lane, LogId("", key.partition, key.topic_id), Removed(key))
+
     def _lane(self, log: LogId) -> Lane | Error:
         """The lane to write to."""
         number = self._logs.get(log)

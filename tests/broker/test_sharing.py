@@ -1,0 +1,208 @@
+"""Brokers that share a database, as if each had a process of its own: what they say of themselves and of each other."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from kafkapy.broker import Broker, open_broker
+from kafkapy.clock import SystemClock
+from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
+from kafkapy.errors import Error
+from kafkapy.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
+from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
+from kafkapy.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+from kafkapy.protocol.messages.elect_leaders import ElectLeadersRequest
+from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
+from kafkapy.protocol.messages.heartbeat import HeartbeatRequest
+from kafkapy.protocol.messages.metadata import MetadataRequest
+from kafkapy.protocol.messages.produce import ProduceRequest
+from kafkapy.records.builder import build_batch
+from kafkapy.records.record import Record
+from kafkapy.storage.shared.database import Link
+from tests.broker.wire import Wire
+from tests.storage.postgres import database  # noqa: F401  a fixture
+
+PROFILE = {name: value for name, value in DEVELOPMENT_PROFILE.items() if name != "node.id"}
+SETTINGS = {
+    "listeners": "PLAINTEXT://127.0.0.1:0",
+    "offsets.topic.num.partitions": "6",
+    "kafkapy.auto.create.wait": "true",
+    "kafkapy.database.lease.ms": "2000",
+}
+
+
+class Running:
+    """A broker that can be stopped, or killed."""
+
+    def __init__(self, broker: Broker, scope: trio.CancelScope) -> None:
+        self.broker = broker
+        self.node_id = broker.node_id
+        self.kill = scope.cancel
+        self.told_to_stop = trio.Event()
+        self.ended = trio.Event()
+
+    async def stop(self) -> None:
+        self.told_to_stop.set()
+        await self.ended.wait()
+
+    async def ask(self, request: Any, version: int) -> Any:
+        async with await Wire.connect(self.broker.port) as wire:
+            return await wire.ask(request, version)
+
+
+Start = Callable[[], Any]
+
+
+@pytest.fixture
+async def start(database: str, request: pytest.FixtureRequest) -> AsyncIterator[Start]:  # noqa: F811
+    """Starts one more broker over a database of the test's own."""
+    name = f"of_{abs(hash(request.node.nodeid))}"
+    link = Link(database, "public", SystemClock())
+    await link.script(f"create database {name}")
+    link.close()
+    url = database.replace("/postgres?", f"/{name}?")
+    assert name in url
+    async with trio.open_nursery() as nursery:
+
+        async def run(*, task_status: trio.TaskStatus[Running]) -> None:
+            config = BrokerConfig.load(flags=SETTINGS, profile=PROFILE, brokers=99)
+            with trio.CancelScope() as scope:
+                async with open_broker(config, data_dir=None, database=url, shares=True) as broker:
+                    running = Running(broker, scope)
+                    task_status.started(running)
+                    await running.told_to_stop.wait()
+            running.ended.set()
+
+        async def start_one() -> Running:
+            running: Running = await nursery.start(run)
+            return running
+
+        yield start_one
+        nursery.cancel_scope.cancel()
+
+
+def named(name: str, partitions: int, factor: int, **options: Any) -> CreateTopicsRequest:
+    topic = CreateTopicsRequest.CreatableTopic(
+        name=name, num_partitions=partitions, replication_factor=factor, **{"assignments": [], "configs": [], **options}
+    )
+    return CreateTopicsRequest(topics=[topic], timeout_ms=10_000)
+
+
+async def metadata(running: Running, *topics: str) -> Any:
+    wanted = [MetadataRequest.MetadataRequestTopic(name=name) for name in topics]
+    return await running.ask(MetadataRequest(topics=wanted, allow_auto_topic_creation=False), 12)
+
+
+async def until(running: Running, is_so: Callable[[Any], bool]) -> Any:
+    """What the broker says of topic "t", once it says so."""
+    with trio.fail_after(60):
+        while not is_so(answer := await metadata(running, "t")):
+            pass
+    return answer
+
+
+def leaders(answer: Any) -> dict[int, tuple[int, int]]:
+    return {each.partition_index: (each.leader_id, each.leader_epoch) for each in answer.topics[0].partitions}
+
+
+def all_led_by(answer: Any, node_ids: set[int]) -> bool:
+    there = {broker.node_id for broker in answer.brokers}
+    return there == {leader for leader, _ in leaders(answer).values()} == node_ids
+
+
+async def test_all_say_the_same_whoever_comes_and_goes(start: Start) -> None:
+    first = await start()
+    assert (await metadata(first)).controller_id == first.node_id
+    others = [await start(), await start()]
+    everybody = [first, *others]
+    created = await others[0].ask(named("t", 12, 3), 5)
+    assert created.topics[0].error_code == Error.NONE
+    answers = [await until(one, lambda answer: bool(answer.topics[0].partitions)) for one in everybody]
+    assert len({(answer.cluster_id, answer.controller_id) for answer in answers}) == 1
+    for answer in answers:
+        assert [(broker.node_id, broker.port) for broker in answer.brokers] == [
+            (one.node_id, one.broker.port) for one in everybody
+        ]
+        assert leaders(answer) == leaders(answers[0])
+        for partition in answer.topics[0].partitions:
+            assert partition.leader_id == partition.replica_nodes[0]
+            assert sorted(partition.replica_nodes) == sorted(partition.isr_nodes) == [1, 2, 3]
+    before = leaders(answers[0])
+    assert {leader for leader, _ in before.values()} == {1, 2, 3}
+
+    await others[1].stop()
+    answer = await until(first, lambda answer: all_led_by(answer, {1, 2}))
+    for index, (leader, epoch) in leaders(answer).items():
+        was, in_epoch = before[index]
+        assert (leader, epoch) == (was, in_epoch) if was != 3 else epoch > in_epoch, "nothing moves without need"
+    for partition in answer.topics[0].partitions:
+        assert (sorted(partition.isr_nodes), partition.offline_replicas) == ([1, 2], [3])
+
+    others[0].kill()
+    answer = await until(first, lambda answer: all_led_by(answer, {1}))
+    assert answer.controller_id == 1
+
+
+async def test_what_cannot_be_chosen_is_refused(start: Start) -> None:
+    first = await start()
+    assignments = [CreateTopicsRequest.CreatableReplicaAssignment(partition_index=0, broker_ids=[1])]
+    refused = await first.ask(named("by-hand", -1, -1, assignments=assignments), 5)
+    assert refused.topics[0].error_code == Error.INVALID_REPLICA_ASSIGNMENT
+    assert "cannot be chosen" in refused.topics[0].error_message
+    assert (await first.ask(named("t", 1, 1), 5)).topics[0].error_code == Error.NONE
+    moved = AlterPartitionReassignmentsRequest.ReassignableTopic(
+        name="t",
+        partitions=[AlterPartitionReassignmentsRequest.ReassignablePartition(partition_index=0, replicas=[1])],
+    )
+    answer = await first.ask(AlterPartitionReassignmentsRequest(topics=[moved], timeout_ms=10_000), 0)
+    assert answer.responses[0].partitions[0].error_code == Error.INVALID_REPLICA_ASSIGNMENT
+    wanted = ElectLeadersRequest.TopicPartitions(topic="t", partitions=[0])
+    answer = await first.ask(ElectLeadersRequest(election_type=0, topic_partitions=[wanted], timeout_ms=10_000), 2)
+    assert answer.replica_election_results[0].partition_result[0].error_code == Error.ELECTION_NOT_NEEDED
+    assert (await first.ask(named("u", 1, 2), 5)).topics[0].error_code == Error.INVALID_REPLICATION_FACTOR
+
+
+async def test_who_does_not_lead_says_who_does(start: Start) -> None:
+    both = [await start(), await start()]
+    await both[0].ask(named("t", 12, 1), 5)
+    for one in both:
+        await until(one, lambda answer: all(leader > 0 for leader, _ in leaders(answer).values()) and answer.topics[0])
+    led = leaders(await metadata(both[0], "t"))
+    index = next(index for index, (leader, _) in led.items() if leader == 2)
+    data = build_batch([Record(0, 1000, None, b"x", [])])
+    record = ProduceRequest.TopicProduceData(
+        name="t", partition_data=[ProduceRequest.PartitionProduceData(index=index, records=data)]
+    )
+    request = ProduceRequest(acks=-1, timeout_ms=5000, topic_data=[record])
+    refused = (await both[0].ask(request, 10)).responses[0].partition_responses[0]
+    assert refused.error_code == Error.NOT_LEADER_OR_FOLLOWER
+    assert (refused.current_leader.leader_id, refused.current_leader.leader_epoch) == led[index]
+    assert (await both[1].ask(request, 10)).responses[0].partition_responses[0].error_code == Error.NONE
+    sizes = [
+        {partition.partition_index for topic in answer.results[0].topics for partition in topic.partitions}
+        for answer in [await one.ask(DescribeLogDirsRequest(topics=None), 4) for one in both]
+        for answer.results[0].topics in [[topic for topic in answer.results[0].topics if topic.name == "t"]]
+    ]
+    assert sizes == [{index for index, (leader, _) in led.items() if leader == node_id} for node_id in (1, 2)]
+
+
+async def test_a_coordinator_is_where_its_partition_is(start: Start) -> None:
+    both = [await start(), await start()]
+    found = set()
+    for number in range(8):
+        request = FindCoordinatorRequest(key_type=0, coordinator_keys=[f"g{number}"])
+        told = []
+        for one in both:
+            with trio.fail_after(30):
+                while (answer := (await one.ask(request, 4)).coordinators[0]).error_code != Error.NONE:
+                    assert answer.error_code == Error.COORDINATOR_NOT_AVAILABLE
+            told.append(answer.node_id)
+        assert told[0] == told[1]
+        found.add(told[0])
+        beat = HeartbeatRequest(group_id=f"g{number}", generation_id=1, member_id="m")
+        errors = {one.node_id: (await one.ask(beat, 4)).error_code for one in both}
+        assert errors[told[0]] == Error.UNKNOWN_MEMBER_ID
+        assert errors[3 - told[0]] == Error.NOT_COORDINATOR
+    assert found == {1, 2}
