@@ -26,6 +26,7 @@ def stock_clients(bootstrap: str) -> None:
         future.result()
     for future in admin.create_partitions([confluent_kafka.admin.NewPartitions(TOPIC, 4)]).values():
         future.result()
+    _until(lambda: len(admin.list_topics(TOPIC).topics[TOPIC].partitions) == 4)
     producer = KafkaProducer(bootstrap_servers=bootstrap, client_id="stock")
     for partition in range(4):
         producer.send(TOPIC, b"value", partition=partition)
