@@ -55,6 +55,9 @@ _log = logging.getLogger(__name__)
 _AUTO_CREATE_TIMEOUT_MS: Final = 30_000
 """Who asks for a topic in passing waits as long as for any other request between brokers (request.timeout.ms)."""
 
+_SEEN_SECONDS: Final = 1.0
+"""How long is waited until this broker sees what another one has changed."""
+
 
 class ClusterService:
     """The cluster, as one broker knows and changes it."""
@@ -82,6 +85,7 @@ class ClusterService:
         )
         """Which brokers there are, and who leads what."""
         self._peers = membership.peers
+        self._clock = clock
         self._core = core or Core(cluster_id, config, logs, membership.leases, clock)
         self._has_own_core = core is None
         self._static = self._config = config
@@ -311,6 +315,14 @@ class ClusterService:
     def metadata_offset(self) -> int:
         """How far the image has come in the metadata log: all facts before this offset are in it."""
         return self._core.metadata_offset
+
+    async def see_what_changed(self) -> None:
+        """Have this broker know what the controller, elsewhere, has just changed: who asked for it may go on to use it.
+
+        That is a courtesy: where it takes long, the image follows when it does, as with Kafka's brokers.
+        """
+        with self._clock.until(self._clock.monotonic() + _SEEN_SECONDS):
+            await self.catch_up()
 
     async def catch_up(self) -> None:
         """Return once the image has whatever the metadata log has now."""

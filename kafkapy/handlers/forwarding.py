@@ -89,7 +89,9 @@ class Forwarding:
                         return response
                 else:
                     with clock.until(give_up_at):
-                        return await self._forward(request, ctx)
+                        response = await self._forward(request, ctx)
+                        await ctx.rooms.cluster.see_what_changed()
+                        return response
             except KafkaError as refusal:
                 if refusal.error not in (Error.NOT_CONTROLLER, Error.BROKER_NOT_AVAILABLE):
                     raise

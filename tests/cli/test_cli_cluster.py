@@ -16,7 +16,13 @@ from typing import Any
 import confluent_kafka
 import pytest
 from kafka import KafkaProducer
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.admin import KafkaAdminClient
+
+from kafkapy.config.hosts import address_of
+from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
+from kafkapy.protocol.messages.metadata import MetadataRequest
+from kafkapy.testing.client import Client
+from kafkapy.testing.connection import BlockingConnection, driven
 
 COMMAND = [sys.executable, "-m", "kafkapy", "cluster"]
 QUICK = ("-c", "kafkapy.database.lease.ms=1500")
@@ -63,6 +69,16 @@ def partitions_of(bootstrap_servers: str, topic: str) -> list[Any]:
         admin.close()
 
 
+def create(client: Client, name: str, partitions: int = 1) -> None:
+    """Whoever is asked, the controller decides; and who was asked knows at once what has come of it."""
+    topic = CreateTopicsRequest.CreatableTopic(name=name, num_partitions=partitions, replication_factor=3)
+    [created] = driven(client.ask(CreateTopicsRequest(topics=[topic], timeout_ms=30_000))).topics
+    assert (created.error_code, created.num_partitions) == (0, partitions)
+    asked = [MetadataRequest.MetadataRequestTopic(name=name)]
+    [told] = driven(client.ask(MetadataRequest(topics=asked, allow_auto_topic_creation=False))).topics
+    assert (told.error_code, len(told.partitions)) == (0, partitions)
+
+
 def send(bootstrap_servers: str, topic: str, values: list[bytes]) -> None:
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers.split(","), acks="all", enable_idempotence=True)
     try:
@@ -97,10 +113,12 @@ def test_three_brokers_are_one_cluster_and_one_that_is_killed_comes_back(tmp_pat
         addresses = servers.split(",")
         assert len(set(addresses)) == 3
         assert list(ready["brokers"]) == ["1", "2", "3"]
-        for number, address in enumerate(addresses):  # whoever is asked, the controller decides
-            admin = KafkaAdminClient(bootstrap_servers=address)
-            admin.create_topics([NewTopic(f"t{number}", 6, 3)])
-            admin.close()
+        for number, address in enumerate(addresses):
+            client = Client(BlockingConnection(*address_of(address)))
+            create(client, f"t{number}", partitions=6)
+            for again in range(10):
+                create(client, f"t{number}-{again}")
+            driven(client.close())
         values = [b"%d" % number for number in range(60)]
         send(addresses[1], "t0", values)
         assert {one["leader_id"] for topic in ("t0", "t1", "t2") for one in partitions_of(servers, topic)} == {1, 2, 3}
