@@ -6,12 +6,13 @@
     compat/endurance/sharing.py --minutes 2 --tree ../scratch        # a copy of the tree with a rule broken
 
 A topic is filled for as long as the run lasts. Members (`taking.py`, librdkafka's share consumer) accept most of what
-they are given, release some, reject a few, hold some for too long, and leave now and then; with one record in 53 nobody
-ever comes to an end. At seeded moments the broker is killed with SIGKILL, members are killed, or stopped for longer
-than they may hold a record.
+they are given, release some, reject a few, hold some for too long, and leave now and then; some (`renewing.py`) ask for
+more time. With one record in 53 nobody ever comes to an end. What the group gives up goes into a dead-letter queue. At
+seeded moments the broker is killed with SIGKILL, members are killed, or stopped for longer than they may hold a record.
 
 At the end the group is to be done with everything, and `shared_records.py` finds nothing: no record lost, none that was
-told to be accepted or rejected given again, none given more often than the group's limit. Exit code 0 only then.
+told to be accepted or rejected given again, none given more often than the group's limit or to two at a time, none that
+was rejected or given up missing in the queue. Exit code 0 only then.
 """
 
 import argparse
@@ -31,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent), str(HERE.parent / "differential")]
 
 from brokers import ROOT, WORK, ApacheKafka, Broker, Kafkapy, Trouble
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from observing import Feeder
 from probe import Probe
@@ -42,6 +43,8 @@ from kafkapy.protocol.messages import request_class
 
 PARTITION_COUNT = 3
 LIMIT = 5
+RENEWING_SHARE = 0.3
+QUEUE = "dlq.shared"
 PATIENCE_S = 180
 HANGS_AFTER_S = 60
 SETTINGS = {
@@ -100,7 +103,8 @@ class Members:
         self.begun += 1
         path = self.folder / f"{self.begun}.journal"
         path.touch()
-        program = [sys.executable, str(HERE / "taking.py"), self.broker.bootstrap]
+        kind = "renewing.py" if self.rng.random() < RENEWING_SHARE else "taking.py"
+        program = [sys.executable, str(HERE / kind), self.broker.bootstrap]
         with (self.folder / "members.log").open("ab") as log:
             self.running[path] = subprocess.Popen(
                 [*program, str(self.rng.randrange(1 << 31)), str(path)],
@@ -179,11 +183,14 @@ def main() -> int:
 def run(broker: Broker, members: Members, rng: random.Random, seconds: float) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     admin.create_topics([NewTopic(TOPIC, PARTITION_COUNT, 1)])[TOPIC].result(60)
-    begin_at_the_start(broker)
+    queue = NewTopic(QUEUE, PARTITION_COUNT, 1, config={"errors.deadletterqueue.group.enable": "true"})
+    admin.create_topics([queue])[QUEUE].result(60)
+    set_up_group(broker)
     starts: dict[int, int] = {}
     feeder = Feeder(broker.bootstrap, TOPIC, PARTITION_COUNT, rng.randrange(1 << 31), lambda: sum(starts.values()))
     feeder.start()
-    done = mischief(broker, members, rng, seconds, starts)
+    kills: list[float] = []
+    done = mischief(broker, members, rng, seconds, starts, kills)
     feeder.stopping.set()
     feeder.join()
     members.wake()
@@ -198,13 +205,16 @@ def run(broker: Broker, members: Members, rng: random.Random, seconds: float) ->
     took = time.monotonic() - began
     members.stop()
     records = read(members.journals())
-    found = feeder.complaints + list(violations(records, ends, LIMIT, done["broker killed"]))
+    letters = in_queue(broker)
+    found = feeder.complaints + list(violations(records, ends, LIMIT, kills, letters))
     deliveries = sum(len(record.given) for record in records.values())
     told = sum(bool(record.done) for record in records.values())
     given_up = sum(not record.may_be_done for record in records.values())
+    renewals = sum(len(record.renewed) for record in records.values())
     print(
         f"\n{json.dumps(done)}, members' ends {json.dumps(members.ends)}; done with everything {took:.1f} s later\n"
-        f"{sum(ends.values())} records, given {deliveries} times; {told} told to be done with, {given_up} given up",
+        f"{sum(ends.values())} records, given {deliveries} times; {told} told to be done with, {given_up} given up\n"
+        f"{renewals} renewals; {sum(letters.values())} dead letters, of {len(letters)} records",
         flush=True,
     )
     if found:
@@ -213,11 +223,12 @@ def run(broker: Broker, members: Members, rng: random.Random, seconds: float) ->
     finish(broker)
 
 
-def begin_at_the_start(broker: Broker) -> None:
-    """The group is to have all records."""
+def set_up_group(broker: Broker) -> None:
+    """The group is to have all records, and a dead-letter queue."""
     Alter = request_class(44)
-    config = Alter.AlterableConfig(name="share.auto.offset.reset", config_operation=0, value="earliest")
-    resource = Alter.AlterConfigsResource(resource_type=32, resource_name=GROUP, configs=[config])
+    own = {"share.auto.offset.reset": "earliest", "errors.deadletterqueue.topic.name": QUEUE}
+    configs = [Alter.AlterableConfig(name=name, config_operation=0, value=value) for name, value in own.items()]
+    resource = Alter.AlterConfigsResource(resource_type=32, resource_name=GROUP, configs=configs)
     probe = Probe("127.0.0.1", broker.port)
     answer = probe.call(Alter(resources=[resource]), 1)
     probe.close()
@@ -247,10 +258,38 @@ def where(broker: Broker) -> dict[int, tuple[int, int]]:
     }
 
 
+def in_queue(broker: Broker) -> Counter[tuple[int, int]]:
+    """The partition and offset of each record in the dead-letter queue, and how often it is there."""
+    reader = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": "queue",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    reader.assign([TopicPartition(QUEUE, number, 0) for number in range(PARTITION_COUNT)])
+    found: Counter[tuple[int, int]] = Counter()
+    left = set(range(PARTITION_COUNT))
+    while left:
+        message = reader.poll(30)
+        if message is None:
+            raise Failed(f"the queue cannot be read to its end: {left}")
+        if message.error() is not None:
+            if message.error().code() == KafkaError._PARTITION_EOF:
+                left.discard(message.partition())
+            continue
+        told = dict(message.headers())
+        found[int(told["__dlq.errors.partition"]), int(told["__dlq.errors.offset"])] += 1
+    reader.close()
+    return found
+
+
 def mischief(
-    broker: Broker, members: Members, rng: random.Random, seconds: float, starts: dict[int, int]
+    broker: Broker, members: Members, rng: random.Random, seconds: float, starts: dict[int, int], kills: list[float]
 ) -> Counter[str]:
-    """Kill and stall, until the time is over; how often each was done."""
+    """Kill and stall, until the time is over; how often each was done, and when the broker was killed."""
     done: Counter[str] = Counter()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -261,6 +300,7 @@ def mischief(
         starts.update({partition: start for partition, (start, _) in where(broker).items()})
         act = rng.choices(("broker", "member", "stall"), (45, 40, 15))[0]
         if act == "broker":
+            kills.append(time.monotonic())
             broker.kill()
             done["broker killed"] += 1
             time.sleep(rng.uniform(0, 1))

@@ -4,7 +4,8 @@
 
 The journal has a JSON line for what it was given, one before it tells what it did with it ("telling"), and one for each
 partition once the broker has said that this is written down ("told"): so whenever the process is killed, what it says
-is so. When the journal was last touched tells that the worker goes on. librdkafka's share consumer renews nothing.
+is so. When the journal was last touched tells that the worker goes on. librdkafka's share consumer renews
+nothing: that is `renewing.py`'s part.
 """
 
 import json

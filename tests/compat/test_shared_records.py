@@ -24,8 +24,19 @@ def member(begun: float, *takes: tuple[float, int, int, int, bool]) -> list[dict
     return lines
 
 
-def kinds(*members: list[dict[str, Any]], end: int = 1, kills: int = 0) -> list[str]:
-    return [line.partition(":")[0] for line in violations(read(members), {0: end}, LIMIT, kills)]
+def kinds(*members: list[dict[str, Any]], end: int = 1, kills: Any = (), letters: Any = None) -> list[str]:
+    found = violations(read(members), {0: end}, LIMIT, kills, letters)
+    return [line.partition(":")[0] for line in found]
+
+
+def renewing(at: float, until: float, *then: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a member notes that is given offset 0 at 1, and holds on to it."""
+    return [
+        {"at": 0, "begun": True},
+        {"at": 1, "given": [[0, 0, 1]]},
+        {"at": at, "renewed": [[0, 0, 1]], "until": until},
+        *then,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +70,27 @@ def test_a_record_is_given_too_often() -> None:
     often = [(float(count), 0, count, RELEASE, True) for count in range(1, LIMIT + 2)]
     assert kinds(member(0, *often)) == ["count", "count"]
     again = [(float(at), 0, LIMIT, RELEASE, True) for at in range(LIMIT + 2)]
-    assert kinds(member(0, *again), kills=1) == ["count"]
-    assert kinds(member(0, *again), kills=2) == []
+    assert kinds(member(0, *again), kills=[0.5]) == ["count"]
+    assert kinds(member(0, *again), kills=[0.5, 0.6]) == []
 
 
 def test_a_record_that_is_not_there() -> None:
     assert kinds(member(0, (1, 7, 1, ACCEPT, True)), end=0) == ["nonsense"]
+
+
+def test_a_record_that_a_member_holds_on_to_is_given_to_another() -> None:
+    there = {"at": 9.0, "given": [[0, 1, 1]]}
+    other = member(0, (3, 0, 2, ACCEPT, True))
+    assert "stolen" in kinds(renewing(2, 4, there), other)
+    assert "stolen" not in kinds(renewing(2, 2.5, there), other), "its time was over"
+    assert "stolen" not in kinds(renewing(2, 4), other), "it may have been killed"
+    assert "stolen" not in kinds(renewing(2, 4, there), other, kills=[2.5])
+
+
+def test_what_is_given_up_is_in_the_queue() -> None:
+    rejected = member(0, (1, 0, 1, REJECT, True))
+    assert kinds(rejected, letters=set()) == ["no letter"]
+    assert kinds(rejected, letters={(0, 0)}) == []
+    given_up = member(0, *((float(count), 0, count, RELEASE, True) for count in range(1, LIMIT + 1)))
+    assert kinds(given_up, letters=set()) == ["no letter"]
+    assert kinds(member(0, (1, 0, 1, ACCEPT, True)), letters=set()) == []
