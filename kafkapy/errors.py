@@ -181,7 +181,7 @@ class KafkaError(Exception):
     """An error to be answered to the client, with an optional message of its own.
 
     `message` is what goes into the response's error message field, cut to what fits into one; None leaves the client its
-    own text.
+    own text. Of an UNKNOWN_SERVER_ERROR clients are told nothing more, as by Kafka: what is said of it is for logs.
     """
 
     def __init__(self, error: Error, message: str | None = None) -> None:
@@ -189,7 +189,7 @@ class KafkaError(Exception):
             message = fitting(message)
         super().__init__(message or error.text)
         self.error = error
-        self.message = message
+        self.message = None if error is Error.UNKNOWN_SERVER_ERROR else message
 
     def __repr__(self) -> str:
         return f"KafkaError({self.error.name}, {self.message!r})"

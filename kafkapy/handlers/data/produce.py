@@ -184,7 +184,6 @@ def refuse(request: ProduceRequest, refusal: KafkaError, ctx: Context) -> Produc
     """The error response: the error at every partition. A producer with acks=0 hears nothing, and is cut off."""
     if request.acks == 0:
         raise CloseConnection(f"produce with acks=0 failed with error {refusal.error}")
-    unknown = refusal.error is Error.UNKNOWN_SERVER_ERROR  # of which Kafka tells nothing
     return ProduceResponse(
         responses=[
             TopicResponse(
@@ -195,7 +194,7 @@ def refuse(request: ProduceRequest, refusal: KafkaError, ctx: Context) -> Produc
                         index=partition.index,
                         error_code=refusal.error,
                         base_offset=-1,
-                        error_message=None if unknown else refusal.message,
+                        error_message=refusal.message,
                     )
                     for partition in topic.partition_data
                 ],
