@@ -186,11 +186,11 @@ def run(broker: Broker, members: Members, rng: random.Random, seconds: float) ->
     queue = NewTopic(QUEUE, PARTITION_COUNT, 1, config={"errors.deadletterqueue.group.enable": "true"})
     admin.create_topics([queue])[QUEUE].result(60)
     set_up_group(broker)
-    starts: dict[int, int] = {}
-    feeder = Feeder(broker.bootstrap, TOPIC, PARTITION_COUNT, rng.randrange(1 << 31), lambda: sum(starts.values()))
+    so_far: dict[int, int] = {}
+    feeder = Feeder(broker.bootstrap, TOPIC, PARTITION_COUNT, rng.randrange(1 << 31), lambda: sum(so_far.values()))
     feeder.start()
     kills: list[float] = []
-    done = mischief(broker, members, rng, seconds, starts, kills)
+    done = mischief(broker, members, rng, seconds, so_far, kills)
     feeder.stopping.set()
     feeder.join()
     members.wake()
@@ -199,7 +199,7 @@ def run(broker: Broker, members: Members, rng: random.Random, seconds: float) ->
     ends = {place.partition: answer.result(30).offset for place, answer in admin.list_offsets(asked).items()}
     while [lag for _, lag in where(broker).values()] != [0] * PARTITION_COUNT:
         if time.monotonic() > began + PATIENCE_S:
-            raise Failed(f"starts and lags are {where(broker)} after {PATIENCE_S} s, the partitions end at {ends}")
+            raise Failed(f"done with and not are {where(broker)} after {PATIENCE_S} s, the partitions end at {ends}")
         members.tend()
         time.sleep(0.2)
     took = time.monotonic() - began
@@ -237,9 +237,9 @@ def set_up_group(broker: Broker) -> None:
 
 
 def where(broker: Broker) -> dict[int, tuple[int, int]]:
-    """Of each partition how far the group is, and how many records it is not done with; nothing where nobody knows now.
+    """Of each partition how many records the group is done with, and with how many not; nothing where nobody knows now.
 
-    The offset is that of before the last write, and not more than a hint.
+    Where the group begins says little: it is the offset of before the last write.
     """
     Describe = request_class(90)
     topic = Describe.DescribeShareGroupOffsetsRequestTopic(topic_name=TOPIC, partitions=list(range(PARTITION_COUNT)))
@@ -247,14 +247,28 @@ def where(broker: Broker) -> dict[int, tuple[int, int]]:
     probe = Probe("127.0.0.1", broker.port)
     try:
         answer = probe.call(Describe(groups=[group]), 1)
+        ends = ends_of(probe)
     finally:
         probe.close()
     return {
-        each["partition_index"]: (each["start_offset"], each["lag"])
+        each["partition_index"]: (ends[each["partition_index"]] - each["lag"], each["lag"])
         for found in answer.get("groups", ())
         for topic in found["topics"]
         for each in topic["partitions"]
-        if not each["error_code"] and each["lag"] >= 0
+        if not each["error_code"] and each["lag"] >= 0 and each["partition_index"] in ends
+    }
+
+
+def ends_of(probe: Probe) -> dict[int, int]:
+    """Where the partitions end now."""
+    Ends = request_class(2)
+    asked = [Ends.ListOffsetsPartition(partition_index=number, timestamp=-1) for number in range(PARTITION_COUNT)]
+    answer = probe.call(Ends(replica_id=-1, topics=[Ends.ListOffsetsTopic(name=TOPIC, partitions=asked)]), 7)
+    return {
+        each["partition_index"]: each["offset"]
+        for topic in answer.get("topics", ())
+        for each in topic["partitions"]
+        if not each["error_code"]
     }
 
 
@@ -287,7 +301,7 @@ def in_queue(broker: Broker) -> Counter[tuple[int, int]]:
 
 
 def mischief(
-    broker: Broker, members: Members, rng: random.Random, seconds: float, starts: dict[int, int], kills: list[float]
+    broker: Broker, members: Members, rng: random.Random, seconds: float, so_far: dict[int, int], kills: list[float]
 ) -> Counter[str]:
     """Kill and stall, until the time is over; how often each was done, and when the broker was killed."""
     done: Counter[str] = Counter()
@@ -297,7 +311,7 @@ def mischief(
         while time.monotonic() < pause:
             members.tend()
             time.sleep(0.05)
-        starts.update({partition: start for partition, (start, _) in where(broker).items()})
+        so_far.update({partition: count for partition, (count, _) in where(broker).items()})
         act = rng.choices(("broker", "member", "stall"), (45, 40, 15))[0]
         if act == "broker":
             kills.append(time.monotonic())
@@ -314,7 +328,7 @@ def mischief(
                 members.stall(process)
                 done["member stalled"] += 1
         counts = ", ".join(f"{what} {count}" for what, count in done.items())
-        print(f"\r{counts}; {sum(starts.values())} records done with ", end="", flush=True)
+        print(f"\r{counts}; {sum(so_far.values())} records done with ", end="", flush=True)
     return done
 
 
