@@ -60,6 +60,7 @@ class Seat:
         self._store = store
         self._clock = clock
         self._broker: LiveBroker | None = None
+        self._has_settled = False
         self._image_changed = trio.Event()
 
     def tenant(self, node_id: int) -> Leases:
@@ -75,16 +76,19 @@ class Seat:
         """Who else is there, others know."""
 
     async def enter(self, broker: LiveBroker) -> None:
-        """The broker will be there: it is announced once it can serve. Raises ConfigError for a second one."""
+        """The broker will be there: it is announced once all can serve. Raises ConfigError for a second one."""
         if self._broker is not None and self._broker.node_id != broker.node_id:
             raise ConfigError(
                 "over a database that several processes share, each has one broker: start another process"
             )
         self._broker = broker
+        if self._has_settled:  # it has been stopped, and comes back
+            await self._store.announce(broker)
 
     async def settle(self) -> None:
         """Take a share, and wait for it, and to be registered."""
         assert self._broker is not None, "a broker has entered"
+        self._has_settled = True
         onlooker = Onlooker(self._show, self._tell)
         self._core.join(onlooker)
         try:

@@ -50,7 +50,7 @@ def test_however_processes_come_and_go_all_lanes_are_where_they_are_to_be(histor
             run(owners, others, present if event == "leave" else others)
             present = others
         if present:
-            assert owners == {lane: in_order(lane, present)[0] for lane in owners}
+            assert owners == {lane: in_order(lane, tuple(present))[0] for lane in owners}
         changed = [lane for lane in owners if owners[lane] != before[lane] and before[lane] is not None]
         if event == "come":
             assert all(owners[lane] == node_id for lane in changed), "what does not go to who came stays"
@@ -60,7 +60,7 @@ def test_however_processes_come_and_go_all_lanes_are_where_they_are_to_be(histor
 
 def test_shares_are_alike() -> None:
     for count in (2, 3, 5):
-        shares = Counter(in_order(lane, range(1, count + 1))[0] for lane in range(LANES))
+        shares = Counter(in_order(lane, tuple(range(1, count + 1)))[0] for lane in range(LANES))
         assert len(shares) == count
         assert max(shares.values()) <= 2 * LANES / count
 

@@ -293,8 +293,10 @@ async def test_a_log_is_read_where_others_own_it(database: str, schema: str) -> 
             assert refusal.value.error is Error.NOT_LEADER_OR_FOLLOWER
         assert (await append(reader, LOG, batch(b"no"), leader_epoch=99)).error is Error.NOT_LEADER_OR_FOLLOWER
         leaders.remove(leader)
+        grown = trio.Event()
         await leader.stop()
         assert (await leaders.of(LOG))[0].logs is reader
+        assert grown.is_set(), "what came last may have come to this one with the lane only"
         assert [value for _, value in await contents(reader)] == [b"4", b"5"]
         assert (await write(reader, b"6")).base_offset == 6
 

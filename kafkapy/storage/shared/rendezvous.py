@@ -5,7 +5,7 @@ of the lanes of each, who goes leaves his to the others, and no other lane moves
 that it had, for the order is one of node ids.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from struct import pack
@@ -23,7 +23,8 @@ class Plan(NamedTuple):
     is_settled: bool
 
 
-def in_order(lane: int, node_ids: Iterable[int]) -> list[int]:
+@lru_cache(maxsize=1 << 10)
+def in_order(lane: int, node_ids: tuple[int, ...]) -> Sequence[int]:
     """These in the order in which they come to own the lane."""
     return sorted(node_ids, key=lambda node_id: _rank(lane, node_id), reverse=True)
 

@@ -187,9 +187,10 @@ class SharedLogs:
                 _log.warning("how far the log has come cannot be seen, which is tried again: %s", failure)
                 await self._clock.sleep(_RETRY_SECONDS)
 
-    def in_turn(self, log: LogId, node_ids: Iterable[int]) -> list[int]:
+    def in_turn(self, log: LogId, node_ids: Iterable[int]) -> Sequence[int]:
         """These in the order in which they come to lead a log."""
-        return in_order(lane_of(_key(log), self._lane_count), node_ids)
+        number = self._logs.get(log)
+        return in_order(lane_of(_key(log), self._lane_count) if number is None else number, tuple(node_ids))
 
     async def close(self) -> None:
         """Commit what is under way, and let the lanes go: whoever comes next need not wait."""
@@ -243,6 +244,8 @@ class SharedLogs:
                     self._followed.own(lane)
         numbers = {lane.number for lane in lanes}
         self._hold([log for log, number in self._logs.items() if number in numbers])
+        if self._steward is not None and self._followed.lane.number in numbers:
+            self._followed_grew()  # by what its last owner wrote, perhaps
 
     async def _part(self, lanes: Sequence[Lane]) -> None:
         """Lead these no more, and have committed what was begun before."""
