@@ -1,6 +1,7 @@
 """Apache Kafka's own tools for ACLs, users' credentials and delegation tokens, asserting on what a user reads."""
 
 import importlib.util
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from scenarios import fresh
 def _tools() -> Any:
     """The other suite's way of calling the programs; its file has the name of this one."""
     path = Path(__file__).resolve().parent.parent / "kafka-tools" / "run.py"
+    sys.path.append(str(path.parent))  # for what it is made of
     spec = importlib.util.spec_from_file_location("kafka_tools", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
