@@ -129,6 +129,8 @@ def decode_entry(data: bytes) -> Entry:
 
 def read_number(data: bytes, at: int) -> tuple[int, int]:
     """What `write_number` wrote, and where it ends. IndexError where the bytes end before."""
+    if (byte := data[at]) < 0x80:
+        return byte, at + 1
     value = shift = 0
     while (byte := data[at]) >= 0x80:
         value |= (byte & 0x7F) << shift

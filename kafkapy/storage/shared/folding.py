@@ -58,7 +58,7 @@ FOLD: Final = Statement(
 _WHERE: Final = Statement("select epoch, checkpoint_seq from lanes where lane = $1", (INT4,))
 
 _BYTES: Final = 4 << 20
-_BATCHES: Final = 10_000
+_BATCHES: Final = 5_000
 _SECONDS: Final = 60.0
 """A lane is folded once so much has come since, or so long ago."""
 

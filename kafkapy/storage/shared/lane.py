@@ -98,13 +98,14 @@ class Lane:
                     log = self.log(key)
                     log.replay(headers)
                     log.add(headers, begins_segment=begins_segment, seq=seq, at=at, size=size, now_ms=entry.made_ms)
-                    log.see()
                     at += size
                     self.unfolded_batches += len(headers)
                 case Start(key, offset):
                     self.begin_log_at(key, offset)
                 case Removed(key):
                     self.remove(key)
+        for key in set(touched).intersection(self.logs):
+            self.logs[key].see()
         self.unfolded_bytes += at
         self.seq = seq
         return touched
