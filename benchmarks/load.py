@@ -273,6 +273,39 @@ def consume(job: Job) -> Result:
             raise ClientFailed(f"{count} of {wanted} records came, then none for {quiet_s:.0f} s")
 
 
+def share_consume(job: Job) -> Result:
+    """Read what a share group is given of a topic, acknowledged implicitly, until `seconds` are over or no more comes.
+
+    What a member is given first comes when the group has begun: it is timed from there to what came last.
+    """
+    from confluent_kafka import ShareConsumer
+
+    consumer = ShareConsumer({"bootstrap.servers": job["bootstrap"], "group.id": job["group"], "log_level": 0})
+    meter = Meter()
+    consumer.subscribe([job["topic"]])
+    count = size = 0
+    began: float | None = None
+    last = meter.seconds
+    while True:
+        if began is not None and last - began >= job["seconds"]:
+            break
+        if meter.seconds - last > (job.get("patience_s", 20) if began is None else 1):
+            break  # there is no more, or others have it
+        messages = consumer.poll(0.2)
+        if not messages:
+            continue
+        for message in messages:
+            if message.error():
+                raise ClientFailed(str(message.error()))
+        last = meter.seconds
+        if began is None:
+            began = last  # these came before
+        else:
+            count += len(messages)
+            size += sum(map(len, messages))
+    return meter.result(records=count, bytes=size, seconds=max(last - (began or 0.0), 1e-3))
+
+
 def kafka_python_produce(job: Job) -> Result:
     """The same by kafka-python with its defaults."""
     from kafka import KafkaProducer
@@ -562,6 +595,7 @@ JOBS: dict[str, Callable[[Job], Result]] = {
         produce,
         transactions,
         consume,
+        share_consume,
         kafka_python_produce,
         kafka_python_consume,
         paced_produce,

@@ -167,6 +167,13 @@ def tail(target: Target, effort: Effort, *, consumers: int) -> Sample:
         target.drop(topic)
 
 
+def share(target: Target, effort: Effort, *, consumers: int) -> Sample:
+    """A share group that reads a topic of 16 partitions from its beginning, each record once."""
+    topic, _ = _filled(target, effort.megabytes, 16)
+    job = {"job": "share_consume", "topic": topic, "group": target.share_group(), "seconds": effort.seconds}
+    return _bytes_sample(*_run(target, [job] * consumers))
+
+
 # ------------------------------------------------------------------------------------------------------- latency
 
 
@@ -474,6 +481,8 @@ def _table() -> list[Scenario]:
         Scenario("requests-1000", "single requests, 1,000 connections", single, partial(requests, connections=1000)),
         Scenario("metadata", "metadata of 100 partitions", single, metadata),
         Scenario("java-produce", "Kafka's producer-perf-test, 1 KB", bulk, java_produce),
+        Scenario("share-1", "share group, 1 consumer, 1 KB", bulk, partial(share, consumers=1)),
+        Scenario("share-10", "share group, 10 consumers, 1 KB", bulk, partial(share, consumers=10)),
         Scenario("java-consume", "Kafka's consumer-perf-test, 1 KB", bulk, java_consume),
         Scenario("kpython-produce", "kafka-python's producer, 1 KB", bulk, kafka_python_produce),
         Scenario("kpython-consume", "kafka-python's consumer, 1 KB", bulk, kafka_python_consume),

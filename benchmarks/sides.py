@@ -21,7 +21,16 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "compat" / "securit
 
 from brokers import ApacheKafka, Broker, Kafkapy, Trouble, free_port
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 from guarded import GuardedKafkapy
 from users import write_certificates
 
@@ -132,6 +141,7 @@ class Target:
     measuring: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     """Entered while the clients of a scenario run: where `profile` attaches its tools."""
     _topics: int = 0
+    _groups: int = 0
 
     def __post_init__(self) -> None:
         self.broker = self.side.make(self.folder / "data", free_port())
@@ -178,6 +188,16 @@ class Target:
             if time.monotonic() > deadline:
                 raise Trouble(f"{self.side.name} tells of {len(told)} of {count} topics")
             time.sleep(1)
+
+    def share_group(self) -> str:
+        """A share group that is yet to begin, at the beginning of what it will read."""
+        self._groups += 1
+        name = f"share-{self._groups:04}"
+        earliest = ConfigEntry("share.auto.offset.reset", "earliest", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.GROUP, name, incremental_configs=[earliest])
+        admin = self._admin()
+        admin.incremental_alter_configs([resource])[resource].result()
+        return name
 
     def topic(self, partitions: int, config: Settings | None = None) -> str:
         """A new topic, all of its partitions serving (which Apache Kafka's metadata says before it is so)."""
