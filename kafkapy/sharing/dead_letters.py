@@ -69,11 +69,14 @@ class DeadLetterQueues:
 
     async def _write(self, group_id: str, log: LogId, records: list[GivenUp]) -> None:
         origin, place = Origin(group_id, log.topic, log.partition), 0
+        originals, read_from = None, -1
         while place < len(records):
             queue = self._queue(group_id) or await self._create(group_id)
             left, max_bytes = records[place:], queue.config["max.message.bytes"]
-            originals = None
-            if copies_dead_letters(self._cluster.image, group_id):
+            if not copies_dead_letters(self._cluster.image, group_id):
+                originals = None
+            elif originals is None or not read_from <= left[0].offset < originals.next_offset:
+                read_from = left[0].offset
                 originals = await self._originals(log, left, max_bytes)
             batch, count = packed(origin, left, originals, self._clock.now_ms(), max_bytes)
             await self._append(queue.partitions[log.partition % len(queue.partitions)].log, batch)

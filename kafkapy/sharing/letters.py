@@ -4,6 +4,7 @@ that say which it was and why; its key and value as well, if the group wants the
 Pure. Called by `dead_letters.py`.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -85,13 +86,14 @@ def originals_in(records: Buffer, wanted: frozenset[int], max_bytes: int) -> Ste
     once there is more than that in all, the rest is left for another time.
     """
     found: dict[int, KeyAndValue] = {}
-    size_bytes, next_offset, last = 0, 0, max(wanted)
+    size_bytes, next_offset, in_order = 0, 0, sorted(wanted)
     view = memoryview(records)
     for position, header in walk(records):
-        if header.base_offset > last or size_bytes > max_bytes:
+        following = bisect_left(in_order, header.base_offset)
+        if following == len(in_order) or size_bytes > max_bytes:
             break
         next_offset = header.next_offset
-        if wanted.isdisjoint(range(header.base_offset, next_offset)):
+        if in_order[following] >= next_offset:
             continue
         batch = view[position : position + header.size_bytes]
         try:
