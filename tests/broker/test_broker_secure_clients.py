@@ -10,7 +10,7 @@ import trio
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "compat"), str(ROOT / "compat" / "security")]
 
-from clients import DONE, WAYS, aio, confluent, kafka_python
+from clients import DONE, WAYS, Visit, aio, confluent, kafka_python
 from users import LISTENERS, PASSWORD, USER, guarded_settings, write_certificates
 
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
@@ -30,11 +30,8 @@ async def test_a_client_gets_in_and_does_what_clients_do(
     start_broker: Any, certificates: Path, client: Any, listener: str, mechanism: str | None
 ) -> None:
     async with start_broker(memory=True, settings=settings_of(listener, certificates)) as broker:
-        shown = certificates / "alice.pem" if listener == "MUTUAL" else None
-        protocol = LISTENERS[listener]
-        password = PASSWORD if mechanism else ""
-        ask = (f"127.0.0.1:{broker.port}", protocol, mechanism, password, certificates, shown)
-        assert await trio.to_thread.run_sync(client, *ask) == DONE
+        visit = Visit(listener, mechanism, address=f"127.0.0.1:{broker.port}", work=certificates)
+        assert await trio.to_thread.run_sync(client, visit) == DONE
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
@@ -42,9 +39,10 @@ async def test_a_client_is_told_that_its_password_is_wrong(
     start_broker: Any, certificates: Path, mechanism: str
 ) -> None:
     async with start_broker(memory=True, settings=settings_of("SASL_PLAINTEXT", certificates)) as broker:
-        ask = (f"127.0.0.1:{broker.port}", "SASL_PLAINTEXT", mechanism, "wrong", certificates, None)
-        assert await trio.to_thread.run_sync(aio, *ask) == "refused: KafkaConnectionError"
-        assert "uthentication failed" in await trio.to_thread.run_sync(confluent, *ask)
+        address = f"127.0.0.1:{broker.port}"
+        visit = Visit("SASL_PLAINTEXT", mechanism, password="wrong", address=address, work=certificates)
+        assert await trio.to_thread.run_sync(aio, visit) == "refused: KafkaConnectionError"
+        assert "uthentication failed" in await trio.to_thread.run_sync(confluent, visit)
 
 
 def settings_of(listener: str, certificates: Path) -> dict[str, str]:

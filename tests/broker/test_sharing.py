@@ -117,7 +117,7 @@ async def test_all_say_the_same_whoever_comes_and_goes(start: Start) -> None:
     assert (await metadata(first)).controller_id == first.node_id
     others = [await start(), await start()]
     everybody = [first, *others]
-    created = await others[0].ask(named("t", 12, 3), 5)
+    created = await others[0].ask(named("t", 48, 3), 5)
     assert created.topics[0].error_code == Error.NONE
     answers = [await until(one, lambda answer: bool(answer.topics[0].partitions)) for one in everybody]
     assert len({(answer.cluster_id, answer.controller_id) for answer in answers}) == 1
@@ -166,9 +166,9 @@ async def test_what_cannot_be_chosen_is_refused(start: Start) -> None:
 
 async def test_who_does_not_lead_says_who_does(start: Start) -> None:
     both = [await start(), await start()]
-    await both[0].ask(named("t", 12, 1), 5)
+    await both[0].ask(named("t", 24, 1), 5)
     for one in both:
-        await until(one, lambda answer: all(leader > 0 for leader, _ in leaders(answer).values()) and answer.topics[0])
+        await until(one, lambda answer: sum(leader > 0 for leader, _ in leaders(answer).values()) == 24)
     led = leaders(await metadata(both[0], "t"))
     index = next(index for index, (leader, _) in led.items() if leader == 2)
     data = build_batch([Record(0, 1000, None, b"x", [])])

@@ -66,10 +66,10 @@ def test_messages_of_old_are_refused_and_are_of_no_transaction(magic: int) -> No
         (of_magic(3), Error.CORRUPT_MESSAGE, "Invalid magic found in record: 3"),
         (of_magic(-1), Error.CORRUPT_MESSAGE, "Invalid magic found in record: -1"),
         (of_magic(3)[:17], Error.CORRUPT_MESSAGE, "Invalid magic found in record: 3"),
-        (of_length(2**31 - 12), Error.UNKNOWN_SERVER_ERROR, "a batch of 2147483648 bytes"),
+        (of_length(2**31 - 12), Error.UNKNOWN_SERVER_ERROR, None),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_appended(data: bytes, error: Error, message: str) -> None:
+def test_what_cannot_be_is_said_before_anything_is_appended(data: bytes, error: Error, message: str | None) -> None:
     """Already when it is asked whether the request is of a transaction: then none of its partitions is appended to."""
     with pytest.raises(KafkaError) as caught:
         is_transactional(data)
