@@ -12,6 +12,7 @@ Invariants
 
 import ssl
 from collections import deque
+from contextlib import AsyncExitStack
 from struct import Struct
 from typing import Final
 
@@ -148,14 +149,14 @@ async def open_line(
         raise KafkaError(Error.BROKER_NOT_AVAILABLE, f"{name} is not reached: {problem}") from problem
     if tls is not None:
         encrypted = trio.SSLStream(stream, tls, server_hostname=host)
-        try:
-            await encrypted.do_handshake()
-        except (trio.BrokenResourceError, ssl.CertificateError) as problem:
-            why = problem.__cause__ or problem
-            raise KafkaError(Error.BROKER_NOT_AVAILABLE, f"no TLS with {name}: {why}") from problem
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(trio.aclose_forcefully, stream)
+            try:
+                await encrypted.do_handshake()
+            except (trio.BrokenResourceError, ssl.CertificateError) as problem:
+                why = problem.__cause__ or problem
+                raise KafkaError(Error.BROKER_NOT_AVAILABLE, f"no TLS with {name}: {why}") from problem
+            undo.pop_all()
         stream = encrypted
     line = Line(stream, name, max_frame_size)
     nursery.start_soon(line.run)
