@@ -20,9 +20,16 @@ DATA_MODULES = {
         *("SnapshotFooterRecord", "KRaftVersionRecord", "VotersRecord"),
     ),
     "consumer_protocol": ("ConsumerProtocolSubscription", "ConsumerProtocolAssignment"),
+    "principal": ("DefaultPrincipalData",),
 }
-ELSEWHERE = frozenset({"AbortedTxn", "DefaultPrincipalData"})
+ELSEWHERE = frozenset({"AbortedTxn"})
 """Data of other files and of no record: nothing is generated for them."""
+
+BETWEEN_BROKERS = frozenset({"Envelope", "AllocateProducerIds"})
+"""What only Kafka's controllers listen to, and any broker here that is to be asked by brokers of other processes."""
+
+KEPT = frozenset({"[]MetadataResponseTopic", "[]MetadataResponsePartition"})
+"""Arrays that are written again and again as they are: our own addition to what Kafka says of them."""
 
 _COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*')
 Definition = dict[str, Any]
@@ -45,9 +52,9 @@ def spec_files(definitions: Mapping[str, Definition], advertised: Mapping[int, t
     """The files below `protocol_specs/`, by their path there. `advertised`: each API's versions as a node has them."""
     files = {}
     for definition in definitions.values():
-        if definition["type"] == "request" and "broker" in definition.get("listeners", ()):
-            response = definitions[definition["name"].removesuffix("Request") + "Response"]
-            name = definition["name"].removesuffix("Request")
+        name = definition["name"].removesuffix("Request")
+        if definition["type"] == "request" and ("broker" in definition.get("listeners", ()) or name in BETWEEN_BROKERS):
+            response = definitions[f"{name}Response"]
             files[f"{snake_case(name)}.json"] = _api(name, definition, response, advertised)
     for module, records in _journal_modules(definitions).items():
         texts = ",\n".join(_record(record) for record in records)
@@ -134,6 +141,8 @@ def _field(field: Definition, common: dict[str, list[Definition]], indent: int) 
         row["ignorable"] = True
     if field.get("mapKey"):
         row["key"] = True
+    if kind in KEPT:
+        row["kept"] = True
     text = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in row.items())
     # a struct that several fields share stands where it is named first
     nested = field.get("fields") or common.pop(kind.removeprefix("[]"), None)
