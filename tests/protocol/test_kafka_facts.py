@@ -150,6 +150,7 @@ def test_definitions_become_specs_without_their_comments(tmp_path: Path) -> None
         "journal/cluster_metadata.json",
         "journal/control_records.json",
         "journal/consumer_protocol.json",
+        "journal/principal.json",
     }
     assert files["paint.json"] == SPEC
     assert '"name": "PaintKey", "kind": "coordinator-key", "key": 7, "versions": "0"' in files["journal/paint.json"]
