@@ -10,8 +10,9 @@ import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,37 +260,41 @@ def read_all(bootstrap_servers: str, topic: str) -> dict[int, list[bytes]]:
     return found
 
 
+async def under_clients(servers: str, trouble: Callable[[list[Writer]], Awaitable[None]]) -> None:
+    """Have stock clients write and read while there is trouble: nothing is lost, doubled or reordered for them."""
+    writers: list[Writer] = [
+        Confluent(servers, "t"),
+        KafkaPython(servers, "t"),
+        AioKafka(servers, "t"),
+        Transactional(servers, "in-transactions"),
+    ]
+    reader = Reader(servers, "t")
+    reader.start()
+    async with trio.open_nursery() as nursery:
+        for writer in writers:
+            nursery.start_soon(trio.to_thread.run_sync, writer.run)
+        try:
+            await trouble(writers)
+        finally:
+            for writer in writers:
+                writer.over.set()
+    assert not any(writer.failures for writer in writers), [writer.failures for writer in writers]
+    read = {topic: await trio.to_thread.run_sync(read_all, servers, topic) for topic in ("t", "in-transactions")}
+    for writer in writers:
+        name = type(writer).__name__.encode()
+        for index, values in read[writer.topic].items():
+            numbers = [int(value.split()[1]) for value in values if value.startswith(name + b" ")]
+            assert numbers == list(range(index, writer.sent, PARTITIONS)), (name, index)
+    whole = {index: set(range(len(values))) for index, values in read["t"].items()}
+    await until(lambda: dict(reader.seen) == whole)
+    reader.over.set()
+    await trio.to_thread.run_sync(reader.join)
+
+
 async def run(directory: Path, rounds: int, seed: int) -> None:
     async with three(directory) as broker:
-        servers = broker.bootstrap_servers
         await broker.rooms.cluster.auto_create(["t", "in-transactions"])
-        writers: list[Writer] = [
-            Confluent(servers, "t"),
-            KafkaPython(servers, "t"),
-            AioKafka(servers, "t"),
-            Transactional(servers, "in-transactions"),
-        ]
-        reader = Reader(servers, "t")
-        reader.start()
-        async with trio.open_nursery() as nursery:
-            for writer in writers:
-                nursery.start_soon(trio.to_thread.run_sync, writer.run)
-            try:
-                await disturb(broker, rounds, seed, writers)
-            finally:
-                for writer in writers:
-                    writer.over.set()
-        assert not any(writer.failures for writer in writers)
-        read = {topic: await trio.to_thread.run_sync(read_all, servers, topic) for topic in ("t", "in-transactions")}
-        for writer in writers:
-            name = type(writer).__name__.encode()
-            for index, values in read[writer.topic].items():
-                numbers = [int(value.split()[1]) for value in values if value.startswith(name + b" ")]
-                assert numbers == list(range(index, writer.sent, PARTITIONS)), (name, index)
-        whole = {index: set(range(len(values))) for index, values in read["t"].items()}
-        await until(lambda: dict(reader.seen) == whole)
-        reader.over.set()
-        await trio.to_thread.run_sync(reader.join)
+        await under_clients(broker.bootstrap_servers, partial(disturb, broker, rounds, seed))
 
 
 async def test_nothing_is_lost_doubled_or_reordered_while_brokers_come_and_go(tmp_path: Path) -> None:

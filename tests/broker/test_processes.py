@@ -10,26 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import confluent_kafka.admin
 import trio
 
 from kafkapy.clock import SystemClock
 from kafkapy.storage.shared.check import check
-from tests.broker.test_fleet_clients import (
-    EACH_ROUND,
-    PARTITIONS,
-    AioKafka,
-    Confluent,
-    KafkaPython,
-    Reader,
-    Transactional,
-    Writer,
-    read_all,
-    until,
-)
+from tests.broker.test_fleet_clients import EACH_ROUND, PARTITIONS, Writer, under_clients, until
 
 LEASE_SECONDS = 1.5
 
@@ -151,37 +140,9 @@ async def run(rounds: int, seed: int) -> None:
             await trio.to_thread.run_sync(processes.start, node_id)
         servers = processes.bootstrap_servers
         await trio.to_thread.run_sync(create_topics, servers, "t", "in-transactions")
-        writers: list[Writer] = [
-            Confluent(servers, "t"),
-            KafkaPython(servers, "t"),
-            AioKafka(servers, "t"),
-            Transactional(servers, "in-transactions"),
-        ]
-        reader = Reader(servers, "t")
-        reader.start()
-        async with trio.open_nursery() as nursery:
-            for writer in writers:
-                nursery.start_soon(trio.to_thread.run_sync, writer.run)
-            try:
-                await disturb(processes, rounds, seed, writers)
-            finally:
-                for writer in writers:
-                    writer.over.set()
-        assert not any(writer.failures for writer in writers), [writer.failures for writer in writers]
+        await under_clients(servers, partial(disturb, processes, rounds, seed))
         problems = [problem async for problem in check(url, "kafkapy", SystemClock())]
         assert not problems, problems
-        read: dict[str, Any] = {
-            topic: await trio.to_thread.run_sync(read_all, servers, topic) for topic in ("t", "in-transactions")
-        }
-        for writer in writers:
-            name = type(writer).__name__.encode()
-            for index, values in read[writer.topic].items():
-                numbers = [int(value.split()[1]) for value in values if value.startswith(name + b" ")]
-                assert numbers == list(range(index, writer.sent, PARTITIONS)), (name, index)
-        whole = {index: set(range(len(values))) for index, values in read["t"].items()}
-        await until(lambda: dict(reader.seen) == whole)
-        reader.over.set()
-        await trio.to_thread.run_sync(reader.join)
 
 
 async def test_nothing_is_lost_doubled_or_reordered_while_processes_come_and_go() -> None:
