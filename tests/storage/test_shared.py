@@ -330,7 +330,8 @@ async def test_the_check_names_what_is_wrong(database: str, schema: str, damage:
         await append(logs, LOG, batch(b"a" * 100, b"b"))
         await fold(logs)
         await append(logs, LOG, sent(0, b"c" * 100))
-        both = [write(LOG, batch(value), leader_epoch=9) for value in (b"d", b"e")]  # which are of one entry
+        # which are of one entry, and numbered though they have no producer, as aiokafka's are
+        both = [write(LOG, batch(value, base_sequence=0), leader_epoch=9) for value in (b"d", b"e")]
         await logs.append(both).wait()
         link = Link(database, schema, SystemClock())
         if damage:

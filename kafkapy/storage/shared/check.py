@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from kafkapy.clock import Clock
-from kafkapy.records.batch import CorruptBatch, crc_matches, walk
+from kafkapy.records.batch import BatchHeader, CorruptBatch, crc_matches, walk
 from kafkapy.storage.shared.database import INT4, INT8, UUID, Link, Statement
 from kafkapy.storage.shared.entries import BadEntry, Chunk, LogKey, decode_entry
 from kafkapy.storage.shared.lane import BadCheckpoint, Lane, lane_of
@@ -134,12 +134,11 @@ def _chunk(end: int, chunk: Chunk, data: bytes) -> Iterator[str]:
     read = 0
     try:
         for told, (position, header) in zip(chunk.headers, walk(data), strict=False):
-            if (told.base_offset, told.size_bytes, told.leader_epoch, told.producer_id, told.base_sequence) != (
+            if (told.base_offset, told.size_bytes, told.leader_epoch, _sequence(told)) != (
                 header.base_offset,
                 header.size_bytes,
                 header.leader_epoch,
-                header.producer_id,
-                header.base_sequence,
+                _sequence(header),
             ):
                 yield f"the batch at offset {header.base_offset} is not the one that it tells of"
             if not crc_matches(data, position, header):
@@ -150,6 +149,11 @@ def _chunk(end: int, chunk: Chunk, data: bytes) -> Iterator[str]:
         return
     if read != chunk.size_bytes:
         yield f"of {chunk.size_bytes} bytes {read} are batches"
+
+
+def _sequence(header: BatchHeader) -> tuple[int, int] | None:
+    """Whose batch it is, and from which number on. Without a producer the numbers are anything: aiokafka's are 0."""
+    return (header.producer_id, header.base_sequence) if header.has_producer else None
 
 
 def _log(log: LogState) -> Iterator[str]:
