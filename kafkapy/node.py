@@ -114,6 +114,7 @@ class Node:
         self._bound: list[tuple[Endpoint, socket.socket]] = []
         self._told_to_stop = trio.Event()
         self._life = trio.CancelScope()
+        self._cut = self._life
         self.ended = trio.Event()
         """Set by who runs it, once it is gone."""
 
@@ -146,7 +147,7 @@ class Node:
 
     def kill(self) -> None:
         """End at once, whatever is under way."""
-        self._life.cancel()
+        self._cut.cancel()
 
     async def run(self, house: House, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until told to stop, killed or cancelled; `started` once connections are accepted."""
@@ -188,12 +189,13 @@ class Node:
             async with trio.open_nursery() as between:
                 if network is not None:
                     await between.start(network.run)
-                await self._serve(server, rooms, clock, task_status)
+                await self._serve(server, rooms, house, task_status)
                 between.cancel_scope.cancel()
         finally:
             house.peers.remove(self.node_id)
 
-    async def _serve(self, server: Server, rooms: Rooms, clock: Clock, task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(self, server: Server, rooms: Rooms, house: House, task_status: trio.TaskStatus[None]) -> None:
+        clock = house.clock
         async with trio.open_nursery() as coordinators:
             await coordinators.start(rooms.cluster.run)
             await coordinators.start(rooms.groups.run)
@@ -206,6 +208,8 @@ class Node:
             async with trio.open_nursery() as upkeep:
                 self._keep_fresh(upkeep, clock)
                 async with trio.open_nursery() as connections:
+                    # Who is killed, too, ends from the inside: what still runs asks no room that is gone.
+                    self._cut = connections.cancel_scope
                     await connections.start(server.serve, self._bound)
                     self.metrics_port = await _tell_metrics(rooms, server, clock, connections)
                     task_status.started()
@@ -213,6 +217,7 @@ class Node:
                     await server.drain(GRACE_SECONDS)
                     connections.cancel_scope.cancel()
                 upkeep.cancel_scope.cancel()
+            house.peers.remove(self.node_id)
             coordinators.cancel_scope.cancel()
 
     async def _network_peers(self, house: House, brokers: Brokers) -> "NetworkPeers":

@@ -9,10 +9,12 @@ import trio
 import trio.testing
 
 from kafkapy.broker import Broker
-from kafkapy.errors import Error
+from kafkapy.errors import Error, KafkaError
+from kafkapy.handlers.peers import LocalPeers
 from kafkapy.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
 from kafkapy.protocol.messages.describe_cluster import DescribeClusterRequest
+from kafkapy.protocol.messages.describe_groups import DescribeGroupsRequest
 from kafkapy.protocol.messages.elect_leaders import ElectLeadersRequest
 from kafkapy.protocol.messages.fetch import FetchRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -181,6 +183,31 @@ async def test_what_a_broker_led_goes_over_to_others_and_comes_back(start_broker
         assert port_of(broker, 2) == port
         assert sorted(again.partitions[index].isr_nodes) == [1, 2, 3]
         assert again.leaders == after.leaders  # until leaders are balanced
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+async def test_a_broker_may_go_while_others_ask_it(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    peers, heard = LocalPeers(), set[Error]()
+    monkeypatch.setattr("kafkapy.broker.LocalPeers", lambda: peers)
+    async with three(start_broker) as broker:
+        groups = [group for group, node_id in (await coordinators(broker)).items() if node_id == 2]
+
+        async def ask_on() -> None:
+            while True:
+                try:
+                    answer = await peers.ask(2, DescribeGroupsRequest(groups=groups))
+                    heard.update(Error.of(group.error_code) for group in answer.groups)
+                except KafkaError as problem:
+                    heard.add(problem.error)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_on)
+            await getattr(broker.fleet, way)(2)
+            nursery.cancel_scope.cancel()
+    assert Error.BROKER_NOT_AVAILABLE in heard
 
 
 async def test_too_few_in_sync_refuse_acks_all(start_broker: StartBroker) -> None:
