@@ -100,6 +100,11 @@ class Broker:
         """SIGKILL: no goodbye, no flush."""
         self._signal(signal.SIGKILL)
 
+    def restart(self) -> None:
+        """kill -9, and start again."""
+        self.kill()
+        self.start()
+
     def stop(self) -> int:
         """Ask it to stop, insist after half a minute; the exit code."""
         self._signal(signal.SIGTERM, patience_s=30)
@@ -142,7 +147,10 @@ class Broker:
 
 
 class Kafkapy(Broker):
-    """`kafkapy start` of this working tree, or of another. Its ready line on stdout tells the port."""
+    """`kafkapy start` of this working tree, or of another. Its ready line on stdout tells the port.
+
+    `{port}` in the value of a setting is the port, where one was given.
+    """
 
     name = "kafkapy"
     start_deadline_s = 20.0
@@ -163,11 +171,16 @@ class Kafkapy(Broker):
         self.log_format = log_format
 
     def command(self) -> list[str]:
-        settings = [argument for name, value in self.settings.items() for argument in ("-c", f"{name}={value}")]
+        port = str(self.port)
+        settings = [f"{name}={value.replace('{port}', port)}" for name, value in self.settings.items()]
         return [
-            *(self.python, "-m", "kafkapy", "start", "--port", str(self.port), "--data-dir", str(self.directory)),
-            *("--json-ready", "--log-format", self.log_format, *settings),
+            *(self.python, "-m", "kafkapy", "start", "--port", port, *self.where(), "--json-ready"),
+            *("--log-format", self.log_format, *(word for setting in settings for word in ("-c", setting))),
         ]
+
+    def where(self) -> list[str]:
+        """Where it keeps its data."""
+        return ["--data-dir", str(self.directory)]
 
     def environment(self) -> dict[str, str]:
         # settings come from the command line alone, whatever KAFKA_* the caller's shell holds
@@ -185,7 +198,12 @@ class Kafkapy(Broker):
         if not line:
             self.kill()
             raise self._died()
-        self.port = json.loads(line)["port"]
+        ready = json.loads(line)
+        self.port = ready["port"]
+        self.took_ready(ready)
+
+    def took_ready(self, ready: Mapping[str, str]) -> None:
+        """What else is to be had of what it says when it is ready."""
 
     def complaints(self) -> list[str]:
         """The errors in its log; needs `log_format` json."""
@@ -202,7 +220,7 @@ class Kafkapy(Broker):
 
     def check(self) -> str:
         """What `kafkapy check` finds wrong in the data directory, while no broker uses it; empty when it is sound."""
-        command = [self.python, "-m", "kafkapy", "check", str(self.directory)]
+        command = [self.python, "-m", "kafkapy", "check", *self.what_to_check()]
         try:
             done = subprocess.run(
                 command,
@@ -216,6 +234,9 @@ class Kafkapy(Broker):
         except subprocess.TimeoutExpired:
             return f"`kafkapy check` did not end within {_CHECK_SECONDS} s"
         return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stdout}{done.stderr}"
+
+    def what_to_check(self) -> list[str]:
+        return [str(self.directory)]
 
     @staticmethod
     @functools.cache
@@ -249,8 +270,10 @@ class ApacheKafka(Broker):
         settings: Mapping[str, str] | None = None,
         heap: tuple[str, ...] = ("-Xmx1G", "-Xms1G"),
         release: str = KAFKA_VERSION,
+        cluster_id: str | None = None,
     ) -> None:
         super().__init__(directory, port=port or free_port(), settings=settings)
+        self.cluster_id = cluster_id or base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self.heap = heap
         self.release = release
         self.properties_path = directory.with_name(directory.name + ".properties")
@@ -282,10 +305,9 @@ class ApacheKafka(Broker):
         }
         self.properties_path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         if not (self.directory / "meta.properties").exists():
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             storage_tool = ["java", "-cp", f"{kafka_home(self.release)}/libs/*", "kafka.tools.StorageTool"]
             subprocess.run(
-                [*storage_tool, "format", f"--cluster-id={cluster_id}", "-c", str(self.properties_path)],
+                [*storage_tool, "format", f"--cluster-id={self.cluster_id}", "-c", str(self.properties_path)],
                 stdout=subprocess.DEVNULL,
                 check=True,
             )

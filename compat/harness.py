@@ -7,6 +7,7 @@ reads on stdout, a JSON object a line:
     {"began": "…"}                                                         a check starts
     {"check": "…", "passed": true, "seconds": 0.8, "detail": "…"}          and ends; null: it did not run
     {"ask": "restart", "token": "…"}        kill -9 the broker and start it again; answered on stdin with the token
+    {"ask": "kill", "of": 0, "token": "…"}  kill -9 one of several brokers, "start" it again: likewise
 
 1. Each check runs in a forked process and process group of its own, so that a hang or a crash costs that check alone.
 2. Nothing is reported that was not run.
@@ -68,15 +69,23 @@ def main(client: str, version: str, make_checks: Callable[[str], Iterable[Check]
 
 
 def restart_broker() -> None:
-    """Have the broker killed with SIGKILL and started again on its port and data; returns once it answers."""
+    """Have the broker killed with SIGKILL and started again on its port and data; returns once it answers.
+
+    Of several brokers each, one after the other.
+    """
+    ask("restart")
+
+
+def ask(what: str, of: int = 0) -> None:
+    """Have `compat/run` do something with the broker; returns once it is done."""
     token = uuid.uuid4().hex
-    _say({"ask": "restart", "token": token})
+    _say({"ask": what, "of": of, "token": token})
     # unbuffered, so that an answer to a check that was given up cannot hide the one wanted here
     line = b""
     while True:
         byte = os.read(0, 1)
         if not byte:
-            raise RuntimeError("nobody answers the request to restart the broker")
+            raise RuntimeError("nobody answers what is asked of the broker")
         line += byte
         if byte == b"\n":
             answer = json.loads(line)

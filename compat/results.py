@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from brokers import ROOT, ApacheKafka, Kafkapy
+from clusters import KafkaNodes, OneProcess, Processes
 from suites import Suite
 
 KEPT = Path(__file__).resolve().parent / "results"
 REPORT = ROOT / "docs" / "compatibility.md"
 LONGEST_DETAIL = 200
+SIDES = (Kafkapy.name, OneProcess.name, Processes.name, ApacheKafka.name, KafkaNodes.name)
 
 
 @dataclass(slots=True)
@@ -48,6 +50,12 @@ class Result:
         return f"{self.passed_count} of {len(self.outcomes)}"
 
 
+def excused(suite: Suite, ours: Result) -> dict[str, str]:
+    """The tests that may fail without anything being wrong, with the reasons."""
+    three = suite.over_database if ours.broker == Processes.name else {}
+    return suite.unsteady | (suite.needs_three if ours.broker == Kafkapy.name else three)
+
+
 def trouble(suite: Suite, ours: Result, kafka: Result | None) -> dict[str, str]:
     """What is wrong, by test: what fails on kafkapy without a room to wait for, and rooms whose tests pass by now.
 
@@ -57,7 +65,7 @@ def trouble(suite: Suite, ours: Result, kafka: Result | None) -> dict[str, str]:
     for test, outcome in ours.outcomes.items():
         if outcome.passed and test in suite.rooms:
             found[test] = f"passes: it waits for {suite.rooms[test]} no longer"
-        if outcome.passed or test in suite.rooms or test in suite.unsteady:
+        if outcome.passed or test in suite.rooms or test in excused(suite, ours):
             continue
         theirs = kafka.outcomes.get(test) if kafka else None
         if theirs is None and outcome.passed is False:
@@ -66,33 +74,37 @@ def trouble(suite: Suite, ours: Result, kafka: Result | None) -> dict[str, str]:
             found[test] = f"{outcome.word}, passes on {kafka.broker}: {outcome.detail}"
     if kafka:
         for test in kafka.outcomes.keys() - ours.outcomes.keys():
-            found[test] = "run on Apache Kafka only"
+            found[test] = f"run on {kafka.broker} only"
     return found
 
 
 def keep(suite: Suite, *news: Result) -> None:
     """Write down what whole runs of the suite gave, each in place of the last against the same broker."""
-    by_broker = {result.broker: result for result in [*kept(suite), *news]}
-    results = [by_broker[name] for name in (Kafkapy.name, ApacheKafka.name) if name in by_broker]
+    by_broker = kept(suite) | {result.broker: result for result in news}
+    results = [by_broker[name] for name in SIDES if name in by_broker]
     KEPT.mkdir(exist_ok=True)
     (KEPT / f"{suite.name}.json").write_text(
         json.dumps([dataclasses.asdict(result) for result in results], indent=1, ensure_ascii=False) + "\n", "utf-8"
     )
 
 
-def kept(suite: Suite) -> list[Result]:
-    """What `keep` wrote: kafkapy's result and then Apache Kafka's, as far as the suite was run whole against them."""
+def kept(suite: Suite) -> dict[str, Result]:
+    """What `keep` wrote, by broker, as far as the suite was run whole against them."""
     path = KEPT / f"{suite.name}.json"
     entries: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else []
-    return [
-        Result(**{**entry, "outcomes": {test: Outcome(**outcome) for test, outcome in entry["outcomes"].items()}})
+    return {
+        entry["broker"]: Result(
+            **entry | {"outcomes": {test: Outcome(**one) for test, one in entry["outcomes"].items()}}
+        )
         for entry in entries
-    ]
+    }
 
 
 def report(suites: list[Suite]) -> str:
     """docs/compatibility.md from what is kept."""
-    runs = [(suite, *kept(suite)) for suite in suites if len(kept(suite)) == len((Kafkapy, ApacheKafka))]
+    sides = [(suite, kept(suite)) for suite in suites]
+    single = (Kafkapy.name, ApacheKafka.name)
+    runs = [(suite, *map(found.__getitem__, single)) for suite, found in sides if found.keys() >= set(single)]
     lines = [
         "# Compatibility",
         "",
@@ -114,9 +126,44 @@ def report(suites: list[Suite]) -> str:
             f"| {suite.name} | {ours.version} | {tests} | {kafka.passed_count} | {ours.passed_count} "
             f"| {len(waits)} | {len(trouble(suite, ours, kafka))} | {ours.commit}, {ours.date} |"
         )
+    lines += ["", *of_three([(suite, found) for suite, found in sides if found.keys() - single])]
     for suite, ours, kafka in runs:
         lines += ["", f"## {suite.name}", "", *details(suite, ours, kafka)]
     return "\n".join(lines) + "\n"
+
+
+def of_three(sides: list[tuple[Suite, dict[str, Result]]]) -> list[str]:
+    """What three brokers came to, beside one; and each test that not all of them did the same with."""
+    lines = [
+        "## Three brokers",
+        "",
+        "`compat/run --three brokers` and `--three processes`: how many tests passed. A check that has the broker",
+        "killed has each of the three killed, one after the other.",
+        "",
+        f"| suite | {' | '.join(SIDES)} | differs, brokers | differs, processes |",
+        f"| --- | {'--- | ' * len(SIDES)}--- | --- |",
+    ]
+    for suite, found in sides:
+        kafka = found.get(KafkaNodes.name) or found.get(ApacheKafka.name)
+        cells = [str(found[side]) if side in found else "" for side in SIDES]
+        ours = [found.get(side) for side in (OneProcess.name, Processes.name)]
+        cells += [str(len(trouble(suite, result, kafka))) if result else "" for result in ours]
+        lines.append(f"| {suite.name} | {' | '.join(cells)} |")
+    for suite, found in sides:
+        shown = [side for side in SIDES if side in found]
+        rows = []
+        for test in dict.fromkeys(test for side in shown for test in found[side].outcomes):
+            outcomes = [found[side].outcomes.get(test) for side in shown]
+            if len({outcome.word for outcome in outcomes if outcome}) > 1:
+                reasons = [excused(suite, found[side]).get(test) for side in shown]
+                details = [outcome.detail for outcome in outcomes if outcome and not outcome.passed]
+                why = next(filter(None, [*reasons, *details]), "")
+                cells = [outcome.word if outcome else "" for outcome in outcomes]
+                rows.append(f"| {' | '.join(map(one_line, [test, *cells, why]))} |")
+        if rows:
+            head = f"| {suite.name} | {' | '.join(shown)} | |"
+            lines += ["", head, f"| --- | {'--- | ' * len(shown)}--- |", *rows]
+    return lines
 
 
 def details(suite: Suite, ours: Result, kafka: Result) -> list[str]:
@@ -139,8 +186,8 @@ def details(suite: Suite, ours: Result, kafka: Result) -> list[str]:
             why = f"**differs**: {wrong[test]}"
         elif test in suite.rooms and not passed(ours, test):
             why = f"waits for {suite.rooms[test]}"
-        elif test in suite.unsteady and not (passed(ours, test) and passed(kafka, test)):
-            why = suite.unsteady[test]
+        elif test in excused(suite, ours) and not (passed(ours, test) and passed(kafka, test)):
+            why = excused(suite, ours)[test]
         else:
             failed = [result.outcomes[test] for result in (kafka, ours) if test in result.outcomes]
             why = next((outcome.detail for outcome in failed if not outcome.passed), "")

@@ -405,15 +405,15 @@ def topics(client: Client) -> None:
     """Create, list, describe, delete; and the names of the errors."""
     topic = fresh("admin")
     client.create_topic(topic, 3)
-    assert topic in client.list_topics(), "a new topic is not listed"
-    same(client.partition_count(topic), 3, "partitions")
+    known(lambda: topic in client.list_topics(), True, "a new topic is listed")
+    known(lambda: client.partition_count(topic), 3, "partitions")
     refused(client, 36, lambda: client.create_topic(topic, 3))
     refused(client, 17, lambda: client.create_topic("not/a/name", 3))
     refused(client, 37, lambda: client.create_topic(fresh("none"), 0))
     refused(client, 40, lambda: client.create_topic(fresh("bad"), 1, {"retention.ms": "soon"}))
     client.produce(topic, numbered(range(10)))
     client.delete_topic(topic)
-    assert topic not in client.list_topics(), "a deleted topic is still listed"
+    known(lambda: topic in client.list_topics(), False, "a deleted topic is listed")
     refused(client, 3, lambda: client.delete_topic(topic))
     client.create_topic(topic, 2)
     same(client.read(topic), [], "records of a topic made anew")
@@ -424,9 +424,9 @@ def more_partitions(client: Client) -> None:
     topic = fresh("grows")
     client.create_topic(topic, 2)
     client.create_partitions(topic, 5)
-    same(client.partition_count(topic), 5, "partitions")
+    known(lambda: client.partition_count(topic), 5, "partitions")
     client.produce(topic, [Message(None, b"in the last", partition=4)])
-    same([record.partition for record in client.read(topic)], [4], "partitions with records")
+    known(lambda: [record.partition for record in client.read(topic)], [4], "partitions with records")
     refused(client, 37, lambda: client.create_partitions(topic, 3))
 
 
@@ -477,6 +477,14 @@ def groups(client: Client) -> None:
     same(client.committed(group, topic), {}, "committed offsets of a deleted group")
 
 
+def known(ask: Callable[[], object], wanted: object, what: str, patience_s: float = 5) -> None:
+    """The same, once all brokers know: each learns in its own time, and clients ask any."""
+    deadline = time.monotonic() + patience_s
+    while (found := ask()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    same(found, wanted, what)
+
+
 def refused(client: Client, code: int, action: Callable[[], object]) -> None:
     """The action must fail with this error code of the broker's."""
     try:
@@ -491,8 +499,15 @@ def refused(client: Client, code: int, action: Callable[[], object]) -> None:
 
 
 def stored_codecs(bootstrap: str, topic: str, partition: int) -> list[str]:
-    """The codec of every batch of a partition, by a Fetch (version 4) written by hand."""
-    host, port = bootstrap.rsplit(":", 1)
+    """The codec of every batch of a partition, by a Fetch (version 4) written by hand, to the broker that leads it."""
+    found = [codecs for address in bootstrap.split(",") if (codecs := _stored(address, topic, partition)) is not None]
+    same(len(found), 1, f"brokers that lead {topic}-{partition}")
+    return found[0]
+
+
+def _stored(address: str, topic: str, partition: int) -> list[str] | None:
+    """None where another broker leads the partition."""
+    host, port = address.rsplit(":", 1)
     name = topic.encode()
     codecs: list[str] = []
     offset = 0
@@ -510,6 +525,8 @@ def stored_codecs(bootstrap: str, topic: str, partition: int) -> list[str]:
             # correlation id, throttle time, one topic by name, one partition: index, error, two offsets
             position = 4 + 4 + 4 + 2 + len(name) + 4 + 4
             (error,) = struct.unpack_from(">h", answer, position)
+            if error == 6:  # NOT_LEADER_OR_FOLLOWER
+                return None
             assert error == 0, f"fetch of {topic}-{partition} at {offset}: error {error}"
             position += 2 + 8 + 8
             (aborted_count,) = struct.unpack_from(">i", answer, position)

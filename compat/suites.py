@@ -14,7 +14,10 @@ HERE = Path(__file__).resolve().parent
 # For suites that name no settings: enough partitions for a group of three to share, also in topics that a client can
 # only have by naming them.
 SETTINGS = {"num.partitions": "6", "auto.create.topics.enable": "true"}
-ON_KAFKA = "apache-kafka"  # the table of rooms.toml for tests that Apache Kafka does not always pass either
+# tables of rooms.toml that name no part of kafkapy
+ON_KAFKA = "apache-kafka"  # tests that Apache Kafka does not always pass either
+ONE_BROKER = "one-broker"  # those that need three brokers
+PROCESSES = "processes"  # those that kafkapy's processes over a database do not pass, by what they promise
 NAMES = {"cc": "a C compiler", "java": "Java 17", "mvn": "Maven"}
 
 
@@ -38,6 +41,8 @@ class Suite:
     kafkapy_settings: dict[str, str]
     rooms: dict[str, str] = field(default_factory=dict)
     unsteady: dict[str, str] = field(default_factory=dict)
+    needs_three: dict[str, str] = field(default_factory=dict)
+    over_database: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> "Suite":
@@ -56,6 +61,8 @@ class Suite:
         if (folder / "rooms.toml").exists():
             known = tomllib.loads((folder / "rooms.toml").read_text("utf-8"))
             suite.unsteady = known.pop(ON_KAFKA, {})
+            suite.needs_three = known.pop(ONE_BROKER, {})
+            suite.over_database = known.pop(PROCESSES, {})
             suite.rooms = {test: room for room, tests in known.items() for test in tests}
         return suite
 

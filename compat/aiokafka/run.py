@@ -65,7 +65,8 @@ class AioKafka(scenarios.Client):
     def read(self, topic: str) -> list[Record]:
         async def body() -> list[Record]:
             async with self._consumer() as consumer:
-                numbers = await self._partitions(topic)
+                while not (numbers := await self._partitions(topic)):
+                    pass  # one of several brokers was asked that has yet to hear of it
                 partitions = [TopicPartition(topic, number) for number in numbers]
                 consumer.assign(partitions)
                 ends = await consumer.end_offsets(partitions)
@@ -152,7 +153,7 @@ class AioKafka(scenarios.Client):
             return sorted(partition["partition"] for partition in described["partitions"])
 
     def create_topic(self, topic: str, partition_count: int, configs: dict[str, str] | None = None) -> None:
-        wanted = NewTopic(topic, partition_count, 1, topic_configs=configs or {})
+        wanted = NewTopic(topic, partition_count, len(self.bootstrap.split(",")), topic_configs=configs or {})
         _raise_first(self._ask(lambda admin: admin.create_topics([wanted])).topic_errors)
 
     def list_topics(self) -> Collection[str]:

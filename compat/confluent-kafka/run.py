@@ -65,7 +65,8 @@ class ConfluentKafka(scenarios.Client):
     def read(self, topic: str) -> list[Record]:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "none", "enable.auto.commit": False})
         try:
-            numbers = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+            while not (numbers := list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)):
+                pass  # one of several brokers was asked that has yet to hear of it
             ends = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10) for n in numbers}
             consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in ends.items()])
             records: list[Record] = []
@@ -124,7 +125,7 @@ class ConfluentKafka(scenarios.Client):
         )
 
     def create_topic(self, topic: str, partition_count: int, configs: dict[str, str] | None = None) -> None:
-        wanted = NewTopic(topic, partition_count, 1, config=configs or {})
+        wanted = NewTopic(topic, partition_count, len(self.bootstrap.split(",")), config=configs or {})
         self.admin.create_topics([wanted])[topic].result(10)
 
     def list_topics(self) -> Collection[str]:

@@ -56,7 +56,9 @@ class KafkaPython(scenarios.Client):
     def read(self, topic: str) -> list[Record]:
         consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
         try:
-            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+            while not (numbers := consumer.partitions_for_topic(topic)):
+                pass  # one of several brokers was asked that has yet to hear of it
+            partitions = [TopicPartition(topic, number) for number in numbers]
             consumer.assign(partitions)
             ends = consumer.end_offsets(partitions)
             consumer.seek_to_beginning()
@@ -113,7 +115,11 @@ class KafkaPython(scenarios.Client):
         return consumer
 
     def create_topic(self, topic: str, partition_count: int, configs: dict[str, str] | None = None) -> None:
-        wanted = {"num_partitions": partition_count, "replication_factor": 1, "configs": configs or {}}
+        wanted = {
+            "num_partitions": partition_count,
+            "replication_factor": len(self.bootstrap.split(",")),
+            "configs": configs or {},
+        }
         with _Admin(self.bootstrap) as admin:
             admin.create_topics({topic: wanted}, wait_for_metadata=True)
 

@@ -16,6 +16,9 @@ from pathlib import Path
 import harness
 from brokers import KAFKA_VERSION, kafka_home
 from harness import Check, NotRun
+from replicas import CHECKS as REPLICAS
+from replicas import RESTARTING as REPLICAS_RESTARTING
+from replicas import described
 from scenarios import fresh
 from transactions import CHECKS as TRANSACTIONS
 
@@ -82,8 +85,8 @@ def topics(t: Tools) -> None:
     name = t.create(3, "retention.ms=3600000", "cleanup.policy=compact,delete")
     has(t.topic("--list"), f"^{name}$")
     described = t.topic("--describe", "--topic", name)
-    has(described, r"PartitionCount: 3\s+ReplicationFactor: 1\s+Configs: .*cleanup.policy=compact,delete")
-    has(described, "retention.ms=3600000", r"Partition: 2\s+Leader: 1\s+Replicas: 1\s+Isr: 1")
+    has(described, r"PartitionCount: 3\s+ReplicationFactor: [13]\s+Configs: .*cleanup.policy=compact,delete")
+    has(described, "retention.ms=3600000", r"Partition: 2\s+Leader: (\d)\s+Replicas: \S*\1\S*\s+Isr: \S*\1")
     t.topic("--alter", "--topic", name, "--partitions", "5")
     has(t.topic("--describe", "--topic", name), "PartitionCount: 5")
     t.topic("--delete", "--topic", name)
@@ -95,7 +98,7 @@ def topic_refusals(t: Tools) -> None:
     has(t.topic("--create", "--topic", name, code=1), f"Topic '{name}' already exists")
     t.topic("--create", "--topic", name, "--if-not-exists")
     has(t.topic("--create", "--topic", "no good", code=1), "other than ASCII alphanumerics")
-    has(t.topic("--create", "--topic", fresh("x"), "--replication-factor", "3", code=1), "[Rr]eplication factor")
+    has(t.topic("--create", "--topic", fresh("x"), "--replication-factor", "9", code=1), "[Rr]eplication factor")
     has(
         t.topic("--create", "--topic", fresh("x"), "--config", "no.such=1", code=1),
         "Unknown topic config name: no.such",
@@ -257,7 +260,7 @@ def broker_api_versions(t: Tools) -> None:
 
 def cluster(t: Tools) -> None:
     has(t.run("ClusterTool", "cluster-id", "--bootstrap-server", t.bootstrap), r"Cluster ID: \S{22}$")
-    port = t.bootstrap.split(":")[1]
+    port = t.bootstrap.partition(",")[0].partition(":")[2]
     has(t.run("ClusterTool", "list-endpoints", "--bootstrap-server", t.bootstrap), rf"^1\s+127.0.0.1\s+{port}\s+null")
 
 
@@ -317,13 +320,14 @@ def features(t: Tools) -> None:
 
 
 def quorum(t: Tools) -> None:
-    has(t("MetadataQuorumCommand", "describe", "--status"), r"LeaderId:\s+1", "CurrentVoters:")
+    has(t("MetadataQuorumCommand", "describe", "--status"), r"LeaderId:\s+[123]$", "CurrentVoters:")
 
 
 def reassignments(t: Tools) -> None:
     topic = t.create()
+    replicas = [int(node) for node in described(t, topic)[0][1]]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as plan:
-        json.dump({"version": 1, "partitions": [{"topic": topic, "partition": 0, "replicas": [1]}]}, plan)
+        json.dump({"version": 1, "partitions": [{"topic": topic, "partition": 0, "replicas": replicas}]}, plan)
         plan.flush()
         options = ("--reassignment-json-file", plan.name)
         has(t("reassign.ReassignPartitionsCommand", "--verify", *options), f"{topic}-0 is completed")
@@ -783,7 +787,9 @@ def checks(bootstrap: str) -> Iterator[Check]:
         (OTHERS, False, False),
         (FURTHER, False, False),
         (TRANSACTIONS, False, False),
+        (REPLICAS, False, False),
         (RESTARTING, False, True),
+        (REPLICAS_RESTARTING, False, True),
     ):
         for name, check in table.items():
             yield Check(name, lambda check=check: check(t), limit_s=3 * LIMIT_S, quick=quick, restarts=restarts)
