@@ -138,7 +138,7 @@ async def open_broker(
                     housekeeping.start_soon(register_brokers, core, standing, logs.leases, clock)
                 if shared:
                     interval_ms = config["log.retention.check.interval.ms"]
-                    housekeeping.start_soon(partial(drop_leftovers, core, shared, clock, interval_ms=interval_ms))
+                    housekeeping.start_soon(partial(drop_leftovers, core, shared.lanes, clock, interval_ms=interval_ms))
                 async with trio.open_nursery() as nodes:
                     await nodes.start(fleet.run, house)
                     yield Broker(

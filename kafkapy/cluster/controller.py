@@ -5,6 +5,7 @@ log, so that nothing is read twice. Called by the cluster's core; what comes of 
 follow the log (`follower.py`), the controller's own broker among them.
 """
 
+import logging
 from typing import Any, Final
 
 import trio
@@ -15,6 +16,10 @@ from kafkapy.cluster.image import METADATA_LOG
 from kafkapy.coordination.runtime import Shard, ShardLog
 from kafkapy.errors import Error, KafkaError
 from kafkapy.storage.base import Leases, Logs
+
+_log = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 1.0
 
 _OF_COORDINATORS: Final = {
     Error.COORDINATOR_LOAD_IN_PROGRESS,
@@ -87,8 +92,15 @@ class Controller:
             self._shard = Shard(
                 "cluster metadata", self._follower.shard_type, shard_log, self._clock, ahead=self._follower.fork
             )
-            await self._shard.run(task_status)
-            task_status = trio.TASK_STATUS_IGNORED  # somebody else wrote to the log, but it is ours: read what
+            try:
+                await self._shard.run(task_status)
+                task_status = trio.TASK_STATUS_IGNORED  # somebody else wrote to the log, but it is ours: read what
+            except KafkaError as failure:  # what is in the log cannot be read
+                if self._leases.epoch(METADATA_LOG) != epoch:
+                    task_status.started()
+                    return
+                _log.error("this broker cannot be the controller, which is tried again: %s", failure)
+                await self._clock.sleep(_RETRY_SECONDS)
 
     def _note(self, logs: Any) -> None:
         if METADATA_LOG in logs:

@@ -126,7 +126,7 @@ async def contents(logs: Logs, log: LogId = LOG, *, committed: bool = False) -> 
 
 
 async def fold(logs: SharedLogs, log: LogId = LOG) -> None:
-    lane = logs.tenure.owned[logs._logs[log]]
+    lane = logs.tenure.owned[logs.lanes.by_log[log]]
     await logs.folder.fold(lane)
     assert lane.checkpoint_seq == lane.seq
 
@@ -278,7 +278,7 @@ async def test_a_database_that_lost_what_it_acknowledged_is_not_served_from(data
 async def test_a_log_that_went_leaves_nothing(database: str, schema: str) -> None:
     async with stores(database, schema) as open_one:
         logs = (await open_one()).logs
-        lane = logs.tenure.owned[logs._logs[LOG]]
+        lane = logs.tenure.owned[logs.lanes.by_log[LOG]]
         await append(logs, LOG, batch(b"v" * 1000), leader_epoch=9)
         await fold(logs)
         await append(logs, LOG, batch(b"v" * 1000), leader_epoch=9)
@@ -316,11 +316,11 @@ async def test_a_coordinators_checkpoints_are_its_lane_owners_to_change(database
         ("update lanes set seq = seq + 1 where seq > 0", "its head says"),
         ("delete from commits", "its head says"),
         ("update commits set data = overlay(data placing '\\x00' from 70)", "fails its CRC"),
-        ("update commits set data = data || '\\x00'", "bytes, and tells of"),
+        ("update commits set data = data || '\\x00'", "bytes, and has"),
         ("update commits set epoch = 77", "in a lane of epoch 0"),
         ("update pieces set data = overlay(data placing '\\x00' from 70)", "fails its CRC"),
         ("delete from pieces", "bytes of offset 2 follow those that end at 0"),
-        ("update checkpoints set state = '\\x02'", "checkpoint version"),
+        ("update checkpoints set state = '\\x02'", "of version 2, and this kafkapy knows 1"),
         ("update checkpoints set seq = 77", "its checkpoint is not that of"),
     ],
 )
@@ -352,6 +352,6 @@ async def test_small_pieces_are_joined(database: str, schema: str) -> None:
         for number in range(40):
             await append(logs, LOG, batch(b"%d" % number), leader_epoch=9)
             await fold(logs)
-        places = logs.tenure.owned[logs._logs[LOG]].logs[LogKey(LOG.topic_id, LOG.partition)].places
+        places = logs.tenure.owned[logs.lanes.by_log[LOG]].logs[LogKey(LOG.topic_id, LOG.partition)].places
         assert len(places) <= 7
         assert [value for _, value in await contents(logs)] == [b"%d" % number for number in range(40)]

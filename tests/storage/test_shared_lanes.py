@@ -25,6 +25,7 @@ from kafkapy.storage.shared.check import check
 from kafkapy.storage.shared.database import Link, Statement
 from kafkapy.storage.shared.entries import LogKey
 from kafkapy.storage.shared.lane import lane_of
+from kafkapy.storage.shared.preparing import prepare
 from kafkapy.storage.shared.problems import DatabaseInUse
 from kafkapy.storage.shared.rendezvous import in_order
 from kafkapy.storage.shared.store import SharedLogs, open_shared
@@ -276,10 +277,10 @@ async def test_a_log_is_read_where_others_own_it(database: str, schema: str) -> 
                 ]
             ).wait()
             if number == 3:
-                await leader.logs.folder.fold(leader.logs.tenure.owned[leader.logs._logs[LOG]])
+                await leader.logs.folder.fold(leader.logs.tenure.owned[leader.logs.lanes.by_log[LOG]])
         await has(6)
         assert [value for _, value in await contents(reader)] == [b"%d" % number for number in range(6)]
-        await leader.logs.folder.fold(leader.logs.tenure.owned[leader.logs._logs[LOG]])
+        await leader.logs.folder.fold(leader.logs.tenure.owned[leader.logs.lanes.by_log[LOG]])
         assert [value for _, value in await contents(reader)] == [b"%d" % number for number in range(6)]
         await leader.logs.save_checkpoint(LOG, Checkpoint(4, b"state"))
         await leader.logs.trim(LOG, 4)
@@ -347,13 +348,33 @@ async def test_what_nobody_dropped_is_found_and_dropped(database: str, schema: s
             await write(first.logs, b"x", log)
         await first.stop()
         second = await open_one()
-        strangers = second.logs.strangers()
+        strangers = second.logs.lanes.strangers()
         assert strangers == {LogKey(log.topic_id, log.partition) for log in (gone, unheard_of)}
         await create(second.logs, unheard_of)
-        second.logs.drop(strangers)
+        second.logs.lanes.drop(strangers)
         await write(second.logs, b"y", unheard_of)
-        assert second.logs.strangers() == set()
+        assert second.logs.lanes.strangers() == set()
         assert [value for _, value in await contents(second.logs, unheard_of)] == [b"x", b"y"]
+
+
+async def test_who_comes_waits_for_nobody_who_reads_or_writes(database: str, schema: str) -> None:
+    """A lock on a table that others use would also be waited for in a circle, and one of all would be ended."""
+    link = Link(database, schema, SystemClock())
+    async with stores(database, schema) as open_one:
+        opened = await open_one()
+        await write(opened.logs, b"kept")
+        await link.script("begin; select from commits; select from pieces; select from lanes; select from cluster")
+        another = Link(database, schema, SystemClock())
+        assert (await prepare(another, schema, "c")).lanes == 64
+        another.close()
+        await link.script("rollback")
+    assert await link.run(
+        Statement(
+            "select attname::text, attstorage::text from pg_attribute where attrelid = 'commits'::regclass"
+            " and attname in ('data', 'index') order by attname"
+        )
+    ) == [("data", "e"), ("index", "e")]
+    link.close()
 
 
 async def test_tables_of_before_are_brought_up_to_date(database: str, schema: str) -> None:
@@ -419,7 +440,7 @@ async def test_chaos(database: str, schema: str, tmp_path: Path, seed: int) -> N
                 elif event < 0.2:
                     proxy.lose(b"value", answer=chance.random() < 0.5)
                 elif event < 0.3:
-                    lane = leader.tenure.owned.get(leader._logs[LOG])
+                    lane = leader.tenure.owned.get(leader.lanes.by_log[LOG])
                     if lane is not None:
                         await leader.folder.fold(lane)
                 elif event < 0.35:

@@ -13,6 +13,7 @@ from kafkapy.storage.shared.entries import BadEntry, Chunk, LogKey, decode_entry
 from kafkapy.storage.shared.lane import BadCheckpoint, Lane, lane_of
 from kafkapy.storage.shared.log_state import LogState, Place
 from kafkapy.storage.shared.preparing import FORMAT
+from kafkapy.storage.shared.problems import StatementFailed
 
 _BEGIN: Final = "begin isolation level repeatable read read only"
 _CLUSTER: Final = Statement("select id, format, lanes from cluster")
@@ -46,8 +47,14 @@ async def check(url: str, schema: str, clock: Clock) -> AsyncIterator[str]:
         if [number for number, *_ in lanes] != list(range(lane_count)):
             yield f"there are lanes {[number for number, *_ in lanes]}, and should be {lane_count}"
         for number, epoch, seq, checkpoint_seq in lanes:
-            async for problem in _lane(link, number, epoch, seq, checkpoint_seq, lane_count):
-                yield f"lane {number}: {problem}"
+            try:
+                async for problem in _lane(link, number, epoch, seq, checkpoint_seq, lane_count):
+                    yield f"lane {number}: {problem}"
+            except StatementFailed as failure:
+                if not failure.is_damage:
+                    raise
+                yield f"lane {number}: {failure}"
+                await link.script(f"rollback; {_BEGIN}")
     finally:
         link.close()
 
@@ -96,9 +103,11 @@ async def _lane(
                     yield f"{_name(change.log)}: entry {entry_seq}: {problem}"
                 at += change.size_bytes
                 ends[change.log] = change.headers[-1].next_offset
-        if at != len(data):
-            yield f"entry {entry_seq} has {len(data)} bytes, and tells of {at}"
-        lane.replay(entry_seq, entry)
+        try:
+            lane.replay(entry_seq, entry, len(data))
+        except BadEntry as damage:
+            yield str(damage)
+            return
     if lane.seq != seq:
         yield f"its last entry is {lane.seq}, and its head says {seq}"
     for key, log in lane.logs.items():

@@ -54,6 +54,14 @@ _ASK: Final = Statement(
     (INT4S, INT8S, INT4S, TEXT),
 )
 
+_BEYOND: Final = Statement(
+    """
+    select c.lane from unnest($1::int[], $2::bigint[]) as w(lane, seq)
+    join lanes l on l.lane = w.lane and l.seq < w.seq join commits c on c.lane = w.lane and c.seq = w.seq
+    """,
+    (INT4S, INT8S),
+)
+
 _FLUSH_BYTES: Final = 1 << 20
 """A statement takes no more once it has so much: who writes little beside those who write much waits for this long."""
 
@@ -137,6 +145,7 @@ class Committer:
     """The process's writer. Told whose lanes are whose by `committed`, `lost`."""
 
     catalogue: Catalogue
+    lost: Callable[[Lane], None]
 
     def __init__(
         self,
@@ -144,14 +153,12 @@ class Committer:
         clock: Clock,
         writer: str,
         committed: Callable[[Lane, bytes, Sequence[LogId]], None],
-        lost: Callable[[Lane], None],
         statement: Statement = COMMIT,
     ) -> None:
         self._link = link
         self._clock = clock
         self._writer = writer
         self._committed = committed
-        self._lost = lost
         self._statement = statement
         self._queue: deque[_Item] = deque()
         self._waiting_bytes = 0
@@ -259,9 +266,13 @@ class Committer:
     async def _commit(self, drafts: Sequence[_Draft]) -> set[int]:
         """Which lanes' entries are committed, which is certain; the others' never will be."""
         done: set[int] = set()
-        left, sent, is_uncertain, pause = list(drafts), False, False, _RETRY_SECONDS
+        left, sent, is_uncertain, is_beyond, pause = list(drafts), False, False, False, _RETRY_SECONDS
         while True:
             try:
+                if is_beyond:
+                    # Lanes with an entry beyond their head are not what they are taken for here, others are.
+                    left = await self._without_those_beyond(left)
+                    is_beyond = False
                 if is_uncertain:
                     done |= await self._asked(left)
                     left = [draft for draft in left if draft.lane.number not in done]
@@ -277,9 +288,9 @@ class Committer:
                 is_uncertain, sent = True, False
                 _log.warning("the database was lost while it committed, what became of it is asked: %s", lost)
             except StatementFailed as failure:
-                if failure.state == _TAKEN_TWICE:
-                    raise  # an entry beyond its lane's head: nothing here is to be believed
                 _log.error("a commit failed, and is tried again: %s", failure)
+                if failure.state == _TAKEN_TWICE:
+                    is_beyond = True
             except DatabaseError as failure:
                 _log.warning("the database is not to be had, writes wait: %s", failure)
             else:
@@ -309,11 +320,16 @@ class Committer:
         )
         return {lane for (lane,) in rows}
 
+    async def _without_those_beyond(self, drafts: Sequence[_Draft]) -> list[_Draft]:
+        numbers, seqs = [draft.lane.number for draft in drafts], [draft.seq for draft in drafts]
+        beyond = {lane for (lane,) in await self._link.run(_BEYOND, numbers, seqs)}
+        return [draft for draft in drafts if draft.lane.number not in beyond]
+
     def _finish(self, drafts: Sequence[_Draft], done: set[int]) -> None:
         for draft in drafts:
             lane = draft.lane
             if lane.number not in done:
-                self._lost(lane)
+                self.lost(lane)
                 for item, _ in draft.items:
                     item.answer(_LOST)
                 continue

@@ -74,7 +74,7 @@ class Entry:
 
 
 class BadEntry(Exception):
-    """These bytes are no entry, or one of a later version."""
+    """These bytes are no entry, or one of a later version, or not the one that comes next."""
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -190,6 +190,8 @@ def _read_chunk(data: bytes, at: int, log: LogKey) -> tuple[Chunk, int]:
         header, at = _read_batch(data, at, offset, leader_epoch)
         headers.append(header)
         offset = header.next_offset
+    if not headers:
+        raise BadEntry("a chunk without a batch")
     return Chunk(log, begins_segment, headers), at
 
 

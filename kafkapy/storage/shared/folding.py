@@ -21,7 +21,7 @@ from kafkapy.storage.shared.database import BYTEA, BYTEAS, INT4, INT4S, INT8, IN
 from kafkapy.storage.shared.entries import LogKey
 from kafkapy.storage.shared.lane import Lane, PieceKey
 from kafkapy.storage.shared.log_state import IN_PIECE, LogState, Place
-from kafkapy.storage.shared.problems import DatabaseError
+from kafkapy.storage.shared.problems import DatabaseError, StatementFailed
 from kafkapy.storage.shared.reader import Moved, Reader
 
 _log = logging.getLogger(__name__)
@@ -63,6 +63,9 @@ _SECONDS: Final = 60.0
 """A lane is folded once so much has come since, or so long ago."""
 
 _RETRY_SECONDS: Final = 1.0
+
+_ATTEMPTS: Final = 3
+"""So often it is tried to fold a lane that is asked for."""
 
 
 class NewPiece(NamedTuple):
@@ -120,8 +123,10 @@ class Folder:
                 return
 
     async def fold(self, lane: Lane) -> None:
-        """Return once everything that the lane has now is folded, or it is no longer ours."""
-        while lane.epoch >= 0 and lane.checkpoint_seq < lane.seq:
+        """Return once everything that the lane has now is folded, or it is no longer ours, or cannot be."""
+        for _ in range(_ATTEMPTS):
+            if lane.epoch < 0 or lane.checkpoint_seq >= lane.seq:
+                return
             done = self._asked.setdefault(lane, trio.Event())
             if self._is_quiet():
                 self.between()
@@ -159,7 +164,13 @@ class Folder:
                     _folded(plan, pieces, self._reader)
                 return
             except Moved:
-                return  # logs were trimmed or went meanwhile, and their entries with them: the next one is planned anew
+                # Logs were trimmed or went meanwhile, and their entries with them: the next fold is planned anew.
+                _log.warning("lane %d: what was to be folded is not where it was", lane.number)
+                return
+            except StatementFailed as failure:
+                # Other lanes are not to wait for this one, whose rows may be damaged.
+                _log.error("lane %d could not be folded, and is left as it is for now: %s", lane.number, failure)
+                return
             except DatabaseError as failure:
                 _log.warning("lane %d could not be folded, which is tried again: %s", lane.number, failure)
                 await self._clock.sleep(_RETRY_SECONDS)

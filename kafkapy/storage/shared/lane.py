@@ -21,6 +21,7 @@ from kafkapy.storage.aborted import decode_rows, encode_rows
 from kafkapy.storage.producer_snapshot import decode_snapshot, encode_snapshot
 from kafkapy.storage.segments import Segment
 from kafkapy.storage.shared.entries import (
+    BadEntry,
     Chunk,
     Entry,
     LogKey,
@@ -63,6 +64,8 @@ class Lane:
         """Under which this process owns it; of a lane that is only followed, -1."""
         self.seq = 0
         self.checkpoint_seq = 0
+        self.damage: str | None = None
+        """Why nothing can be said of its logs, and nothing written to them."""
         self.logs: dict[LogKey, LogState] = {}
         self.doomed: set[PieceKey] = set()
         """Pieces of which nothing is left in any log: the next checkpoint drops them."""
@@ -82,9 +85,13 @@ class Lane:
             state = self.logs[key] = LogState()
         return state
 
-    def replay(self, seq: int, entry: Entry, only: LogKey | None = None) -> list[LogKey]:
-        """Take an entry that is committed; which logs it touched. With `only`, other logs are left as they are."""
-        assert seq == self.seq + 1, f"lane {self.number} has entry {seq} after {self.seq}"
+    def replay(self, seq: int, entry: Entry, size_bytes: int, only: LogKey | None = None) -> list[LogKey]:
+        """Take an entry that is committed, and has so many bytes; which logs it touched.
+
+        With `only`, other logs are left as they are. Raises BadEntry.
+        """
+        if seq != self.seq + 1:
+            raise BadEntry(f"entry {seq} follows entry {self.seq}")
         at = 0
         touched = []
         for change in entry.changes:
@@ -96,6 +103,8 @@ class Lane:
             match change:
                 case Chunk(key, begins_segment, headers):
                     log = self.log(key)
+                    if headers[0].base_offset != log.head.end_offset or not (begins_segment or log.segments):
+                        raise BadEntry(f"entry {seq} does not go on where a log ends, at {log.head.end_offset}")
                     log.replay(headers)
                     log.add(headers, begins_segment=begins_segment, seq=seq, at=at, size=size, now_ms=entry.made_ms)
                     at += size
@@ -104,6 +113,8 @@ class Lane:
                     self.begin_log_at(key, offset)
                 case Removed(key):
                     self.remove(key)
+        if at != size_bytes:
+            raise BadEntry(f"entry {seq} tells of {at} bytes, and has {size_bytes}")
         for key in set(touched).intersection(self.logs):
             self.logs[key].see()
         self.unfolded_bytes += at
@@ -124,6 +135,12 @@ class Lane:
     def doom(self, key: LogKey, places: Iterable[Place]) -> None:
         """Of these nothing is left in the log."""
         self.doomed.update(PieceKey(key, place.base_offset) for place in places if place.seq == IN_PIECE)
+
+    def spoil(self, damage: str) -> None:
+        """It cannot be read."""
+        self.damage = damage
+        self.logs.clear()
+        self.seq = self.checkpoint_seq  # there is nothing to be folded
 
     # -- checkpoints
 
@@ -159,11 +176,11 @@ class Lane:
     def restore(self, seq: int, state: bytes, pieces: Iterable[tuple[LogKey, Place]]) -> None:
         """Begin from a checkpoint, and from the pieces that there are. Raises BadCheckpoint."""
         if state[:1] != bytes((_VERSION,)):
-            raise BadCheckpoint(f"lane {self.number}: checkpoint version {state[:1]!r}")
+            raise BadCheckpoint(f"it is of version {state[0] if state else None}, and this kafkapy knows {_VERSION}")
         try:
             self.logs = dict(_read_logs(zlib.decompress(state[1:])))
-        except (zlib.error, IndexError, ValueError) as damage:
-            raise BadCheckpoint(f"lane {self.number}: {damage}") from damage
+        except (zlib.error, LookupError, ValueError) as damage:
+            raise BadCheckpoint(f"it makes no sense: {damage}") from damage
         self.seq = self.checkpoint_seq = seq
         for key, place in pieces:
             if key in self.logs:

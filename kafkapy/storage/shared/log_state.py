@@ -8,16 +8,19 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kafkapy.model import NO_TIMESTAMP
+from kafkapy.model import NO_TIMESTAMP, IsolationLevel
 from kafkapy.records.batch import BatchHeader
 from kafkapy.storage.aborted import AbortedRow, first_from
-from kafkapy.storage.base import Bounds, LogSettings
+from kafkapy.storage.base import Bounds, LogSettings, Reach
 from kafkapy.storage.compaction import Cleanable
 from kafkapy.storage.segments import Extent, Segment, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 
 IN_PIECE = -1
 """Of a place that is a piece, in place of an entry's number."""
+
+ONLY_SEGMENT = 0
+"""For readers: what lies in rows has no files."""
 
 _NO_JITTER = 0
 
@@ -78,6 +81,14 @@ class LogState:
         """The offsets as readers see them."""
         seen = self.seen
         return Bounds(self.start, seen.end_offset, max(seen.stable_offset, self.start), seen.end_offset)
+
+    def reach(self, isolation: IsolationLevel) -> Reach:
+        """How far such a reader gets."""
+        end, stable, end_position, stable_position = self.seen
+        if isolation is IsolationLevel.READ_COMMITTED and stable >= self.start:
+            return Reach(self.start, stable, ONLY_SEGMENT, stable_position)
+        limit = self.start if isolation is IsolationLevel.READ_COMMITTED else end
+        return Reach(self.start, limit, ONLY_SEGMENT, end_position)
 
     def needs_segment(self, headers: Sequence[BatchHeader], size: int, end_offset: int, settings: LogSettings) -> bool:
         """Whether these batches must not join the last segment."""

@@ -20,6 +20,11 @@ class StatementFailed(DatabaseError):
         super().__init__(message)
         self.state = state
 
+    @property
+    def is_damage(self) -> bool:
+        """Whether the database cannot read what it has itself: a page, an index or a file is damaged."""
+        return self.state.startswith(("XX", "58"))
+
 
 class UnfitDatabase(Exception):
     """This database cannot be the cluster's: the text says why."""

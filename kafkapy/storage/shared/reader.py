@@ -65,7 +65,7 @@ class Reader:
         views = []
         for name, place in zip(names, places, strict=True):
             data = found.get(name)
-            if data is None or (place.seq == IN_PIECE and len(data) != place.size):
+            if data is None or len(data) < place.at + place.size or (place.seq == IN_PIECE and len(data) != place.size):
                 self.forget(lane, log, place.base_offset)
                 raise Moved
             views.append(memoryview(data)[place.at : place.at + place.size])

@@ -9,12 +9,10 @@ from kafkapy.storage.aborted import overlapping
 from kafkapy.storage.base import AbortedTransaction, FoundTime, Read, Slice
 from kafkapy.storage.shared.entries import LogKey
 from kafkapy.storage.shared.lane import Lane
-from kafkapy.storage.shared.log_state import LogState, Place
+from kafkapy.storage.shared.log_state import ONLY_SEGMENT, LogState, Place
 from kafkapy.storage.shared.reader import Reader
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
 from kafkapy.turns import Turns
-
-_ONLY_SEGMENT = 0
 
 
 async def read(reader: Reader, lane: Lane, key: LogKey, read: Read, left: int, *, whole_first: bool) -> Slice:
@@ -39,7 +37,7 @@ async def read(reader: Reader, lane: Lane, key: LogKey, read: Read, left: int, *
     places = _wanted(log, offset, limit, budget)
     if not places:
         at_end = seen.end_position if offset >= seen.end_offset else seen.stable_position
-        return around._replace(segment=_ONLY_SEGMENT, position=at_end)
+        return around._replace(segment=ONLY_SEGMENT, position=at_end)
     parts: list[memoryview] = []
     size, reached, position = 0, offset, -1
     for place, data in zip(places, await reader.read(lane.number, key, places), strict=True):
@@ -53,7 +51,7 @@ async def read(reader: Reader, lane: Lane, key: LogKey, read: Read, left: int, *
             reached = reached_here
         if end < len(data):
             break
-    around = around._replace(segment=_ONLY_SEGMENT, position=position)
+    around = around._replace(segment=ONLY_SEGMENT, position=position)
     if not parts:
         return around
     aborted = None

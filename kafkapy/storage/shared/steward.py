@@ -6,7 +6,7 @@ often, so that a lane that is handed over is without an owner for some tens of m
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import Final
 
@@ -15,12 +15,12 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.storage.base import Holder
 from kafkapy.storage.shared.following import Followed
-from kafkapy.storage.shared.lane import Lane
+from kafkapy.storage.shared.lanes import Lanes
 from kafkapy.storage.shared.leases import LaneLeases
 from kafkapy.storage.shared.members import LEAVING, THERE, Member, Members
 from kafkapy.storage.shared.problems import DatabaseError
 from kafkapy.storage.shared.rendezvous import Plan, plan
-from kafkapy.storage.shared.tenure import LaneRow, Tenure
+from kafkapy.storage.shared.tenure import LaneRow
 
 _log = logging.getLogger(__name__)
 
@@ -34,38 +34,30 @@ _AT_ONCE: Final = 8
 
 _RETRY_SECONDS: Final = 0.2
 
+_READ_AGAIN_SECONDS: Final = 30.0
+"""A lane that could not be read may have been mended."""
+
 _NOTHING_TO_DO: Final = Plan(frozenset(), frozenset(), is_settled=True)
 
 
 class Steward:
-    """`gain` has lanes loaded and served, `part` has their logs led no more and what is under way committed, and
-    `forget` the lanes forgotten.
-    """
+    """Of a process among others."""
 
     def __init__(
-        self,
-        members: Members,
-        tenure: Tenure,
-        leases: LaneLeases,
-        followed: Followed,
-        clock: Clock,
-        ttl_ms: int,
-        gain: Callable[[Sequence[Lane]], Awaitable[None]],
-        part: Callable[[Sequence[Lane]], Awaitable[None]],
-        forget: Callable[[Lane], None],
+        self, members: Members, lanes: Lanes, leases: LaneLeases, followed: Followed, clock: Clock, ttl_ms: int
     ) -> None:
         self._members = members
-        self._tenure = tenure
+        self._lanes = lanes
+        self._tenure = lanes.tenure
         self._leases = leases
         self._followed = followed
         self._clock = clock
         self._ttl_seconds = ttl_ms / 1000
-        self._gain = gain
-        self._part = part
-        self._forget = forget
+        lanes.lost = self.look_again
         self._moves = -1
         self._look_again = trio.Event()
         self._look_at = -inf
+        self._read_again_at = inf
         self._calm_at = -inf
         self._is_gone = False
         self._is_settled = False
@@ -136,7 +128,7 @@ class Steward:
         self._is_gone = True
         self._leases.expire()
         for lane in list(self._tenure.owned.values()):
-            self._forget(lane)
+            self._lanes.forget(lane)
         await self._members.return_()
         self._is_gone = False
         self.look_again()
@@ -201,16 +193,16 @@ class Steward:
             self.look_again()
             lanes = await self._tenure.take(todo.take)
             for first in range(0, len(lanes), _AT_ONCE):
-                await self._gain(lanes[first : first + _AT_ONCE])
+                await self._lanes.gain(lanes[first : first + _AT_ONCE])
         if todo.hand_over:
             self.look_again()
             parting = [self._tenure.owned[number] for number in sorted(todo.hand_over)]
             try:
-                await self._part(parting)
+                await self._lanes.part(parting)
                 await self._tenure.release([lane.number for lane in parting])
             finally:  # where that is not so, they are taken again
                 for lane in parting:
-                    self._forget(lane)
+                    self._lanes.forget(lane)
         self._is_settled = todo.is_settled
 
     def _considered(self, members: Sequence[Member], rows: Sequence[LaneRow]) -> Plan:
@@ -219,14 +211,23 @@ class Steward:
         others = [member for member in members if member.incarnation != own]
         self._is_alone = not others
         self._has_takers = any(member.state == THERE for member in others)
-        self._look_at = self._clock.monotonic() + min([member.left_ms / 1000 for member in others], default=inf)
+        now = self._clock.monotonic()
+        is_to_read_again = now >= self._read_again_at
+        if is_to_read_again:
+            self._read_again_at = inf
+        elif self._read_again_at == inf and any(lane.damage is not None for lane in owned.values()):
+            self._read_again_at = now + _READ_AGAIN_SECONDS
+        self._look_at = min([now + member.left_ms / 1000 for member in others], default=inf)
+        self._look_at = min(self._look_at, self._read_again_at)
         node_ids = {member.incarnation: member.node_id for member in members}
         holders, owners = {}, dict[int, int | None]()
         for number, owner, epoch, _ in rows:
             lane = owned.get(number)
             is_held = lane is not None and owner == own and lane.epoch == epoch
+            if lane is not None and lane.damage is not None and is_to_read_again:
+                is_held = False
             if lane is not None and not is_held:
-                self._forget(lane)
+                self._lanes.forget(lane)
             node_id = me if is_held else None if owner in (None, own) else node_ids.get(owner)
             owners[number] = node_id
             if node_id is not None:

@@ -5,7 +5,7 @@ it is written in `committer.py`, how its bytes are brought in order in `folding.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -37,18 +37,19 @@ from kafkapy.storage.shared import beside, reading
 from kafkapy.storage.shared.cleaning import Cleaner
 from kafkapy.storage.shared.committer import COMMIT, Committer
 from kafkapy.storage.shared.database import Link, Statement
-from kafkapy.storage.shared.entries import LogKey, Removed, Start
+from kafkapy.storage.shared.entries import Start
 from kafkapy.storage.shared.folding import Folder
 from kafkapy.storage.shared.following import Followed
 from kafkapy.storage.shared.lane import Lane, lane_of
+from kafkapy.storage.shared.lanes import Lanes, key_of
 from kafkapy.storage.shared.leases import LaneLeases
-from kafkapy.storage.shared.loading import load_lanes
 from kafkapy.storage.shared.log_state import LogState
 from kafkapy.storage.shared.members import THERE, Members
 from kafkapy.storage.shared.preparing import prepare
-from kafkapy.storage.shared.problems import DatabaseError, DatabaseInUse
+from kafkapy.storage.shared.problems import DatabaseError
 from kafkapy.storage.shared.reader import Moved, Reader
 from kafkapy.storage.shared.rendezvous import in_order
+from kafkapy.storage.shared.sole_steward import SoleSteward
 from kafkapy.storage.shared.steward import Steward
 from kafkapy.storage.shared.tenure import Tenure
 from kafkapy.storage.sole import SoleLeases
@@ -61,9 +62,6 @@ _log = logging.getLogger(__name__)
 SCHEMA: Final = "kafkapy"
 TTL_MS: Final = 5_000
 CACHE_BYTES: Final = 64 << 20
-
-_ONLY_SEGMENT: Final = 0
-"""For readers: what lies in rows has no files."""
 
 _CLOSE_SECONDS: Final = 5.0
 """A process that is to stop does not wait longer for a database that is gone; what it had is not acknowledged."""
@@ -93,7 +91,6 @@ class SharedLogs:
         statement: Statement = COMMIT,
     ) -> None:
         self.cluster_id = ""
-        self.leases: SoleLeases | LaneLeases
         self._clock = clock
         self._turns = turns
         self._ttl_ms = ttl_ms
@@ -102,54 +99,50 @@ class SharedLogs:
         self._followed_log = followed
         self._watchers = Watchers()
         self._links = commits, leases, reads, folds, follows, loads = [link() for _ in range(6)]
-        self._control, self._reads, self._follows, self._loads = leases, reads, follows, loads
+        self._control, self._reads, self._follows = leases, reads, follows
         self._reader = Reader(reads, CACHE_BYTES)
         self.brokers = Members(leases, clock, ttl_ms)
-        self.tenure = Tenure(leases, self.brokers.incarnation, ttl_ms, self._lose)
-        self._committer = Committer(commits, clock, self.brokers.incarnation, self._committed, self._lose, statement)
+        self.tenure = Tenure(leases, self.brokers.incarnation, ttl_ms)
+        self._committer = Committer(commits, clock, self.brokers.incarnation, self._committed, statement)
+        self.lanes = Lanes(self.tenure, self._committer, self._reader, loads, self._watchers, followed)
         self.folder = Folder(folds, clock, self._reader, self.tenure.owned.values, lambda: self._committer.is_quiet)
         self._committer.between = self.folder.between
         self._cleaner = Cleaner(folds, clock, turns, self._reader, self.folder)
-        self._lane_count = 0
-        self._logs: dict[LogId, int] = {}
-        self._followed: Followed
-        self._steward: Steward | None = None
-        self._is_deposed = False
+        self._steward: Steward | SoleSteward
+
+    @property
+    def leases(self) -> SoleLeases | LaneLeases:
+        """What this process leads."""
+        return self.lanes.leases
 
     # -- opening and closing
 
     async def open(self, schema: str, cluster_id: str, node_id: int | None) -> None:
         """Find or found the cluster, and have a node id there. Raises UnfitDatabase, DatabaseInUse, DatabaseError."""
         cluster = await prepare(self._control, schema, cluster_id)
-        self.cluster_id, self._lane_count = cluster.id, cluster.lanes
+        lanes = self.lanes
+        self.cluster_id, lanes.count = cluster.id, cluster.lanes
         node_id = await self.brokers.claim(node_id, alone=self._alone)
         if self._alone:
-            self.leases = SoleLeases(node_id)
-            await self._take_all()
+            lanes.leases = SoleLeases(node_id)
+            self._steward = steward = SoleSteward(lanes, self._clock, self._ttl_ms)
+            await steward.take_all()
             return
-        self.leases = leases = LaneLeases(node_id, self._clock, self._logs.get)
+        lanes.leases = leases = LaneLeases(node_id, self._clock, lanes.by_log.get)
         log = self._followed_log
-        number = 0 if log is None else lane_of(_key(log), cluster.lanes)
-        self._followed = Followed(self._follows, number, None if log is None else _key(log), self._followed_grew)
-        await self._followed.poll()
-        self._steward = Steward(
-            self.brokers,
-            self.tenure,
-            leases,
-            self._followed,
-            self._clock,
-            self._ttl_ms,
-            self._gain,
-            self._part,
-            self._forget,
+        number = 0 if log is None else lane_of(key_of(log), cluster.lanes)
+        lanes.followed = followed = Followed(
+            self._follows, number, None if log is None else key_of(log), self._clock, lanes.followed_grew
         )
+        await followed.poll()
+        self._steward = Steward(self.brokers, lanes, leases, followed, self._clock, self._ttl_ms)
 
     async def run(self) -> None:
         """Do what is to be done in the background, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._committer.run)
             nursery.start_soon(self.folder.run)
-            nursery.start_soon(self._keep_all if self._steward is None else self._steward.run)
+            nursery.start_soon(self._steward.run)
 
     async def announce(self, broker: LiveBroker) -> None:
         """This process is reached there, and takes its share of the lanes. A database that is gone is waited for."""
@@ -161,27 +154,24 @@ class SharedLogs:
                 await self._clock.sleep(_RETRY_SECONDS)
             else:
                 break
-        if self._steward is not None:
-            self._steward.look_again()
+        self._steward.look_again()
 
     async def settled(self) -> None:
         """Return once every lane is with the process that is to have it."""
-        if self._steward is not None:
-            await self._steward.settled()
+        await self._steward.settled()
 
     async def leave(self) -> None:
         """Hand the lanes over to those who are there, while these can still be asked for."""
-        if self._steward is not None:
-            try:
-                await self._steward.leave()
-            except DatabaseError as failure:
-                _log.warning("the lanes could not be handed over, the lease runs out by itself: %s", failure)
+        try:
+            await self._steward.leave()
+        except DatabaseError as failure:
+            _log.warning("the lanes could not be handed over, the lease runs out by itself: %s", failure)
 
     async def refresh(self) -> None:
         """Have what is known of the followed log be what it has now; a database that is gone is waited for."""
-        while self._followed_log is not None and self._is_only_followed(self._followed_log):
+        while (log := self._followed_log) is not None and (followed := self.lanes.only_followed(log)) is not None:
             try:
-                await self._followed.poll()
+                await followed.poll()
                 return
             except DatabaseError as failure:
                 _log.warning("how far the log has come cannot be seen, which is tried again: %s", failure)
@@ -189,8 +179,7 @@ class SharedLogs:
 
     def in_turn(self, log: LogId, node_ids: Iterable[int]) -> Sequence[int]:
         """These in the order in which they come to lead a log."""
-        number = self._logs.get(log)
-        return in_order(lane_of(_key(log), self._lane_count) if number is None else number, tuple(node_ids))
+        return in_order(self.lanes.number_of(log), tuple(node_ids))
 
     async def close(self) -> None:
         """Commit what is under way, and let the lanes go: whoever comes next need not wait."""
@@ -209,81 +198,6 @@ class SharedLogs:
         for link in self._links:
             link.close()
 
-    # -- lanes that come and go
-
-    async def _take_all(self) -> None:
-        lanes = await self.tenure.take(range(self._lane_count))
-        if len(lanes) < self._lane_count:
-            raise DatabaseInUse("lanes of the cluster in this database have owners that are not among its brokers")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_all)  # to load them may take longer than a lease lasts
-            await self._gain(lanes)
-            nursery.cancel_scope.cancel()
-
-    async def _keep_all(self) -> None:
-        """Renew the lease of a process that is alone, and has nothing to do beside another one."""
-        while True:
-            await self._clock.sleep(self._ttl_ms / 3000)
-            try:
-                is_there = await self.tenure.renew()
-            except DatabaseError as failure:
-                _log.warning("the lease could not be renewed, which is tried again: %s", failure)
-                continue
-            if not is_there or self._is_deposed:
-                raise DatabaseInUse("another process has taken the cluster over: this one stood still for too long")
-
-    async def _gain(self, lanes: Sequence[Lane]) -> None:
-        """Serve these, which are empty and ours. Raises DatabaseError."""
-        for lane in lanes:
-            self._reader.forget_lane(lane.number)
-        await load_lanes(self._loads, lanes)
-        for lane in lanes:
-            if await self.tenure.raise_epoch(lane):
-                self.tenure.owned[lane.number] = lane
-                if self._follows_lane(lane):
-                    self._followed.own(lane)
-        numbers = {lane.number for lane in lanes}
-        self._hold([log for log, number in self._logs.items() if number in numbers])
-        if self._steward is not None and self._followed.lane.number in numbers:
-            self._followed_grew()  # by what its last owner wrote, perhaps
-
-    async def _part(self, lanes: Sequence[Lane]) -> None:
-        """Lead these no more, and have committed what was begun before."""
-        for lane in lanes:
-            self.leases.lose(self._logs_of(lane))
-        await self._committer.finished(lanes)
-
-    def _lose(self, lane: Lane) -> None:
-        """Another process has it."""
-        if lane.epoch >= 0:
-            _log.warning("lane %d is another process's now", lane.number)
-            self._forget(lane)
-            self._is_deposed = True
-            if self._steward is not None:
-                self._steward.look_again()
-
-    def _forget(self, lane: Lane) -> None:
-        if lane.epoch < 0:
-            return
-        lane.epoch = -1
-        del self.tenure.owned[lane.number]
-        self._reader.forget_lane(lane.number)
-        if self._follows_lane(lane):
-            self._followed.disown()
-        logs = self._logs_of(lane)
-        self.leases.lose(logs)
-        self.look_again(logs)
-
-    def _follows_lane(self, lane: Lane) -> bool:
-        return self._steward is not None and lane.number == self._followed.lane.number
-
-    def _logs_of(self, lane: Lane) -> list[LogId]:
-        return [log for log, number in self._logs.items() if number == lane.number]
-
-    def _followed_grew(self) -> None:
-        if self._followed_log is not None:
-            self._watchers.notify(self._followed_log)
-
     def _committed(self, lane: Lane, data: bytes, touched: Sequence[LogId]) -> None:
         self.tenure.committed(lane)
         if data:
@@ -294,109 +208,35 @@ class SharedLogs:
     # -- what exists
 
     def adopt(self, catalogue: Catalogue) -> None:
-        self._catalogue = self._committer.catalogue = catalogue
+        self._catalogue = self._committer.catalogue = self.lanes.catalogue = catalogue
 
     async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
-        catalogue = self._catalogue
-        named = list(dict.fromkeys([*catalogue.logs(), *self._logs] if logs is None else logs))
-        self._made([log for log in named if catalogue.settings(log) is not None])
-        for log in named:
-            if catalogue.settings(log) is None and catalogue.is_gone(log):
-                self._remove(log)
-
-    def _made(self, logs: Sequence[LogId]) -> None:
-        for log in logs:
-            if log not in self._logs:
-                self._logs[log] = lane_of(_key(log), self._lane_count)
-        self._hold(logs)
-
-    def _hold(self, logs: Sequence[LogId]) -> None:
-        """Lead those of these logs whose lanes are ours."""
-        epochs: dict[LogId, int] = {}
-        for log in logs:
-            lane = self.tenure.owned.get(self._logs[log])
-            if lane is not None:
-                lane.log(_key(log))
-                epochs[log] = lane.epoch
-        self.leases.gain(epochs)
-
-    def _remove(self, log: LogId) -> None:
-        number = self._logs.pop(log, None)
-        if number is None:
-            number = lane_of(_key(log), self._lane_count)
-        lane = self.tenure.owned.get(number)
-        if lane is not None and _key(log) in lane.logs:
-            self._committer.change(lane, log, Removed(_key(log)))
-        self.leases.lose([log])
-        self._watchers.notify(log)
-
-    def strangers(self) -> set[LogKey]:
-        """Logs that lie in lanes of ours, and that the catalogue has not, or not yet."""
-        known = {_key(log) for log in self._logs}
-        return {key for lane in self.tenure.owned.values() for key in lane.logs if key not in known}
-
-    def drop(self, strangers: Iterable[LogKey]) -> None:
-        """Remove those of these logs that the catalogue still has not: their topics are no more."""
-        for key in self.strangers().intersection(strangers):
-            lane = self.tenure.owned[lane_of(key, self._lane_count)]
-            self._committer.change(lane, LogId("", key.partition, key.topic_id), Removed(key))
-
-    def _lane(self, log: LogId) -> Lane | Error:
-        """The lane to write to."""
-        number = self._logs.get(log)
-        if number is None:
-            return Error.UNKNOWN_TOPIC_OR_PARTITION
-        return self.tenure.owned.get(number) or Error.NOT_LEADER_OR_FOLLOWER
-
-    def _readable(self, log: LogId) -> Lane | Error:
-        """The lane to read from."""
-        if log == self._followed_log and self._steward is not None and log in self._logs:
-            return self._followed.lane
-        return self._lane(log)
-
-    def _led(self, log: LogId) -> Lane:
-        lane = self._lane(log)
-        if isinstance(lane, Error):
-            raise KafkaError(lane)
-        return lane
-
-    def _is_only_followed(self, log: LogId) -> bool:
-        return log == self._followed_log and isinstance(self._lane(log), Error)
-
-    def _state(self, log: LogId) -> LogState | Error:
-        lane = self._readable(log)
-        return lane if isinstance(lane, Error) else lane.log(_key(log))
+        self.lanes.changed(logs)
 
     def _there(self, log: LogId) -> LogState:
-        state = self._state(log)
+        state = self.lanes.state(log)
         if isinstance(state, Error):
             raise KafkaError(state)
         return state
 
     def bounds(self, log: LogId) -> Bounds | Error:
-        state = self._state(log)
+        state = self.lanes.state(log)
         return state if isinstance(state, Error) else state.bounds()
 
     def reach(self, log: LogId, isolation: IsolationLevel) -> Reach | Error:
-        state = self._state(log)
-        if isinstance(state, Error):
-            return state
-        end, stable, end_position, stable_position = state.seen
-        if isolation is IsolationLevel.READ_COMMITTED and stable >= state.start:
-            return Reach(state.start, stable, _ONLY_SEGMENT, stable_position)
-        limit = state.start if isolation is IsolationLevel.READ_COMMITTED else end
-        return Reach(state.start, limit, _ONLY_SEGMENT, end_position)
+        state = self.lanes.state(log)
+        return state if isinstance(state, Error) else state.reach(isolation)
 
     # -- writing
 
     def append(self, writes: Sequence[Write]) -> Pending:
-        return self._committer.append([(write, self._lane(write.log)) for write in writes])
+        return self._committer.append([(write, self.lanes.lane(write.log)) for write in writes])
 
     async def trim(self, log: LogId, offset: int) -> int:
-        lane = self._led(log)
-        state = lane.log(_key(log))
+        lane = self.lanes.led(log)
+        state = lane.log(key_of(log))
         if min(offset, state.seen.end_offset) > state.start:
-            change = Start(_key(log), min(offset, state.seen.end_offset))
+            change = Start(key_of(log), min(offset, state.seen.end_offset))
             [outcome] = await self._committer.change(lane, log, change).wait()
             if outcome.error:
                 raise KafkaError(outcome.error)
@@ -404,18 +244,18 @@ class SharedLogs:
 
     async def apply_retention(self, now_ms: int) -> None:
         begun = []
-        for log in list(self._logs):
-            lane, settings = self._lane(log), self._catalogue.settings(log)
+        for log in list(self.lanes.by_log):
+            lane, settings = self.lanes.lane(log), self._catalogue.settings(log)
             if settings is not None and not isinstance(lane, Error):
-                offset = lane.log(_key(log)).expired_to(settings, now_ms)
+                offset = lane.log(key_of(log)).expired_to(settings, now_ms)
                 if offset is not None:
                     _log.info("%s: what lies before offset %d is kept no longer", log, offset)
-                    begun.append(self._committer.change(lane, log, Start(_key(log), offset)))
+                    begun.append(self._committer.change(lane, log, Start(key_of(log), offset)))
         for pending in begun:
             await pending.wait()
 
     async def clean(self, settings: CleanerSettings) -> bool:
-        lanes = {log: lane for log in self._logs if not isinstance(lane := self._lane(log), Error)}
+        lanes = {log: lane for log in self.lanes.by_log if not isinstance(lane := self.lanes.lane(log), Error)}
         return await self._cleaner.clean_dirtiest(lanes, self._catalogue, settings)
 
     # -- reading
@@ -434,12 +274,12 @@ class SharedLogs:
         has_moved = False
         for attempt in range(_RETRIES):
             try:
-                if has_moved and self._is_only_followed(read.log):
-                    await self._followed.reload()
-                lane = self._readable(read.log)
+                if has_moved and (followed := self.lanes.only_followed(read.log)) is not None:
+                    await followed.reload()
+                lane = self.lanes.readable(read.log)
                 if isinstance(lane, Error):
                     return Slice(error=lane)
-                return await reading.read(self._reader, lane, _key(read.log), read, left, whole_first=whole_first)
+                return await reading.read(self._reader, lane, key_of(read.log), read, left, whole_first=whole_first)
             except CorruptBatch as damage:
                 _log.error("%s: damaged near offset %d: %s", read.log, read.offset, damage)
                 return Slice(error=Error.CORRUPT_MESSAGE)
@@ -459,11 +299,11 @@ class SharedLogs:
 
     async def _looked_up(self, log: LogId, timestamp: int | None) -> FoundTime | None:
         for _ in range(_RETRIES):
-            lane = self._led(log)
+            lane = self.lanes.led(log)
             try:
                 if timestamp is None:
-                    return await reading.find_max_time(self._reader, lane, _key(log), self._turns)
-                return await reading.find_time(self._reader, lane, _key(log), timestamp, self._turns)
+                    return await reading.find_max_time(self._reader, lane, key_of(log), self._turns)
+                return await reading.find_time(self._reader, lane, key_of(log), timestamp, self._turns)
             except CorruptBatch as damage:
                 raise KafkaError(Error.CORRUPT_MESSAGE) from damage
             except Moved:
@@ -477,49 +317,46 @@ class SharedLogs:
         return None if found is None else EpochEnd(*found)
 
     def size_bytes(self, log: LogId) -> int:
-        state = self._state(log)
+        state = self.lanes.state(log)
         return 0 if isinstance(state, Error) else state.size_bytes
 
     def log_dirs(self) -> list[LogDir]:
-        return [LogDir(self._place, replicas=[Replica(log, self.size_bytes(log)) for log in self._led_logs()])]
-
-    def _led_logs(self) -> Iterator[LogId]:
-        return (log for log, number in self._logs.items() if number in self.tenure.owned)
+        return [LogDir(self._place, replicas=[Replica(log, self.size_bytes(log)) for log in self.lanes.all_led()])]
 
     def alter_log_dir(self, log: LogId, path: str) -> Error:
         if path != self._place:
             return Error.LOG_DIR_NOT_FOUND
-        state = self._state(log)
+        state = self.lanes.state(log)
         return state if isinstance(state, Error) else Error.NONE
 
     # -- what is kept beside a log
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
-        await beside.save(self._reads, self._led(log), _key(log), checkpoint)
+        await beside.save(self._reads, self.lanes.led(log), key_of(log), checkpoint)
 
     async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
-        found = await beside.load(self._reads, _key(log))
-        if self._is_only_followed(log):
+        found = await beside.load(self._reads, key_of(log))
+        if (followed := self.lanes.only_followed(log)) is not None:
             try:
-                await self._followed.poll()  # they may be of what has come since
+                await followed.poll()  # they may be of what has come since
             except DatabaseError as failure:
                 raise KafkaError(Error.KAFKA_STORAGE_ERROR, str(failure)) from failure
         cleaned_to = self._there(log).cleaned_to
         return [checkpoint for checkpoint in found if checkpoint.offset >= cleaned_to]
 
     async def drop_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
-        if self._is_only_followed(log):
+        if self.lanes.only_followed(log) is not None:
             return  # whoever owns it sees to that
-        await beside.drop(self._reads, self._led(log), _key(log), checkpoint)
+        await beside.drop(self._reads, self.lanes.led(log), key_of(log), checkpoint)
 
     # -- producers
 
     def begin_verification(self, log: LogId, claim: Claim, now_ms: int) -> Verification | Error:
-        state = self._state(log)
+        state = self.lanes.state(log)
         return state if isinstance(state, Error) else state.head.begin_verification(claim, now_ms)
 
     def producers(self, log: LogId) -> Sequence[ActiveProducer] | Error:
-        state = self._state(log)
+        state = self.lanes.state(log)
         return state if isinstance(state, Error) else state.head.active_producers()
 
     async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
@@ -534,10 +371,6 @@ class SharedLogs:
 
     def watch(self, logs: Sequence[LogId], wake: Callable[[LogId], None]) -> Watch:
         return self._watchers.watch(logs, wake)
-
-
-def _key(log: LogId) -> LogKey:
-    return LogKey(log.topic_id, log.partition)
 
 
 @asynccontextmanager

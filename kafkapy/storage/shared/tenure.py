@@ -56,11 +56,12 @@ class LaneRow(NamedTuple):
 class Tenure:
     """This process's lanes. `lost` is told of each that turns out to be another's."""
 
-    def __init__(self, link: Link, incarnation: str, ttl_ms: int, lost: Callable[[Lane], None]) -> None:
+    lost: Callable[[Lane], None]
+
+    def __init__(self, link: Link, incarnation: str, ttl_ms: int) -> None:
         self._link = link
         self._incarnation = incarnation
         self._ttl_ms = ttl_ms
-        self._lost = lost
         self._highest: dict[int, int] = {}
         self.owned: dict[int, Lane] = {}
 
@@ -103,7 +104,7 @@ class Tenure:
                 kept.add((number, epoch))
         for number, (lane, epoch) in before.items():
             if (number, epoch) not in kept and lane.epoch == epoch:
-                self._lost(lane)
+                self.lost(lane)
         return bool(rows)
 
     async def look(self) -> list[LaneRow]:
