@@ -3,7 +3,7 @@
 Each is a `kafkapy start` with the settings that are given here, its own node id, and listeners beyond those of the one
 before (`config/several.py`). What they log comes with their node id before it. When all are ready their addresses are
 printed as one line. The first signal stops all; a broker that does not start ends all, with its own words, and one that
-dies later is told of, and with --restart started anew, where it was. Who ends this process by force leaves the brokers.
+dies later is told of, and with --restart started anew, where it was. They end with this process, however that ends.
 """
 
 import argparse
@@ -75,6 +75,7 @@ class _Broker:
         """Run it to its end; its exit code. `is_ready` is called when it is."""
         self.process = process = await trio.lowlevel.open_process(
             self._command(),
+            stdin=subprocess.PIPE,  # which ends with this process, however that ends
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,  # a terminal's interrupt is for us alone: we tell them, once
@@ -130,7 +131,8 @@ class _Broker:
             for part in ("-c", f"{name}={value}")
         ]
         told = ["--json-ready", "--log-format", options.log_format, "--log-level", options.log_level]
-        return [sys.executable, "-m", "kafkapy", "start", *file, *given, *own, "--database", self._database, *told]
+        database = ["--database", self._database, "--end-with-stdin"]
+        return [sys.executable, "-m", "kafkapy", "start", *file, *given, *own, *database, *told]
 
 
 class _Cluster:

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--control", metavar="[HOST:]PORT", help="let tests set faults, move time and empty the broker over HTTP here"
     )
+    start.add_argument("--end-with-stdin", action="store_true", help="stop, as at SIGTERM, once standard input ends")
     _add_output(start)
 
     _add_cluster(commands)

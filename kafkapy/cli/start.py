@@ -113,6 +113,8 @@ class _Process:
             # Modules, settings and recovered logs stay: the collector need not look at them over and over.
             gc.freeze()
             self._announce(broker)
+            if self._options.end_with_stdin:
+                aside.start_soon(_end_with_stdin, told_to_stop)
             await told_to_stop.wait()
             aside.cancel_scope.cancel()
 
@@ -157,6 +159,15 @@ class _Process:
             if self._control_at is not None:
                 ready["control"] = told_address(*self._control_at)
             print(json.dumps(ready), flush=True)
+
+
+async def _end_with_stdin(told_to_stop: trio.Event) -> None:
+    """Stop once whoever started this process has ended, in whichever way."""
+    async with trio.lowlevel.FdStream(os.dup(0)) as stdin:
+        async for _ in stdin:
+            pass
+    _log.info("standard input has ended: stopping")
+    told_to_stop.set()
 
 
 def _release(version: str) -> "Release | None":

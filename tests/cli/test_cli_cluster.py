@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import confluent_kafka
 import pytest
@@ -144,6 +145,42 @@ def test_three_brokers_are_one_cluster_and_one_that_is_killed_comes_back(tmp_pat
     assert not any(is_running(broker["pid"]) for broker in ready["brokers"].values())
     with running("2", "--port", "0", "--data-dir", str(tmp_path / "d")) as (_, ready):
         assert sorted(read(ready["bootstrap_servers"], "t0")) == sorted(values * 2)
+
+
+def servers_of(directory: Path) -> list[str]:
+    """The PostgreSQL that has this directory, as its process id."""
+    file = directory / "postmaster.pid"
+    return file.read_text().split()[:1] if file.exists() else []
+
+
+def test_who_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
+    """Nor does what comes next on the same directory find it in use, and that one ends as usual."""
+    directory = tmp_path / "d"
+    values = [b"%d" % number for number in range(6)]
+    with running("2", "--port", "0", "--data-dir", str(directory), *QUICK) as (process, ready):
+        client = Client(BlockingConnection(*address_of(ready["bootstrap_servers"].partition(",")[0])))
+        create(client, "t", partitions=6)
+        driven(client.close())
+        send(ready["bootstrap_servers"], "t", values)
+        [server] = servers_of(directory)
+        process.kill()
+        process.wait()
+        with running("2", "--port", "0", "--data-dir", str(directory), *QUICK) as (_, again):
+            pids = [broker["pid"] for broker in ready["brokers"].values()]
+            assert not any(is_running(pid) for pid in [*pids, int(server)])
+            assert sorted(read(again["bootstrap_servers"], "t")) == values
+            [server] = servers_of(directory)
+        assert not is_running(int(server))
+
+
+def test_what_was_for_now_goes_with_who_is_killed() -> None:
+    with running("1", "--port", "0", *QUICK) as (process, ready):
+        [directory] = parse_qs(urlsplit(ready["database"]).query)["host"]
+        [server] = servers_of(Path(directory))
+        process.kill()
+        process.wait()
+        until(lambda: not Path(directory).exists())
+        assert not any(is_running(pid) for pid in (int(server), ready["brokers"]["1"]["pid"]))
 
 
 def take_the_second_of_two(taken: socket.socket) -> int:
