@@ -70,9 +70,9 @@ def partitions_of(bootstrap_servers: str, topic: str) -> list[Any]:
         admin.close()
 
 
-def create(client: Client, name: str, partitions: int = 1) -> None:
+def create(client: Client, name: str, partitions: int = 1, replicas: int = 3) -> None:
     """Whoever is asked, the controller decides; and who was asked knows at once what has come of it."""
-    topic = CreateTopicsRequest.CreatableTopic(name=name, num_partitions=partitions, replication_factor=3)
+    topic = CreateTopicsRequest.CreatableTopic(name=name, num_partitions=partitions, replication_factor=replicas)
     [created] = driven(client.ask(CreateTopicsRequest(topics=[topic], timeout_ms=30_000))).topics
     assert (created.error_code, created.num_partitions) == (0, partitions)
     asked = [MetadataRequest.MetadataRequestTopic(name=name)]
@@ -159,7 +159,7 @@ def test_who_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
     values = [b"%d" % number for number in range(6)]
     with running("2", "--port", "0", "--data-dir", str(directory), *QUICK) as (process, ready):
         client = Client(BlockingConnection(*address_of(ready["bootstrap_servers"].partition(",")[0])))
-        create(client, "t", partitions=6)
+        create(client, "t", partitions=6, replicas=2)
         driven(client.close())
         send(ready["bootstrap_servers"], "t", values)
         [server] = servers_of(directory)

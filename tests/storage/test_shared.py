@@ -23,6 +23,7 @@ from kafkapy.storage.shared.check import check
 from kafkapy.storage.shared.committer import COMMIT
 from kafkapy.storage.shared.database import Link, Statement
 from kafkapy.storage.shared.entries import LogKey
+from kafkapy.storage.shared.folding import FOLDED_BATCHES
 from kafkapy.storage.shared.problems import DatabaseInUse, UnfitDatabase
 from kafkapy.storage.shared.store import SharedLogs, open_shared
 
@@ -342,6 +343,27 @@ async def test_the_check_names_what_is_wrong(database: str, schema: str, damage:
         assert any(said in finding for finding in findings), findings
     else:
         assert findings == []
+
+
+async def test_whoever_takes_a_lane_over_reads_few_batches(database: str, schema: str) -> None:
+    """However many small ones were written: those since its last checkpoint, which never was long ago."""
+    async with stores(database, schema) as open_one:
+        first = await open_one()
+        logs, at_once, count = first.logs, 125, 10_000
+        most = 0
+        for _ in range(count // at_once):
+            await logs.append([write(LOG, batch(b"v"), leader_epoch=9) for _ in range(at_once)]).wait()
+            lane = logs.tenure.owned[logs.lanes.by_log[LOG]]
+            most = max(most, lane.unfolded_batches)
+            if lane.unfolded_batches == at_once:  # a fold has begun, which is not to lag behind on a slow machine
+                await fold(logs)
+        assert most <= FOLDED_BATCHES + at_once
+        first.kill()
+        second = (await open_one()).logs
+        lane = second.tenure.owned[second.lanes.by_log[LOG]]
+        assert second.bounds(LOG) == Bounds(0, count, count, count)
+        assert lane.unfolded_batches <= FOLDED_BATCHES + at_once
+        assert lane.seq - lane.checkpoint_seq <= FOLDED_BATCHES // at_once + 1
 
 
 async def test_small_pieces_are_joined(database: str, schema: str) -> None:
