@@ -1,10 +1,12 @@
 """The shared store beside others of its kind: taken over, fenced, cut off, lied to. Nothing acknowledged is lost."""
 
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trio
@@ -240,6 +242,23 @@ async def test_a_commit_without_an_answer_is_asked_about(
             assert (outcome.error, outcome.base_offset, outcome.duplicate) == (Error.NONE, number, False)
         assert proxy.lost_count == 3
         assert [value for _, value in await contents(logs)] == [b"payload %d" % number for number in range(6)]
+
+
+async def test_a_server_that_does_not_answer_is_passed_by(database: str) -> None:
+    """One of two whose machine is gone; and who answered last time is asked first."""
+    [directory] = parse_qs(urlsplit(database).query)["host"]
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"postgresql://postgres@/postgres?host=127.0.0.1,{directory}&port={silent.getsockname()[1]},5432"
+        link = Link(f"{url}&target_session_attrs=read-write", "public", SystemClock())
+        for _ in range(3):
+            assert await link.run(Statement("select 1")) == [(1,)]
+            link.close()
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 async def test_what_waits_for_the_database_goes_on_when_it_is_back(database: str, schema: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 import trio
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_attempts, conninfo_to_dict, make_conninfo
 from psycopg.pq import abc
 
 from kafkapy.clock import Clock
@@ -84,6 +84,8 @@ _DECODERS: Final[dict[int, Callable[[bytes], Any]]] = {
 
 Row = tuple[Any, ...]
 
+_Params = dict[str, Any]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
@@ -97,7 +99,8 @@ class Link:
     """A connection to the database, made when it is needed and again when it has broken."""
 
     def __init__(self, url: str, schema: str, clock: Clock) -> None:
-        self._conninfo = make_conninfo(url, **{**_DEFAULTS, **_given(url)})
+        self._params: _Params = {**_DEFAULTS, **conninfo_to_dict(url)}
+        self._reached: _Params | None = None
         self._schema = schema
         self._clock = clock
         self._turn = trio.Lock()
@@ -144,15 +147,37 @@ class Link:
             connection.finish()
 
     async def _connect(self) -> abc.PGconn:
-        is_there = False
-        with self._clock.until(self._clock.monotonic() + CONNECT_SECONDS):
+        """Connect to the first of the servers that will do, the one of last time before others.
+
+        Each has its share of the time: libpq would wait for one that does not answer, whoever comes after it.
+        """
+        try:
             # It looks names up, and would hold the loop up meanwhile.
-            connection = await trio.to_thread.run_sync(pq.PGconn.connect_start, self._conninfo.encode())
+            attempts = await trio.to_thread.run_sync(conninfo_attempts, self._params)
+        except psycopg.Error as unknown:
+            raise Unreachable(str(unknown)) from unknown
+        attempts.sort(key=lambda attempt: attempt != self._reached)
+        problems = []
+        for attempt in attempts:
+            try:
+                connection = await self._connect_to(attempt, CONNECT_SECONDS / len(attempts))
+            except Unreachable as problem:
+                problems.append(str(problem))
+            else:
+                self._reached = attempt
+                return connection
+        raise Unreachable("; ".join(problems))
+
+    async def _connect_to(self, server: _Params, seconds: float) -> abc.PGconn:
+        is_there = False
+        with self._clock.until(self._clock.monotonic() + seconds):
+            conninfo = make_conninfo(**server).encode()
+            connection = await trio.to_thread.run_sync(pq.PGconn.connect_start, conninfo)
             self._connection = connection
             try:
                 await _poll(connection)
                 connection.nonblocking = 1
-                await self._answered(connection, lambda: connection.send_query(self._setup().encode()), CONNECT_SECONDS)
+                await self._answered(connection, lambda: connection.send_query(self._setup().encode()), seconds)
             except (OutcomeUnknown, StatementFailed, psycopg.Error) as failure:
                 raise Unreachable(str(failure)) from failure
             else:
@@ -248,8 +273,3 @@ def _rows(result: abc.PGresult) -> list[Row]:
 def _failure(result: abc.PGresult) -> StatementFailed:
     state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
     return StatementFailed(result.get_error_message().strip(), state)
-
-
-def _given(url: str) -> dict[str, str]:
-    """What the URL says of what we have defaults for."""
-    return {key: str(value) for key, value in conninfo_to_dict(url).items() if key in _DEFAULTS and value is not None}

@@ -16,7 +16,7 @@ from kafkapy.storage.shared.database import INT4, INT8, UUID, Link, Statement
 from kafkapy.storage.shared.entries import BadEntry, LogKey, decode_entry
 from kafkapy.storage.shared.lane import BadCheckpoint, Lane
 from kafkapy.storage.shared.log_state import Place
-from kafkapy.storage.shared.problems import DatabaseError, StatementFailed, UnfitDatabase
+from kafkapy.storage.shared.problems import DatabaseError, StatementFailed, lost_entries
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Followed:
             return int(rows[0][0])
         moves, seq, checkpoint_seq = rows[0][:3]
         if seq < lane.seq:
-            raise UnfitDatabase(f"lane {lane.number} ends at entry {seq} and had {lane.seq}: the database has lost it")
+            raise lost_entries(lane.number, seq, lane.seq)
         state = lane.log(log)
         if checkpoint_seq > lane.seq or (checkpoint_seq > lane.checkpoint_seq and len(state.places) > _MANY_PLACES):
             return await self._load(log)

@@ -30,5 +30,13 @@ class UnfitDatabase(Exception):
     """This database cannot be the cluster's: the text says why."""
 
 
+def lost_entries(lane: int, seq: int, had: int) -> UnfitDatabase:
+    """A database that has lost what it acknowledged must not be served from."""
+    return UnfitDatabase(
+        f"lane {lane} ends at entry {seq} and had {had}: the database has lost what it acknowledged; has an "
+        "asynchronous standby become the primary?"
+    )
+
+
 class DatabaseInUse(Exception):
     """Another process has the cluster in this database."""

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from kafkapy.storage.shared.database import INT4, INT4S, TEXT, Link, Statement
 from kafkapy.storage.shared.lane import Lane
 from kafkapy.storage.shared.members import RENEW
-from kafkapy.storage.shared.problems import UnfitDatabase
+from kafkapy.storage.shared.problems import lost_entries
 
 _TAKE: Final = Statement(
     """
@@ -126,9 +126,6 @@ class Tenure:
 
     @staticmethod
     def _check(number: int, seq: int, highest: Mapping[int, int]) -> None:
-        """A database that has lost what it acknowledged must not be served from. Raises UnfitDatabase."""
+        """Raises UnfitDatabase."""
         if seq < highest.get(number, 0):
-            raise UnfitDatabase(
-                f"lane {number} ends at entry {seq} and had {highest[number]}: the database has lost what it "
-                "acknowledged; has an asynchronous standby become the primary?"
-            )
+            raise lost_entries(number, seq, highest[number])
