@@ -24,6 +24,7 @@ import trio
 
 from kafkapy import broker as broker_module
 from kafkapy.broker import Broker, open_broker
+from kafkapy.clock import ThreadClock
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.node import House
 
@@ -37,6 +38,7 @@ SETTINGS = {
     "min.insync.replicas": "1",
 }
 PARTITIONS = 6
+_CLOCK = ThreadClock()
 EACH_ROUND = 60
 """So many records must each writer have acknowledged before a broker goes, and again before it comes back."""
 
@@ -49,15 +51,27 @@ async def three(directory: Path) -> AsyncIterator[Broker]:
 
 
 class Writer(ABC):
-    """Writes numbers in a thread, round the partitions, until it is told to stop; `acknowledged` tells how many."""
+    """Writes numbers in a thread, round the partitions, until it is told to stop; `acknowledged` tells how many.
+
+    `longest_pause`: between two acknowledgements, in seconds, since it was last set to 0.
+    """
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.topic = topic
         self.acknowledged = 0
+        self.longest_pause = 0.0
+        self._last_at = _CLOCK.monotonic()
         self.failures: list[Any] = []
         self.sent = 0
         self.over = threading.Event()
+
+    def told(self, count: int = 1) -> None:
+        """So many more are acknowledged."""
+        now = _CLOCK.monotonic()
+        self.longest_pause = max(self.longest_pause, now - self._last_at)
+        self._last_at = now
+        self.acknowledged += count
 
     def value(self) -> tuple[int, bytes]:
         """The next record's partition and value."""
@@ -83,15 +97,15 @@ class Confluent(Writer):
             }
         )
 
-        def told(error: Any, message: Any) -> None:
+        def delivered(error: Any, message: Any) -> None:
             if error is not None:
                 self.failures.append(error)
             else:
-                self.acknowledged += 1
+                self.told()
 
         while not self.over.is_set():
             partition, value = self.value()
-            producer.produce(self.topic, value, partition=partition, on_delivery=told)
+            producer.produce(self.topic, value, partition=partition, on_delivery=delivered)
             producer.poll(0.002)
         assert producer.flush(60) == 0
 
@@ -117,7 +131,7 @@ class KafkaPython(Writer):
     def _settle(self, pending: list[Any]) -> None:
         for future in pending:
             future.get(60)
-            self.acknowledged += 1
+            self.told()
         pending.clear()
 
 
@@ -140,7 +154,7 @@ class AioKafka(Writer):
                     sent.append(await producer.send(self.topic, value, partition=partition))
                 for future in sent:
                     await future
-                    self.acknowledged += 1
+                    self.told()
 
 
 class Transactional(Writer):
@@ -162,7 +176,7 @@ class Transactional(Writer):
             records = [self.value() for _ in range(PARTITIONS)]
             while not self._written(producer, records):
                 pass
-            self.acknowledged += len(records)
+            self.told(len(records))
 
     def _written(self, producer: Any, records: list[tuple[int, bytes]]) -> bool:
         try:
@@ -226,21 +240,23 @@ async def until(true: Callable[[], bool], seconds: float = 90) -> None:
             await trio.sleep(0.01)
 
 
+async def go_on(writers: list[Writer]) -> None:
+    """Return once each has got a good deal further, or failed."""
+    reached = [writer.acknowledged + EACH_ROUND for writer in writers]
+    await until(lambda: all(w.failures or w.acknowledged >= r for w, r in zip(writers, reached, strict=True)))
+
+
 async def disturb(broker: Broker, rounds: int, seed: int, writers: list[Writer]) -> None:
     """Have brokers go and come back, one at a time."""
     chance = random.Random(seed)
 
-    async def go_on() -> None:
-        reached = [writer.acknowledged + EACH_ROUND for writer in writers]
-        await until(lambda: all(w.failures or w.acknowledged >= r for w, r in zip(writers, reached, strict=True)))
-
-    await go_on()
+    await go_on(writers)
     for _ in range(rounds):
         node_id = chance.choice(sorted(broker.fleet.nodes))
         await getattr(broker.fleet, chance.choice(["stop", "kill"]))(node_id)
-        await go_on()
+        await go_on(writers)
         await broker.fleet.start(node_id)
-        await go_on()
+        await go_on(writers)
 
 
 def read_all(bootstrap_servers: str, topic: str) -> dict[int, list[bytes]]:

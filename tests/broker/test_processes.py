@@ -1,6 +1,7 @@
 """Stock clients of three processes over one database, which are killed, stopped and paused while they work.
 
-`python -m tests.broker.test_processes ROUNDS SEED` goes on for as many rounds as it is told.
+`python -m tests.broker.test_processes ROUNDS SEED` goes on for as many rounds as it is told, and says how long clients
+waited.
 """
 
 import random
@@ -12,13 +13,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import quantiles
+from typing import IO
 
 import confluent_kafka.admin
 import trio
 
 from kafkapy.clock import SystemClock
 from kafkapy.storage.shared.check import check
-from tests.broker.test_fleet_clients import EACH_ROUND, PARTITIONS, Writer, under_clients, until
+from tests.broker.test_fleet_clients import PARTITIONS, Writer, go_on, under_clients
 
 LEASE_SECONDS = 1.5
 
@@ -32,7 +35,9 @@ _SETTINGS = {
 class Processes:
     """`kafkapy start` over one database, by node id. A process that comes back listens where it was."""
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, log: IO[str] | None = None) -> None:
+        """`log`: where what they log goes."""
+        self._log = log
         self.running: dict[int, subprocess.Popen[str]] = {}
         self._database = database
         self._ports: dict[int, int] = {}
@@ -51,6 +56,7 @@ class Processes:
             + ["--port", str(self._ports.get(node_id, 0))]
             + [word for name, value in settings.items() for word in ("-c", f"{name}={value}")],
             stdout=subprocess.PIPE,
+            stderr=self._log,
             text=True,
         )
         self.running[node_id] = process
@@ -101,15 +107,21 @@ def database() -> Iterator[str]:
         server.cleanup()
 
 
-async def disturb(processes: Processes, rounds: int, seed: int, writers: list[Writer]) -> None:
+Pauses = dict[str, list[float]]
+"""How long clients waited at most, in seconds: by what happened, each client each time."""
+
+
+async def disturb(processes: Processes, rounds: int, seed: int, pauses: Pauses, writers: list[Writer]) -> None:
     """Have processes go and come back, one at a time."""
     chance = random.Random(seed)
 
-    async def go_on() -> None:
-        reached = [writer.acknowledged + EACH_ROUND for writer in writers]
-        await until(lambda: all(w.failures or w.acknowledged >= r for w, r in zip(writers, reached, strict=True)))
+    async def note(event: str) -> None:
+        await go_on(writers)
+        for writer in writers:
+            pauses.setdefault(event, []).append(writer.longest_pause)
+            writer.longest_pause = 0.0
 
-    await go_on()
+    await note("nothing")
     events = ["kill", "stop", "pause"]
     for number in range(rounds):
         node_id = chance.choice(sorted(processes.running))
@@ -118,10 +130,11 @@ async def disturb(processes: Processes, rounds: int, seed: int, writers: list[Wr
         if event == "pause":  # whoever has asked it something waits for as long as that lasts
             await trio.to_thread.run_sync(processes.until_missed, node_id)
             processes.go_on(node_id)
+            await note(event)
         else:
-            await go_on()
+            await note(event)
             await trio.to_thread.run_sync(processes.start, node_id)
-        await go_on()
+            await note("start")
 
 
 def create_topics(bootstrap_servers: str, *names: str) -> None:
@@ -131,7 +144,15 @@ def create_topics(bootstrap_servers: str, *names: str) -> None:
         created.result(30)
 
 
-async def run(rounds: int, seed: int) -> None:
+def tell(pauses: Pauses) -> None:
+    for event, seconds in pauses.items():
+        cuts = quantiles(seconds, n=100, method="inclusive")
+        print(
+            f"{event}: {len(seconds)} pauses, p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s, longest {max(seconds):.2f} s"
+        )
+
+
+async def run(rounds: int, seed: int, pauses: Pauses) -> None:
     with ExitStack() as opened:
         url = opened.enter_context(database())
         processes = Processes(url)
@@ -140,15 +161,17 @@ async def run(rounds: int, seed: int) -> None:
             await trio.to_thread.run_sync(processes.start, node_id)
         servers = processes.bootstrap_servers
         await trio.to_thread.run_sync(create_topics, servers, "t", "in-transactions")
-        await under_clients(servers, partial(disturb, processes, rounds, seed))
+        await under_clients(servers, partial(disturb, processes, rounds, seed, pauses))
         problems = [problem async for problem in check(url, "kafkapy", SystemClock())]
         assert not problems, problems
 
 
 async def test_nothing_is_lost_doubled_or_reordered_while_processes_come_and_go() -> None:
-    await run(rounds=3, seed=7)
+    await run(rounds=3, seed=7, pauses={})
 
 
 if __name__ == "__main__":
-    trio.run(run, int(sys.argv[1]), int(sys.argv[2]))
+    found: Pauses = {}
+    trio.run(run, int(sys.argv[1]), int(sys.argv[2]), found)
+    tell(found)
     print("nothing lost, doubled or reordered")
