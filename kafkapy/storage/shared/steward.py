@@ -106,17 +106,21 @@ class Steward:
     # -- the lease
 
     async def _renew(self) -> None:
+        is_said = False
         while True:
             began = self._clock.monotonic()
             pause = self._ttl_seconds / 3
             try:
                 if not self._is_gone and await self._tenure.renew():
                     self._leases.extend(began + 0.9 * self._ttl_seconds)
+                    is_said = False
                 else:
                     await self._return()
                     continue
             except DatabaseError as failure:
-                _log.warning("the lease could not be renewed, which is tried again: %s", failure)
+                if not is_said:
+                    _log.warning("the lease could not be renewed, which is tried again: %s", failure)
+                is_said = True
                 self._note_trouble()
                 pause = min(pause, _RETRY_SECONDS)
             await self._clock.sleep(pause)
