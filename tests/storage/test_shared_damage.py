@@ -233,6 +233,20 @@ async def test_an_entry_beyond_a_head_costs_its_lane_alone(database: str, schema
         assert [value for _, value in await contents(logs, OTHER)] == [b"other", b"x"]
 
 
+async def test_a_broker_whose_address_makes_no_sense_is_there_without_one(database: str, schema: str) -> None:
+    async with stores(database, schema) as open_one:
+        first = await open_one()
+        for nonsense in ("nonsense", "[[1]]", "7"):
+            await done(database, schema, f"update brokers set endpoints = '{nonsense}' where node_id = 1")
+            second = await open_one()
+            for one in (first, second):
+                await one.logs.settled()
+                assert [broker.node_id for broker in one.logs.brokers.live()] == [2]
+            assert set(first.logs.tenure.owned) | set(second.logs.tenure.owned) == set(range(64))
+            await second.stop()
+            await first.logs.settled()
+
+
 async def test_what_all_read_is_told_to_be_unreadable(
     database: str, schema: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -228,5 +228,8 @@ def _told(node_id: int, host: str, why_not: str) -> str:
 
 def _member(row: Row) -> Member:
     node_id, incarnation, state, endpoints, rack, left_ms = row
-    told = tuple(Endpoint(*each) for each in json.loads(endpoints))
+    try:
+        told = tuple(Endpoint(*each) for each in json.loads(endpoints))
+    except (ValueError, TypeError):
+        told = ()  # damaged, or of another version: it has its lanes, and cannot be reached
     return Member(node_id, incarnation, state, LiveBroker(node_id, rack, told), left_ms)
