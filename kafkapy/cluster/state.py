@@ -137,10 +137,11 @@ class ClusterState:
             case TopicRecord(name=name, topic_id=topic_id):
                 self._put(Topic(name, topic_id))
             case PartitionRecord(topic_id=topic_id):
-                self._put_partition(topic_id, fact.partition_id, told(fact, self._topic_of(topic_id).name))
+                topic = self._topic_of(topic_id)
+                self._put_partition(topic, fact.partition_id, told(fact, topic.name))
             case PartitionChangeRecord(topic_id=topic_id):
-                present = self._topic_of(topic_id).partitions[fact.partition_id]
-                self._put_partition(topic_id, fact.partition_id, changed(present, fact))
+                topic = self._topic_of(topic_id)
+                self._put_partition(topic, fact.partition_id, changed(topic.partitions[fact.partition_id], fact))
             case ConfigRecord():
                 self._set(_Resource(fact.resource_type, fact.resource_name), fact.name, fact.value)
             case RemoveTopicRecord(topic_id=topic_id):
@@ -158,8 +159,9 @@ class ClusterState:
             case TopicRecord(topic_id=topic_id):
                 return partial(self._drop, topic_id)
             case PartitionRecord() | PartitionChangeRecord():
-                old = self._topic_of(fact.topic_id).partitions.get(fact.partition_id)
-                return partial(self._put_partition, fact.topic_id, fact.partition_id, old)
+                topic = self._topic_of(fact.topic_id)
+                old = topic.partitions.get(fact.partition_id)
+                return partial(self._put_partition, topic, fact.partition_id, old)
             case ConfigRecord():
                 resource = _Resource(fact.resource_type, fact.resource_name)
                 return partial(self._set, resource, fact.name, self._overrides.get(resource, _NOTHING).get(fact.name))
@@ -177,10 +179,10 @@ class ClusterState:
         self._others_are_stale = True
 
     def _topic_of(self, topic_id: bytes) -> Topic:
-        topic = self.topic_by_id(topic_id)
-        if topic is None:
+        name = self._names.get(topic_id)
+        if name is None:
             raise LookupError(f"no record has told of a topic with the id {format_uuid(topic_id)}")
-        return topic
+        return self._topics[name]
 
     def _put(self, topic: Topic, overrides: Mapping[str, str] = _NOTHING) -> None:
         name = topic.name
@@ -204,8 +206,7 @@ class ClusterState:
         self._overrides.pop(_Resource(ConfigResource.TOPIC, name), None)
         self._stale[name] = None
 
-    def _put_partition(self, topic_id: bytes, index: int, partition: PartitionInfo | None) -> None:
-        topic = self._topic_of(topic_id)
+    def _put_partition(self, topic: Topic, index: int, partition: PartitionInfo | None) -> None:
         if partition is None:
             del topic.partitions[index]
         else:

@@ -188,7 +188,10 @@ class Tenancy:
         return partition.leader, max(partition.leader_epoch, epoch)
 
     def _tenant_with(self, log: LogId) -> Tenant | None:
-        return next((tenant for tenant in self._tenants.values() if log in tenant.epochs), None)
+        for tenant in self._tenants.values():  # no generator: a start asks for every log there is
+            if log in tenant.epochs:
+                return tenant
+        return None
 
 
 class _LeaseWatch:

@@ -17,8 +17,15 @@ class OverlongNumber(CorruptBatch):
 
 def read_int(buf: Buffer, position: int) -> tuple[int, int]:
     """A number of 32 bits, and the position after it. IndexError where the bytes end, OverlongNumber if it goes on."""
-    raw, position = _raw(buf, position, LONGEST_INT)
-    raw &= 0xFFFFFFFF
+    raw = buf[position]
+    if raw <= 0x7F:
+        position += 1
+    elif buf[position + 1] <= 0x7F:  # a loaded log has as many records as these two cases spare calls
+        raw = raw & 0x7F | buf[position + 1] << 7
+        position += 2
+    else:
+        raw, position = _raw(buf, position, LONGEST_INT)
+        raw &= 0xFFFFFFFF
     return (raw >> 1) ^ -(raw & 1), position
 
 

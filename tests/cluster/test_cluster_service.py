@@ -353,6 +353,7 @@ async def test_a_start_after_a_crash_completes_what_was_half_done(tmp_path: Path
         topic, other, doomed = await create(cluster, "t", "u", "doomed", partition_count=2)
         shutil.copytree(tmp_path / "doomed-1", tmp_path / "kept")
         await cluster.delete_topics([doomed.topic_id])
+    (tmp_path / ".kafka_cleanshutdown").unlink()
     shutil.rmtree(tmp_path / "t-1")
     (tmp_path / "kept").rename(tmp_path / "doomed-1")
     for folder, topic_id in (("stray-0", b"an unknown topic"), ("u-0", b"the u of earlier")):

@@ -58,6 +58,14 @@ async def test_a_wide_topic_is_described_from_memory(start_broker: StartBroker) 
         assert steps.total <= 100 * SCALE, steps.by_task
 
 
+async def test_a_start_does_not_look_into_logs_that_are_empty(start_broker: StartBroker) -> None:
+    async with start_broker() as broker, await Wire.connect(broker.port) as wire:
+        await make_topic(wire, "wide", WIDE)
+    disk = CountingDisk()
+    async with start_broker(disk=disk):
+        assert disk.calls.total() <= WIDE + 100, disk.calls  # each folder is asked when it was changed
+
+
 async def test_a_start_reads_each_log_a_few_times(start_broker: StartBroker) -> None:
     async with start_broker() as broker, await Wire.connect(broker.port) as wire:
         await make_topic(wire, "wide", WIDE)

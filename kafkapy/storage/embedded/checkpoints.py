@@ -56,7 +56,7 @@ def write_offsets(disk: Disk, path: Path, offsets: Mapping[TopicPartition, int])
 
 def read_epochs(disk: Disk, folder: Path) -> list[tuple[int, int]]:
     """A partition's leader epochs with their start offsets, oldest first; empty when damaged or missing."""
-    lines = (disk.read_file(folder / LEADER_EPOCHS) or b"").decode("utf-8", "replace").splitlines()
+    lines = (disk.read_file(f"{folder}/{LEADER_EPOCHS}") or b"").decode("utf-8", "replace").splitlines()
     try:
         if lines and lines[0] == "0":
             rows = [line.split(" ") for line in lines[2 : 2 + int(lines[1])]]

@@ -23,6 +23,7 @@ from kafkapy.clock import Clock
 from kafkapy.errors import Error
 from kafkapy.model import METADATA_TOPIC, LogId, TopicPartition
 from kafkapy.storage.base import LogDir, Replica
+from kafkapy.storage.embedded import empty_logs
 from kafkapy.storage.embedded.checkpoints import CLEAN_SHUTDOWN, HIGH_WATERMARKS, META_PROPERTIES, write_offsets
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.keeping import OffsetCheckpoints, key_of
@@ -150,6 +151,7 @@ class LogDirectory:
             self.kept.write()
             watermarks = {key_of(partition): partition.high_watermark for partition in self.partitions.values()}
             write_offsets(self._disk, self.path / HIGH_WATERMARKS, watermarks)
+            empty_logs.write(self._disk, self.path, self.partitions.values())
             if not any(partition.failed for partition in everything):
                 self._disk.write_file(self.path / CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}', sync=True)
         except OSError as failure:

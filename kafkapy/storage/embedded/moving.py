@@ -134,6 +134,7 @@ class Mover:
                 self._shelf.settle_in(partition, target, folder)
             await trio.to_thread.run_sync(disk.sync_folder, str(home.path))
             disk.remove(str(folder / checkpoints.MOVED))
+            partition.is_marked = False
 
     def _still(self, partition: Partition, target: LogDirectory) -> None:
         """Raises _Abandoned, OSError."""

@@ -94,6 +94,8 @@ class Partition:
         self.sealed_was_synced = False
         self.is_offline = False
         self.is_moving = False
+        self.is_marked = False
+        """It has just been moved to where it is, and its folder says so."""
         self.failed = False
         self.is_torn = False
         self._bases: list[int] = []

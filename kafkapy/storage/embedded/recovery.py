@@ -113,14 +113,12 @@ def _remove_orphans(disk: Disk, folder: Path, names: list[str], bases: list[int]
         of_segment = offset_of(name, "index", "timeindex", "txnindex") not in (None, *bases)
         of_nothing = not bases and (name == LEADER_EPOCHS or offset_of(name, "snapshot") is not None)
         if of_segment or of_nothing:
-            disk.remove(str(folder / name))
+            disk.remove(f"{folder}/{name}")
 
 
 def _load_indexes(disk: Disk, segment: Segment, size: int) -> bool:
     """Take the index files if they are whole, and what else the segment knows about itself."""
-    name = offset_name(segment.base_offset)
-    offsets = disk.read_file(segment.folder / f"{name}.index")
-    times = disk.read_file(segment.folder / f"{name}.timeindex")
+    offsets, times = map(disk.read_file, segment.index_paths())
     if offsets is None or times is None or (size and not times):
         return False
     try:
@@ -129,7 +127,7 @@ def _load_indexes(disk: Disk, segment: Segment, size: int) -> bool:
         if size:
             segment.first_timestamp = read_header(disk.read(segment.path, 0, HEADER_SIZE)).max_timestamp
     except (ValueError, CorruptBatch) as damage:
-        _log.warning("%s: rebuilding the indexes of %s: %s", segment.folder.name, name, damage)
+        _log.warning("rebuilding the indexes of %s: %s", segment.path, damage)
         return False
     if (last := segment.time_index.last()) is not None:
         segment.max_timestamp = last.timestamp
@@ -192,7 +190,8 @@ def _load_state(disk: Disk, partition: Partition, names: list[str], recovery_poi
     on_disk: list[list[AbortedRow]] = []
     for segment in partition.segments:
         rows: list[AbortedRow] = []
-        data = disk.read_file(partition.folder / f"{offset_name(segment.base_offset)}.txnindex")
+        name = f"{offset_name(segment.base_offset)}.txnindex"
+        data = disk.read_file(f"{partition.folder}/{name}") if name in names else None
         try:
             for row in decode_rows(data or b""):
                 rows.append(row)  # noqa: PERF402 - those before the damage count
@@ -241,7 +240,7 @@ def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], newest
     begin, first_base = None, partition.segments[0].base_offset
     snapshots = [offset for name in names if (offset := offset_of(name, "snapshot")) is not None]
     for offset in sorted(snapshots, reverse=True):
-        path = partition.folder / f"{offset_name(offset)}.snapshot"
+        path = f"{partition.folder}/{offset_name(offset)}.snapshot"
         if begin is None and first_base <= offset <= newest:
             try:
                 partition.head.restore(decode_snapshot(disk.read_file(path) or b""), offset)
@@ -250,7 +249,7 @@ def _restore_snapshot(disk: Disk, partition: Partition, names: list[str], newest
             else:
                 begin = offset
                 continue
-        disk.remove(str(path))
+        disk.remove(path)
     if begin is None:
         begin = first_base
         partition.head.restore({}, begin)

@@ -45,7 +45,6 @@ class Segment:
         "_write_indexes_from",
         "base_offset",
         "first_timestamp",
-        "folder",
         "max_timestamp",
         "max_timestamp_offset",
         "offset_index",
@@ -57,9 +56,8 @@ class Segment:
 
     def __init__(self, disk: Disk, folder: Path, base_offset: int) -> None:
         self._disk = disk
-        self.folder = folder
         self.base_offset = base_offset
-        self._stem = str(folder / offset_name(base_offset))
+        self._stem = f"{folder}/{offset_name(base_offset)}"  # no Path: a start makes one of these for each log
         self.path = f"{self._stem}.log"
         self.size = 0
         self.offset_index = OffsetIndex()
@@ -118,14 +116,13 @@ class Segment:
         """Drop the batches from `size` on, and what a failed write left behind them. Raises OSError."""
         if size != self.size:
             self.index_anew(size, index_interval_bytes)
-            for path in self._index_paths():
+            for path in self.index_paths():
                 self._disk.put(path, b"", 0)  # the next batch writes the rows: now there may be no room for them
         self._disk.truncate(self.path, size)
 
     def relocate(self, folder: Path) -> None:
         """The files lie in this folder now, under the same names."""
-        self.folder = folder
-        self._stem = str(folder / offset_name(self.base_offset))
+        self._stem = f"{folder}/{offset_name(self.base_offset)}"
         self.path = f"{self._stem}.log"
 
     def scan(
@@ -192,7 +189,7 @@ class Segment:
     def write_indexes(self, suffix: str = "") -> None:
         """Add to the files of the indexes what they lack. Raises OSError."""
         indexes: tuple[OffsetIndex | TimeIndex, ...] = (self.offset_index, self.time_index)
-        for index, path in zip(indexes, self._index_paths(), strict=True):
+        for index, path in zip(indexes, self.index_paths(), strict=True):
             if index.written_bytes != index.size_bytes:
                 position = max(index.written_bytes, 0)
                 self._disk.put(path + suffix, index.encode(position), position)
@@ -201,7 +198,8 @@ class Segment:
         size = self.offset_index.size_bytes
         self._write_indexes_from = size + min(size // _BEHIND_PART, _BEHIND_BYTES) + 1
 
-    def _index_paths(self) -> tuple[str, str]:
+    def index_paths(self) -> tuple[str, str]:
+        """The files of the offset index and of the time index."""
         return f"{self._stem}.index", f"{self._stem}.timeindex"
 
     def paths(self) -> list[str]:

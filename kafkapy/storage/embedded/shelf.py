@@ -17,7 +17,7 @@ from typing import Final
 from kafkapy.errors import Error
 from kafkapy.model import METADATA_TOPIC, LogId, TopicPartition
 from kafkapy.storage.base import Catalogue, LogSettings
-from kafkapy.storage.embedded import checkpoints, recovery
+from kafkapy.storage.embedded import checkpoints, empty_logs, recovery
 from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.log_directory import LogDirectory
 from kafkapy.storage.embedded.names import (
@@ -35,6 +35,9 @@ from kafkapy.storage.embedded.removal import Removal
 from kafkapy.storage.embedded.swapping import settle
 
 _UNKNOWN_TOPIC_ID: Final = bytes(16)
+
+_NO_SETTINGS: Final = LogSettings()
+"""Of a log that the catalogue was not asked about yet."""
 
 
 class FoundTwice(Exception):
@@ -75,8 +78,12 @@ class Shelf:
     def load(self, home: LogDirectory, *, clean: bool) -> None:
         """Find every partition in the directory. Raises FoundTwice, OSError."""
         recovery_points, starts, cleaned = home.kept.read()
+        empty, prefix = empty_logs.read(self._disk, home.path) if clean else {}, f"{home.path}/"
         for name in self._disk.folder_names(home.path):
             folder = home.path / name
+            if (found := empty.get(name)) is not None and found.modified_ms == self._disk.modified_ms(prefix + name):
+                self._take(home, Partition(self._disk, folder, found.log, _NO_SETTINGS, 0), is_marked=False)
+                continue
             key = parse_folder_name(name)
             if key is None:
                 if is_set_aside(name, DELETED_SUFFIX):
@@ -91,14 +98,12 @@ class Shelf:
             for deleted in filter(is_deleted_file, names):
                 self._removal.add(folder / deleted, 0)
             topic_id = checkpoints.read_topic_id(self._disk, folder)
-            if checkpoints.MOVED in names:
-                self._marked.append(folder)
             log = LogId(key.topic, key.partition, topic_id or _UNKNOWN_TOPIC_ID)
             partition = recovery.load(
                 self._disk,
                 folder,
                 log,
-                LogSettings(),
+                _NO_SETTINGS,
                 names=names,
                 start_offset=starts.get(key, 0),
                 recovery_point=recovery_points.get(key, 0),
@@ -107,16 +112,24 @@ class Shelf:
             partition.cleaned_to = min(cleaned.get(key, 0), partition.head.end_offset)  # or damage has cut it since
             if topic_id is None:
                 home.nameless[key] = partition
-            elif (other := self.partitions.get(log)) is None:
-                self._add(home, partition)
-            elif checkpoints.MOVED in names:
-                self._forget(other)
-                self._set_folder_aside(self.home(other), other.folder, DELETED_SUFFIX)
-                self._add(home, partition)
-            elif other.folder in self._marked:
-                self._set_folder_aside(home, folder, DELETED_SUFFIX)
             else:
-                raise FoundTwice(f"{log} lies in {folder} and in {other.folder}; remove the one that is not wanted")
+                self._take(home, partition, is_marked=checkpoints.MOVED in names)
+
+    def _take(self, home: LogDirectory, partition: Partition, *, is_marked: bool) -> None:
+        """A log was found in the directory; `is_marked`: it had just been moved there. Raises FoundTwice, OSError."""
+        log, folder = partition.log, partition.folder
+        if is_marked:
+            self._marked.append(folder)
+        if (other := self.partitions.get(log)) is None:
+            self._add(home, partition)
+        elif is_marked:
+            self._forget(other)
+            self._set_folder_aside(self.home(other), other.folder, DELETED_SUFFIX)
+            self._add(home, partition)
+        elif other.folder in self._marked:
+            self._set_folder_aside(home, folder, DELETED_SUFFIX)
+        else:
+            raise FoundTwice(f"{log} lies in {folder} and in {other.folder}; remove the one that is not wanted")
 
     def _note_interrupted(self, home: LogDirectory, folder: Path) -> None:
         """It is moved again, from the start."""
@@ -211,6 +224,7 @@ class Shelf:
         """The log lies in this folder of the target now; where it was goes."""
         home, old = self.home(partition), partition.folder
         partition.relocate(folder)
+        partition.is_marked = True
         del home.partitions[partition.log]
         target.add(partition)
         home.kept.set_due()

@@ -132,17 +132,20 @@ class EmbeddedLogs:
 
     async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
         shelf, catalogue = self._shelf, self._shelf.catalogue
-        named = dict.fromkeys(catalogue.logs() if logs is None else logs)
         unknown: list[LogId] = []
         if logs is None:
+            named = dict.fromkeys(catalogue.logs())
             unknown = [log for log in self._partitions if log not in named]
             self._shelf.note_out_of_reach(named)
-        gone = [log for log in [*named, *unknown] if catalogue.is_gone(log)]
+            gone, there = [log for log in unknown if catalogue.is_gone(log)], [*named]
+        else:
+            named = dict.fromkeys(logs)
+            gone = [log for log in named if catalogue.is_gone(log)]
+            there = [log for log in named if catalogue.settings(log) is not None]
         await self._in_steps(gone, shelf.delete)
         self.leases.lose(gone)
         strays = [log for log in unknown if log in self._partitions]
         await self._in_steps(strays, shelf.set_aside)
-        there = [log for log in named if catalogue.settings(log) is not None]
         await self._in_steps(there, self._follow)
         if logs is None:
             strays += shelf.set_nameless_aside()
