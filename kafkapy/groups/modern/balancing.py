@@ -52,10 +52,16 @@ def assign_balanced(members: Mapping[str, Member], partition_counts: Mapping[byt
     _even_out([topic_id for topic_id in topics if len(readers[topic_id]) > 1], readers, owners, loads)
     assigned: list[dict[bytes, tuple[int, ...]]] = [{} for _ in members]
     for topic_id, places in owners.items():
-        for place in readers[topic_id]:
-            if partitions := tuple(number for number, owner in enumerate(places) if owner == place):
-                assigned[place][topic_id] = partitions
+        for place, owned in _by_owner(places).items():
+            assigned[place][topic_id] = tuple(owned)
     return dict(zip(members, assigned, strict=True))
+
+
+def _by_owner(owners: Sequence[int]) -> dict[int, list[int]]:
+    owned: dict[int, list[int]] = {}
+    for partition, owner in enumerate(owners):
+        owned.setdefault(owner, []).append(partition)
+    return owned
 
 
 def _give_away(owners: list[int], loads: "_Loads") -> None:
@@ -82,10 +88,7 @@ def _even_out_topic(owners: list[int], loads: "_Loads") -> bool:
     """Move partitions of one topic from readers with most to those with least; whether any was moved."""
     if loads.imbalance <= 1:
         return False
-    owned: dict[int, list[int]] = {}
-    for partition, owner in enumerate(owners):
-        owned.setdefault(owner, []).append(partition)
-    moved = False
+    owned, moved = _by_owner(owners), False
     while not loads.is_balanced:
         while (giver := loads.next_most()) != _NOBODY and not owned.get(giver):
             loads.pass_over()

@@ -13,6 +13,7 @@ Invariants
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kafkapy.coordination.shard import Answer, CancelTimer, Decision, Moment, SetTimer, Ticket
@@ -45,7 +46,7 @@ from kafkapy.groups.modern.protocol import ModernProtocol
 from kafkapy.groups.modern.reconciling import Surroundings, Target, reconcile
 from kafkapy.groups.modern.resolving import PatternChange, Resolving
 from kafkapy.groups.modern.senders import known_static, note_subscription, sender, updated_subscription
-from kafkapy.groups.modern.targeting import new_target, topic_ids_of
+from kafkapy.groups.modern.targeting import is_subscribed, new_target
 from kafkapy.groups.modern.topic_hash import TopicHashes
 from kafkapy.groups.settings import GroupSettings
 
@@ -240,7 +241,7 @@ class ConsumerProtocol(ModernProtocol[ConsumerGroup]):
             return current
         owners = group.owners
         around = Surroundings(
-            frozenset(topic_ids_of(group, member.subscription, moment.image)),
+            partial(is_subscribed, group, member.subscription, moment.image),
             lambda topic_id, partition: (topic_id, partition) in owners,
             claimed,
             subscription_changed,
@@ -303,8 +304,9 @@ class ConsumerProtocol(ModernProtocol[ConsumerGroup]):
         group = self.groups.get(command.group_id)
         if group is None:
             return
-        resolved = self._resolving.resolve(group, command, moment.now_ms, moment.image)
-        topics = group.subscribed.topics
+        resolved = self._resolving.resolve(group, command, moment.now_ms, moment.image, out)
+        if resolved is None:
+            return
         is_bumped = False
         for pattern, found in resolved.items():
             known = group.patterns.get(pattern)

@@ -69,15 +69,16 @@ class Subscribed(NamedTuple):
 
 class ConsumerSoft(Soft):
     """`resolved_version`: how many times topics had come when the group's patterns were looked up. `is_resolving`: they
-    are about to be. `join_timers`: the classic members that are awaited.
+    are about to be, and `looking_up` is what has been begun of it. `join_timers`: the classic members that are awaited.
     """
 
-    __slots__ = ("is_resolving", "join_timers", "resolved_version")
+    __slots__ = ("is_resolving", "join_timers", "looking_up", "resolved_version")
 
     def __init__(self) -> None:
         super().__init__()
         self.resolved_version = 0
         self.is_resolving = False
+        self.looking_up: Iterator[dict[str, frozenset[str]] | None] | None = None
         self.join_timers: set[str] = set()
 
 

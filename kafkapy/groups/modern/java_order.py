@@ -9,6 +9,7 @@ by bucket, and a bucket in the order in which things came.
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from kafkapy.coordination.shards import java_hash
@@ -16,6 +17,9 @@ from kafkapy.coordination.shards import java_hash
 T = TypeVar("T")
 
 _LEAST_BUCKETS: Final = 16
+
+_KNOWN_TEXTS: Final = 1 << 14
+"""Of so many topics and members it is known what Java's hash is: each assignment asks again, for every one of them."""
 
 
 def in_order(items: Iterable[T], hash_of: Callable[[T], int], buckets: int = _LEAST_BUCKETS) -> list[T]:
@@ -49,6 +53,7 @@ def in_table(items: list[T], hash_of: Callable[[T], int], buckets: int) -> list[
     return sorted(items, key=bucket)
 
 
+@lru_cache(_KNOWN_TEXTS)
 def hash_of_text(text: str) -> int:
     """Java's hash of a string."""
     return java_hash(text)

@@ -24,11 +24,11 @@ class Target(NamedTuple):
 class Surroundings(NamedTuple):
     """What decides whether a step can be taken.
 
-    `topic_ids`: the topics that the member subscribes to. `has_owner`: whether a partition is anybody's, this member's
-    included. `claimed`: what the member says it owns, None when it does not say.
+    `is_subscribed`: whether the member subscribes to a topic that is there. `has_owner`: whether a partition is
+    anybody's, this member's included. `claimed`: what the member says it owns, None when it does not say.
     """
 
-    topic_ids: frozenset[bytes]
+    is_subscribed: Callable[[bytes], bool]
     has_owner: Callable[[bytes, int], bool]
     claimed: Claimed
     subscription_changed: bool
@@ -73,7 +73,7 @@ def _still_claims(revoking: Owned, around: Surroundings) -> bool:
 
 def _within_subscription(current: Current, around: Surroundings) -> Current:
     """Topics that the member does not read any more are taken from it at once, without a new target."""
-    kept = {topic_id: epochs for topic_id, epochs in current.assigned.items() if topic_id in around.topic_ids}
+    kept = {topic_id: epochs for topic_id, epochs in current.assigned.items() if around.is_subscribed(topic_id)}
     if len(kept) == len(current.assigned):
         return current
     revoking = {topic_id: dict(epochs) for topic_id, epochs in current.revoking.items()}
@@ -91,7 +91,7 @@ def _next(current: Current, epoch: int, target: Target, around: Surroundings) ->
     new: dict[bytes, list[int]] = {}
     must_wait = False
     for topic_id in dict.fromkeys((*target.partitions, *current.assigned)):
-        wanted = frozenset(target.partitions.get(topic_id, ()) if topic_id in around.topic_ids else ())
+        wanted = frozenset(target.partitions.get(topic_id, ()) if around.is_subscribed(topic_id) else ())
         owned = current.assigned.get(topic_id, {})
         kept = {partition: since for partition, since in owned.items() if partition in wanted}
         if kept:

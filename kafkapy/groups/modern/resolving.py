@@ -4,7 +4,7 @@ A pattern is looked up after the heartbeat that brought it, for all members at o
 after a time. Owned by `groups/modern/consumer.py`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _MIN_INTERVAL_MS: Final = 10_000
 """Kafka's constant: patterns of a group are not looked up more often."""
+
+_TOPICS_A_STEP: Final = 100
+"""So many are held against a pattern before all others get their turn: a millisecond's work."""
 
 _NO_VERSION: Final = 0
 """What is written as the metadata's version: whoever loads the group looks its patterns up once more."""
@@ -82,18 +85,25 @@ class Resolving:
             out.timers.append(SetTimer(("patterns", group.group_id), now_ms, command))
 
     def resolve(
-        self, group: ConsumerGroup, command: ResolvePatterns, now_ms: int, image: "ClusterImage"
-    ) -> dict[str, Resolved]:
-        """What the patterns stand for now, of those that are still subscribed to."""
-        group.soft.is_resolving = False
-        group.soft.resolved_version = self._version_of(image)
-        resolved = {}
-        for pattern in sorted(command.patterns):
-            if pattern in group.subscribed.patterns:
-                matches = full_match(pattern)
-                topics = frozenset(name for name in image.topics if matches(name) and command.may_describe(name))
-                resolved[pattern] = Resolved(topics, _NO_VERSION, now_ms)
-        return resolved
+        self, group: ConsumerGroup, command: ResolvePatterns, now_ms: int, image: "ClusterImage", out: Decision
+    ) -> dict[str, Resolved] | None:
+        """What the patterns stand for, of those that are still subscribed to; None when there is more to be done, which
+        others need not wait for.
+        """
+        soft = group.soft
+        if soft.looking_up is None:
+            soft.looking_up = _look_up(command, [*image.topics])
+            soft.resolved_version = self._version_of(image)
+        found = next(soft.looking_up)
+        if found is None:
+            out.timers.append(SetTimer(("patterns", group.group_id), now_ms, command))
+            return None
+        soft.is_resolving, soft.looking_up = False, None
+        return {
+            pattern: Resolved(topics, _NO_VERSION, now_ms)
+            for pattern, topics in found.items()
+            if pattern in group.subscribed.patterns
+        }
 
     def _version_of(self, image: "ClusterImage") -> int:
         """How many times topics have come since this shard was loaded; the first look counts as one."""
@@ -103,6 +113,20 @@ class Resolving:
                 self._version += 1
             self._topics, self._topic_ids = image.topics, topic_ids
         return self._version
+
+
+def _look_up(command: ResolvePatterns, names: Sequence[str]) -> Iterator[dict[str, frozenset[str]] | None]:
+    """What the patterns stand for among topics of these names, once it is known; None at each step before."""
+    found = {}
+    for pattern in sorted(command.patterns):
+        matches, topics = full_match(pattern), set[str]()
+        for begin in range(0, len(names), _TOPICS_A_STEP):
+            topics.update(
+                name for name in names[begin : begin + _TOPICS_A_STEP] if matches(name) and command.may_describe(name)
+            )
+            yield None
+        found[pattern] = frozenset(topics)
+    yield found
 
 
 def _require_pattern(pattern: str) -> None:

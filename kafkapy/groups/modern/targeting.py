@@ -29,6 +29,15 @@ def topic_ids_of(group: ConsumerGroup, subscription: Subscription, image: "Clust
     return {topic.topic_id: None for name in names if (topic := image.topic(name)) is not None}
 
 
+def is_subscribed(group: ConsumerGroup, subscription: Subscription, image: "ClusterImage", topic_id: bytes) -> bool:
+    """Whether this is one of those topics."""
+    topic = image.topic_by_id(topic_id)
+    if topic is None:
+        return False
+    resolved = group.patterns.get(subscription.pattern) if subscription.pattern else None
+    return topic.name in subscription.topics or (resolved is not None and topic.name in resolved.topics)
+
+
 def new_target(
     group: ConsumerGroup,
     updated: Member,

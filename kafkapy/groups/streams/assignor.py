@@ -10,6 +10,7 @@ Where the outcome hangs on the order of members and processes, it is that of Kaf
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from kafkapy.groups.modern.java_order import hash_of_text, in_order, in_table
@@ -48,41 +49,26 @@ class StreamsGroupSpec(NamedTuple):
 def assign_sticky(spec: StreamsGroupSpec) -> dict[str, Assignment]:
     """What each member is to have; nobody is missing."""
     state = _State(spec)
-    subtopologies = sorted(spec.subtopologies, key=_text_rank)
-    state.assign_active(_tasks(spec, subtopologies, lambda subtopology: True))
+    state.assign_active()
     if spec.standby_count:
-        state.assign_standby(_tasks(spec, subtopologies, lambda subtopology: subtopology.is_stateful))
+        state.assign_standby()
     return {
         member_id: Assignment(tasks_of(state.active[member_id]), tasks_of(state.standby[member_id]))
         for member_id in spec.members
     }
 
 
-def _tasks(
-    spec: StreamsGroupSpec, subtopologies: Iterable[str], is_wanted: Callable[[SubtopologySpec], bool]
-) -> list[Task]:
-    return [
-        (subtopology, partition)
-        for subtopology in subtopologies
-        if is_wanted(spec.subtopologies[subtopology])
-        for partition in range(spec.subtopologies[subtopology].task_count)
-    ]
-
-
 def _text_rank(text: str) -> bytes:
     return text.encode("utf-16-be", "surrogatepass")
 
 
-def _by_partition(task: Task) -> tuple[int, bytes]:
-    return task[1], _text_rank(task[0])
-
-
-def _by_subtopology(task: Task) -> tuple[bytes, int]:
-    return _text_rank(task[0]), task[1]
+_by_partition: Final[Callable[[Task], int]] = itemgetter(1)
 
 
 class _State:
     def __init__(self, spec: StreamsGroupSpec) -> None:
+        self._subtopologies = {name: spec.subtopologies[name] for name in sorted(spec.subtopologies, key=_text_rank)}
+        self._places = {name: place for place, name in enumerate(self._subtopologies)}
         self._standby_count = spec.standby_count
         active_count = sum(each.task_count for each in spec.subtopologies.values())
         stateful_count = sum(each.task_count for each in spec.subtopologies.values() if each.is_stateful)
@@ -118,24 +104,39 @@ class _State:
         # Kafka's table is asked to make what is not there: it puts that first, and grows when it is asked once more.
         self._processes = [processes[each] for each in in_table([*reversed(processes)], hash_of_text, buckets)]
 
-    def assign_active(self, tasks: list[Task]) -> None:
-        left = [task for task in sorted(tasks, key=_by_partition) if not self._keep_active(task, self._had.get(task))]
+    def _tasks(self, *, only_stateful: bool = False) -> list[Task]:
+        """By subtopology, then by partition; who sorts them by partition, or keeps some, has subtopologies in order."""
+        return [
+            (name, partition)
+            for name, subtopology in self._subtopologies.items()
+            if subtopology.is_stateful or not only_stateful
+            for partition in range(subtopology.task_count)
+        ]
+
+    def _by_subtopology(self, task: Task) -> tuple[int, int]:
+        return self._places[task[0]], task[1]
+
+    def assign_active(self) -> None:
+        tasks = sorted(self._tasks(), key=_by_partition)
+        left = [task for task in tasks if not self._keep_active(task, self._had.get(task))]
         left = [task for task in left if not self._keep_active(task, self._least_loaded(self._had_state.get(task, ())))]
         queue = _JavaQueue(_load, self._processes)
-        for task in sorted(left, key=_by_subtopology):
+        for task in sorted(left, key=self._by_subtopology):
             process = queue.poll()
             self._give_active(task, self._least_of(process))
             queue.add(process)
 
-    def assign_standby(self, tasks: list[Task]) -> None:
+    def assign_standby(self) -> None:
         left: list[tuple[Task, int]] = []
+        tasks = self._tasks(only_stateful=True)
+        tasks.reverse()
         for task in sorted(tasks, key=_by_partition, reverse=True):
             for number in range(self._standby_count):
                 if not self._keep_standby(task):
                     left.append((task, self._standby_count - number))
                     break
         queue = _JavaQueue(_load, self._processes)
-        for task, count in sorted(left, key=lambda each: _by_subtopology(each[0]), reverse=True):
+        for task, count in sorted(left, key=lambda each: self._by_subtopology(each[0]), reverse=True):
             for _ in range(count):
                 if not self._give_standby_to_least(task, queue):
                     break
@@ -203,19 +204,25 @@ class _State:
     def _give_active(self, task: Task, member_id: str) -> None:
         self.active[member_id].add(task)
         count = self._count(task, member_id)
-        self._active_share.note(count)
-        self._total_share.note(count)
+        if count == self._active_share.per_member:
+            self._active_share.leave_out(count)
+        if count == self._total_share.per_member:
+            self._total_share.leave_out(count)
 
     def _give_standby(self, task: Task, member_id: str) -> None:
         self.standby[member_id].add(task)
-        self._total_share.note(self._count(task, member_id))
+        count = self._count(task, member_id)
+        if count == self._total_share.per_member:
+            self._total_share.leave_out(count)
 
     def _count(self, task: Task, member_id: str) -> int:
         process = self._process_of[member_id]
         process.tasks.add(task)
         process.task_count += 1
+        process.load = process.task_count / len(process.member_ids)
         self._counts[member_id] += 1
-        process.requeue(member_id)
+        if process.queue is not None:
+            process.requeue(process.queue, member_id)
         return self._counts[member_id]
 
 
@@ -226,12 +233,11 @@ class _Share:
         self._task_count, self._member_count = task_count, member_count
         self.per_member = self._compute()
 
-    def note(self, count: int) -> None:
-        """A member has come to have so many."""
-        if count == self.per_member:
-            self._member_count -= 1
-            self._task_count -= count
-            self.per_member = self._compute()
+    def leave_out(self, count: int) -> None:
+        """A member has come to have its share, which is so many."""
+        self._member_count -= 1
+        self._task_count -= count
+        self.per_member = self._compute()
 
     def _compute(self) -> int:
         if self._member_count == 0:
@@ -251,25 +257,22 @@ class _Process:
         self.member_ids: list[str] = []
         self.tasks: set[Task] = set()
         self.task_count = 0
+        self.load = 0.0
+        """So many tasks a member has."""
         self.queue: _JavaQueue[str] | None = None
         self.polled: str | None = None
-
-    @property
-    def load(self) -> float:
-        return self.task_count / len(self.member_ids)
 
     def forget_queue(self) -> None:
         self.queue = None
 
-    def requeue(self, member_id: str) -> None:
+    def requeue(self, queue: "_JavaQueue[str]", member_id: str) -> None:
         """Who was at the head has been given a task."""
-        if self.queue is not None and self.polled == member_id:
-            self.queue.add(member_id)
+        if self.polled == member_id:
+            queue.add(member_id)
         self.polled = None
 
 
-def _load(process: _Process) -> float:
-    return process.load
+_load: Final[Callable[[_Process], float]] = attrgetter("load")
 
 
 class _JavaQueue(Generic[T]):
