@@ -19,8 +19,10 @@ from typing import Final
 from kafkapy.cli.failures import StartError
 from kafkapy.clock import ThreadClock
 
+_log = logging.getLogger("kafkapy")
+
 _KEEP: Final = """
-cat > /dev/null
+read -r nothing  # but the end, which comes when this process's maker has ended
 is_there() { [ "$(head -n 1 "$2/postmaster.pid" 2> /dev/null)" = "$1" ] && kill -0 "$1" 2> /dev/null; }
 is_there "$1" "$2" && kill -TERM "$1"  # it ends when brokers have disconnected, which are ending, too
 seconds=0
@@ -33,7 +35,7 @@ if [ -n "$3" ]; then rm -rf "$2"; fi
 """
 """Given the server's process id, its directory, and whether that goes with it."""
 
-_LOCK_SECONDS: Final = 60.0
+_LOCK_SECONDS: Final = 40.0
 _PAUSE_SECONDS: Final = 0.2
 
 _FORMER_PROCESSES: Final = ".handle_pids.json"
@@ -86,7 +88,7 @@ def _keeper(server_pid: int | None, where: Path, lock: int, *, goes: bool) -> "s
 @contextmanager
 def _locked(where: Path) -> Iterator[int]:
     """The directory's lock, waited for. Raises StartError."""
-    clock = ThreadClock()
+    clock, is_told = ThreadClock(), False
     lock, until = os.open(where, os.O_RDONLY), clock.monotonic() + _LOCK_SECONDS
     try:
         while True:
@@ -96,6 +98,9 @@ def _locked(where: Path) -> Iterator[int]:
             except BlockingIOError:
                 if clock.monotonic() >= until:
                     raise StartError(f"the database in {where} is another cluster's") from None
+                if not is_told:
+                    _log.warning("another cluster has the database in %s, or is just ending: waiting for it", where)
+                    is_told = True
                 clock.pause(_PAUSE_SECONDS)
         yield lock
     finally:

@@ -117,8 +117,8 @@ async def disturb(processes: Processes, rounds: int, seed: int, pauses: Pauses, 
 
     async def note(event: str) -> None:
         await go_on(writers)
+        pauses.setdefault(event, []).extend(writer.longest_pause for writer in writers)
         for writer in writers:
-            pauses.setdefault(event, []).append(writer.longest_pause)
             writer.longest_pause = 0.0
 
     await note("nothing")
@@ -172,6 +172,8 @@ async def test_nothing_is_lost_doubled_or_reordered_while_processes_come_and_go(
 
 if __name__ == "__main__":
     found: Pauses = {}
-    trio.run(run, int(sys.argv[1]), int(sys.argv[2]), found)
-    tell(found)
+    try:
+        trio.run(run, int(sys.argv[1]), int(sys.argv[2]), found)
+    finally:
+        tell(found)
     print("nothing lost, doubled or reordered")
