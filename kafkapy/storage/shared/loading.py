@@ -38,6 +38,9 @@ _ENTRIES: Final = Statement(
     (INT4S, INT8S),
 )
 
+_BITE: Final = 50
+"""Replay is work on the event loop: after some milliseconds' work the other tasks get their turn."""
+
 
 async def load_lanes(link: Link, lanes: Sequence[Lane]) -> None:
     """Bring these empty lanes, which are ours, to where the database has them. Raises DatabaseError."""
@@ -79,7 +82,8 @@ async def _load(link: Link, lanes: Sequence[Lane]) -> None:
                 lane.replay(seq, decode_entry(index), size)
             except BadEntry as damage:
                 lane.spoil(f"entry {seq} cannot be read: {damage}")
-            await trio.lowlevel.checkpoint()  # a lane may have thousands of them
+            if seq % _BITE == 0:
+                await trio.lowlevel.checkpoint()
     for lane in sound:
         if lane.damage is None and lane.seq != ends[lane.number]:
             lane.spoil(f"its last entry is {lane.seq}, and its head says {ends[lane.number]}")
