@@ -212,7 +212,13 @@ class _Waiting(Delayed[list[AppendResult]]):
 def _fill(results: list[AppendResult], accepted: Sequence[tuple[int, int]], outcomes: Sequence[Outcome]) -> None:
     """Put what became of the accepted ones in its place."""
     for (place, append_time_ms), outcome in zip(accepted, outcomes, strict=True):
-        results[place] = _answer(outcome, append_time_ms)
+        base_offset, _, log_start_offset, error, message, duplicate, repeated_timestamp = outcome
+        if error:
+            _log.debug("refused a batch: %s", message)
+            results[place] = AppendResult(error, log_start_offset=log_start_offset)
+        else:
+            time_ms = repeated_timestamp if duplicate else append_time_ms
+            results[place] = AppendResult(error, None, base_offset, time_ms, log_start_offset)
 
 
 def _judged(batch: BatchToAppend, rules: _Rules, acks: int, api_version: int) -> tuple[Buffer, BatchHeader]:
@@ -220,7 +226,7 @@ def _judged(batch: BatchToAppend, rules: _Rules, acks: int, api_version: int) ->
     data = single_batch(batch.records or b"", api_version)
     header = read_header(data)
     # More replicas in sync than there are replicas cannot be asked for (KIP-966).
-    if acks == ACKS_ALL and batch.in_sync_count < min(rules.min_in_sync, batch.replica_count):
+    if acks == ACKS_ALL and batch.in_sync_count < rules.min_in_sync and batch.in_sync_count < batch.replica_count:
         raise KafkaError(
             Error.NOT_ENOUGH_REPLICAS,
             f"The size of the current ISR : {batch.in_sync_count} is insufficient to satisfy the min.isr requirement "
@@ -291,12 +297,3 @@ def _refused(logs: Logs, log: LogId, refusal: KafkaError) -> AppendResult:
         log_start_offset=-1 if isinstance(bounds, Error) else bounds.log_start_offset,
         record_errors=refusal.record_errors,
     )
-
-
-def _answer(outcome: Outcome, append_time_ms: int) -> AppendResult:
-    base_offset, _, log_start_offset, error, message, duplicate, repeated_timestamp = outcome
-    if error:
-        _log.debug("refused a batch: %s", message)
-        return AppendResult(error, log_start_offset=log_start_offset)
-    time_ms = repeated_timestamp if duplicate else append_time_ms
-    return AppendResult(error, None, base_offset, time_ms, log_start_offset)

@@ -226,7 +226,7 @@ async def _read(
         if leader_epoch is None:
             error = logs.bounds(log)
             answer = refused(error if isinstance(error, Error) else Error.NOT_LEADER_OR_FOLLOWER)
-        elif current_leader_epoch not in (NO_LEADER_EPOCH, leader_epoch):
+        elif current_leader_epoch != leader_epoch and current_leader_epoch != NO_LEADER_EPOCH:
             answer = refused(leader_epoch_error(current_leader_epoch, leader_epoch))
         elif last_fetched_epoch >= 0:
             answer = await _divergence(logs, one, leader_epoch)
@@ -263,4 +263,6 @@ def _is_enough(found: Sequence[Found], min_bytes: int) -> bool:
         if isinstance(piece, Diverged) or piece.error:
             return True
         size += piece.size_bytes
+        if size >= min_bytes:
+            return True
     return size >= min_bytes

@@ -41,6 +41,11 @@ def is_transactional(records: Buffer) -> bool:
 
 def single_batch(records: Buffer, api_version: int) -> Buffer:
     """The one batch that a partition of a request must hold, at least as long as a header. Raises KafkaError."""
+    size = len(records)
+    if size >= HEADER_SIZE and api_version >= _ZSTD_FROM_VERSION:
+        length, magic = _LENGTH_AND_MAGIC.unpack_from(records, _LENGTH_AT)
+        if magic == MAGIC and length == size - LOG_OVERHEAD:
+            return records  # as nearly all are
     size = _batch_size(records, 0)
     if not size:
         raise KafkaError(Error.INVALID_RECORD, f"Produce requests with version {api_version} must have a record batch")

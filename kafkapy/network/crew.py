@@ -171,7 +171,8 @@ class Crew:
     async def _watch(self) -> None:
         """Wait until a connection has something to read, and begin a turn."""
         if 0 < self._busy_turns < _TURNS_IN_A_ROW and self._clock.monotonic() < self._row_ends_at:
-            self._take_again()
+            if self._again:
+                self._take_again()
             if self._take_what_came():
                 return
         self._busy_turns = 0
@@ -187,7 +188,8 @@ class Crew:
         finally:
             self._watched = False
             self._watched_descriptor = -1
-        self._take_again()
+        if self._again:
+            self._take_again()
         self._take_what_came()
         if self._busy_turns:
             self._row_ends_at = self._clock.monotonic() + _SECONDS_IN_A_ROW
@@ -218,13 +220,13 @@ class Crew:
                 connection.queued = True
                 self._ready.append(connection)
         # Where several came at once, more have probably come by the end of the turn.
-        self._busy_turns = self._busy_turns + 1 if len(self._ready) > 1 else 0
-        return len(self._ready) > 0
+        count = len(self._ready)
+        self._busy_turns = self._busy_turns + 1 if count > 1 else 0
+        return count > 0
 
     def _take_again(self) -> None:
-        if self._again:
-            self._ready.extend(self._again)
-            self._again.clear()
+        self._ready.extend(self._again)
+        self._again.clear()
 
     # -- a turn
 

@@ -49,15 +49,22 @@ class _Epoll(Generic[T]):
         self._own = self._epoll.fileno()
         self._values: dict[int, T] = {}
         self._for_room: set[int] = set()
+        self._waited_for = self._own
+        self._alone: T | None = None  # of whom nothing need be asked
 
     def descriptor(self) -> int:
+        return self._waited_for
+
+    def _look_who_is_alone(self) -> None:
         if len(self._values) == 1 and not self._for_room:
-            return next(iter(self._values))
-        return self._own
+            ((self._waited_for, self._alone),) = self._values.items()
+        else:
+            self._waited_for, self._alone = self._own, None
 
     def add(self, sock: HasDescriptor, value: T) -> None:
         self._epoll.register(sock, select.EPOLLIN)
         self._values[sock.fileno()] = value
+        self._look_who_is_alone()
 
     def turn(self, sock: HasDescriptor, *, for_room: bool) -> None:
         self._epoll.modify(sock, select.EPOLLOUT if for_room else select.EPOLLIN)
@@ -65,16 +72,18 @@ class _Epoll(Generic[T]):
             self._for_room.add(sock.fileno())
         else:
             self._for_room.discard(sock.fileno())
+        self._look_who_is_alone()
 
     def remove(self, sock: HasDescriptor) -> None:
         self._epoll.unregister(sock)
         del self._values[sock.fileno()]
         self._for_room.discard(sock.fileno())
+        self._look_who_is_alone()
 
     def ready(self) -> list[T]:
+        if self._alone is not None:
+            return [self._alone]
         values = self._values
-        if len(values) == 1 and not self._for_room:
-            return [*values.values()]
         return [values[descriptor] for descriptor, _ in self._epoll.poll(0, max(len(values), 1))]
 
     def close(self) -> None:

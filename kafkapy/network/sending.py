@@ -27,22 +27,26 @@ Answer = Sequence[Buffer | Source]
 
 def send_some(transport: Transport, answer: Answer) -> Answer:
     """Send what the transport takes, but not so much that others wait for long; what is left. Raises OSError."""
-    done, left = 0, _AT_ONCE_BYTES
+    done, count, left = 0, len(answer), _AT_ONCE_BYTES
     try:
         if transport.wants_room:
             transport.send(())  # what it holds of earlier ones
-        while done < len(answer) and left > 0:
+        while done < count and left > 0:
             part = answer[done]
             if isinstance(part, BUFFERS):
-                buffers = _leading_buffers(answer[done:])
+                end = done + 1
+                while end < count and end - done < MAX_VECTOR and isinstance(answer[end], BUFFERS):
+                    end += 1
+                buffers: Sequence[Buffer] = answer[done:end]  # type: ignore[assignment]  # as was just looked at
                 sent = transport.send(buffers)
-                done += len(buffers)
+                done = end
                 if rest := after(buffers, sent):
                     return [*rest, *answer[done:]]
             else:
-                tried = min(len(part), _STEP_BYTES)
+                size = len(part)
+                tried = min(size, _STEP_BYTES)
                 sent = transport.send_from(part, tried)
-                if not len(part):
+                if sent == size:
                     done += 1
                 elif sent < tried:
                     break  # its buffer is full: to try again at once is in vain
@@ -50,16 +54,6 @@ def send_some(transport: Transport, answer: Answer) -> Answer:
     except BlockingIOError:
         pass
     return answer[done:]
-
-
-def _leading_buffers(answer: Answer) -> list[Buffer]:
-    """The buffers that an answer begins with, as many as one call can send."""
-    buffers: list[Buffer] = []
-    for part in answer[:MAX_VECTOR]:
-        if not isinstance(part, BUFFERS):
-            break
-        buffers.append(part)
-    return buffers
 
 
 def after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:

@@ -76,22 +76,23 @@ class _Log:
 
     def append(self, write: Write, accepted: Accepted, settings: LogSettings, now_ms: int) -> None:
         offset, position = accepted.base_offset, 0
-        latest = max(header.max_timestamp for header in write.headers)
-        segments = self.segments
+        headers, segments = write.headers, self.segments
+        latest = headers[0].max_timestamp if len(headers) == 1 else max(header.max_timestamp for header in headers)
         if not segments or is_full(
             segments[-1], len(write.data), accepted.end_offset - 1, latest, settings, _NO_JITTER
         ):
             segments.append(Segment(offset))
-        for header in write.headers:
+        for header in headers:
             segments[-1].note(header, now_ms)
-            body = write.data[position + STAMP_SIZE : position + header.size_bytes]
-            stamped = header._replace(base_offset=offset, leader_epoch=write.leader_epoch)
-            self.batches.append(_Stored(stamped, stamp(offset, header.batch_length, write.leader_epoch) + bytes(body)))
+            size = header.size_bytes
+            body = write.data[position + STAMP_SIZE : position + size]
+            beginning = offset, header.batch_length, write.leader_epoch
+            self.batches.append(_Stored(BatchHeader(*beginning, *header[3:]), stamp(*beginning) + bytes(body)))
             self.bases.append(offset)
             self.positions.append(self.end_position)
-            self.end_position += header.size_bytes
+            self.end_position += size
             offset += header.last_offset_delta + 1
-            position += header.size_bytes
+            position += size
         self.head.take(accepted)
         self.aborted += accepted.aborted
 
@@ -220,7 +221,7 @@ class MemoryLogs:
                 self._watchers.notify(log)
 
     def append(self, writes: Sequence[Write]) -> Pending:
-        return Pending([self._append(write) for write in writes])
+        return Pending(list(map(self._append, writes)))
 
     def _append(self, write: Write) -> Outcome:
         log = self._logs.get(write.log)

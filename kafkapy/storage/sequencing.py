@@ -208,7 +208,8 @@ class Head:
     def take(self, accepted: Accepted) -> None:
         """The batches are written: the verdict becomes the state."""
         self.end_offset = accepted.end_offset
-        self._set_all(accepted.producers)
+        if accepted.producers:
+            self._set_all(accepted.producers)
         for producer_id in accepted.verified:
             self.verifications.pop(producer_id, None)
 

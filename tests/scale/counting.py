@@ -108,16 +108,19 @@ def counted_steps() -> Iterator[Steps]:
 
 
 @contextmanager
-def counted_calls() -> Iterator[Counter[str]]:
-    """How often each of kafkapy's functions is called, or goes on, in this thread while the block runs, by its name.
+def counted_calls(*, native: bool = False) -> Iterator[Counter[str]]:
+    """How often each of kafkapy's functions is called, or goes on, in this thread while the block runs, by its name;
+    with `native` also, under one name, how often these call something that is not written in Python.
 
     A step of the loop may do any amount of work; this tells how much.
     """
     calls: Counter[str] = Counter()
 
     def called(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
-            calls[frame.f_code.co_qualname] += 1
+        if event == "call" or (native and event == "c_call"):
+            code = frame.f_code
+            if code.co_filename.startswith(_PACKAGE):
+                calls[code.co_qualname if event == "call" else "native"] += 1
 
     sys.setprofile(called)
     try:

@@ -63,15 +63,15 @@ async def handle(request: FetchRequest, ctx: Context) -> FetchResponse | Delayed
     elsewhere: dict[PartitionKey, int] = {}
     for one in context.wanted:
         log = _log_to_read(one, ctx, is_replica=is_replica)
-        if rack and isinstance(log, LogToRead) and (nearer := _nearer(log, rack, ctx)) is not None:
-            elsewhere[one.key] = nearer
-            answers.append(_bounds_of(log, ctx))
-        elif isinstance(log, LogToRead):
-            to_read.append(log)
-            answers.append(None)
-        else:
+        if not isinstance(log, LogToRead):
             # Only what is not there at all is answered with a list of aborted transactions, an empty one.
             answers.append(refused(log, is_there=log is Error.NOT_LEADER_OR_FOLLOWER))
+        elif rack and (nearer := _nearer(log, rack, ctx)) is not None:
+            elsewhere[one.key] = nearer
+            answers.append(_bounds_of(log, ctx))
+        else:
+            to_read.append(log)
+            answers.append(None)
 
     def packed(found: Sequence[Found]) -> FetchResponse:
         following = iter(found)

@@ -137,12 +137,10 @@ class OpenFiles:
             file.close()
 
     def left(self, file: LogFile) -> None:
-        """One region less waits to be sent from this file."""
-        file.regions -= 1
-        if file.gone and not file.regions:
-            self._open.pop(file.path, None)
-            self._removed.discard(file)
-            file.close()
+        """Nobody waits to be sent from this file any longer, which is gone from its place."""
+        self._open.pop(file.path, None)
+        self._removed.discard(file)
+        file.close()
 
     def give_back(self) -> None:
         """Give back all blocks that nothing was written to, and close everything."""
@@ -244,4 +242,7 @@ class FileRegion:
         self.size -= count
 
     def __del__(self) -> None:
-        self._files.left(self.file)
+        file = self.file
+        file.regions -= 1
+        if file.gone and not file.regions:
+            self._files.left(file)
