@@ -1,8 +1,8 @@
 """A member's fetch from share partitions: acquires what there is, or waits until there is something (KIP-932).
 
 It waits as an object: a watch of the logs tells that they grew, the partitions that records came free, that one was
-loaded, or that another fetch has read. Then it looks again at all partitions; only those that have something to give
-are read, as much of them as the member may be given about. Called by the ShareFetch handler.
+loaded, or that another fetch has read. Then it looks again at all partitions, and reads those that have something to
+give one by one, until that is as much as the member may be given about. Called by the ShareFetch handler.
 
 Invariants
  1. One fetch at a time reads a partition's log: nobody reads what another one is about to acquire.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kafkapy.delayed import Delayed
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import IsolationLevel, LogId
-from kafkapy.records.batch import Buffer, walk
+from kafkapy.records.batch import BatchHeader, Buffer, walk
 from kafkapy.sharing.acquiring import Acquired, Wish, acquire
 from kafkapy.sharing.in_flight import Limits
 from kafkapy.sharing.partition import SharePartition
@@ -54,6 +54,16 @@ class _ToRead(NamedTuple):
     @property
     def has_something(self) -> bool:
         return self.offset < self.reach.end_offset or self.offset < self.reach.log_start_offset
+
+
+class _Piece(NamedTuple):
+    """What was read of a partition, and the whole batches in it."""
+
+    found: Slice
+    batches: Sequence[BatchHeader]
+
+
+_UNREAD = _Piece(Slice(), ())
 
 
 class ShareFetch(Delayed[dict[LogId, FetchedRecords]]):
@@ -154,7 +164,7 @@ class ShareFetch(Delayed[dict[LogId, FetchedRecords]]):
         for one in to_read:
             one.partition.is_read = True
         try:
-            pieces = await self._read(to_read)
+            pieces = await self._read(to_read, limits)
             if not is_due and self._is_too_little(to_read, pieces):
                 return None
             return self._errors | self._acquire(to_read, pieces, limits)
@@ -190,20 +200,36 @@ class ShareFetch(Delayed[dict[LogId, FetchedRecords]]):
             found.append(_ToRead(partition, window, window.next_fetch_offset, reach))
         return found
 
-    async def _read(self, to_read: Sequence[_ToRead]) -> list[Slice]:
-        max_bytes = self._sizes.max_bytes
+    async def _read(self, to_read: Sequence[_ToRead], limits: Limits) -> list[_Piece]:
+        """Read each, until there is enough: what is read and not given is read again, by this member or another."""
+        wish, (min_bytes, max_bytes) = self._wish, self._sizes
         each = max(max_bytes // len(to_read), 1) if to_read else 0
-        reads = []
-        for partition, _, offset, _ in to_read:
-            enough = max(2 * self._wish.max_records * partition.record_bytes, self._sizes.min_bytes, _LEAST_READ_BYTES)
-            reads.append(Read(partition.log, offset, min(each, enough), self._isolation))
-        return await self._partitions.logs.read(reads, max_bytes)
+        pieces: list[_Piece] = []
+        count, size = 0, 0  # what may be given of them, of records that nobody was given yet; and all bytes
+        for partition, window, offset, _ in to_read:
+            if size >= max_bytes or (count >= wish.max_records and size >= min_bytes):
+                pieces.append(_UNREAD)
+                continue
+            enough = max((wish.max_records - count) * partition.record_bytes, min_bytes - size, _LEAST_READ_BYTES)
+            read = Read(partition.log, offset, min(each, enough), self._isolation)
+            (found,) = await self._partitions.logs.read([read], max_bytes - size)
+            if size and found.size_bytes > max_bytes - size:
+                found = found._replace(records=b"")  # of the first one alone a batch is given whatever its size
+            batches = [header for _, header in walk(found.records)]
+            if batches:
+                first, end = batches[0].base_offset, batches[-1].next_offset
+                partition.record_bytes = max(found.size_bytes // (end - first), 1)
+                room = limits.record_locks - window.record_count
+                count += min(max(end - max(first, offset, window.end_offset), 0), max(room, 0))
+            size += found.size_bytes
+            pieces.append(_Piece(found, batches))
+        return pieces
 
-    def _is_too_little(self, to_read: Sequence[_ToRead], pieces: Sequence[Slice]) -> bool:
+    def _is_too_little(self, to_read: Sequence[_ToRead], pieces: Sequence[_Piece]) -> bool:
         """Whether to wait for more bytes; takes note of how many."""
-        if any(piece.error for piece in pieces):
+        if any(found.error for found, _ in pieces):
             return False
-        missing_bytes = self._sizes.min_bytes - sum(piece.size_bytes for piece in pieces)
+        missing_bytes = self._sizes.min_bytes - sum(found.size_bytes for found, _ in pieces)
         if missing_bytes <= 0:
             return False
         self._missing_bytes = missing_bytes
@@ -211,11 +237,11 @@ class ShareFetch(Delayed[dict[LogId, FetchedRecords]]):
         return True
 
     def _acquire(
-        self, to_read: Sequence[_ToRead], pieces: Sequence[Slice], limits: Limits
+        self, to_read: Sequence[_ToRead], pieces: Sequence[_Piece], limits: Limits
     ) -> dict[LogId, FetchedRecords]:
         found: dict[LogId, FetchedRecords] = {}
         now, left = self._partitions.clock.monotonic(), self._wish.max_records
-        for (partition, window, offset, _), piece in zip(to_read, pieces, strict=True):
+        for (partition, window, offset, _), (piece, batches) in zip(to_read, pieces, strict=True):
             if self._is_closed or partition.is_over:
                 continue
             if piece.error is Error.OFFSET_OUT_OF_RANGE:
@@ -225,16 +251,12 @@ class ShareFetch(Delayed[dict[LogId, FetchedRecords]]):
             if piece.error:
                 found[partition.log] = FetchedRecords(error=piece.error)
                 continue
-            read = [header for _, header in walk(piece.records)]
-            if read:
-                count = read[-1].next_offset - read[0].base_offset
-                partition.record_bytes = max(len(piece.records) // count, 1)
             aborted = aborted_batches(piece.records, piece.aborted) if piece.aborted else []
-            acquired = acquire(window, self._wish._replace(max_records=left), offset, read, aborted, limits, now)
+            acquired = acquire(window, self._wish._replace(max_records=left), offset, batches, aborted, limits, now)
             records: Buffer = b""
             if acquired:
                 left -= sum(last - first + 1 for first, last, _ in acquired)
-                records = sliced(piece.records, read, acquired[0].first, acquired[-1].last)
+                records = sliced(piece.records, batches, acquired[0].first, acquired[-1].last)
                 self._partitions.set_alarm(partition)
             found[partition.log] = FetchedRecords(records, acquired)
         return found
