@@ -105,7 +105,10 @@ class Shards:
                 raise KafkaError(Error.NOT_COORDINATOR)
             if isinstance(bounds, Error):
                 raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)  # the topic is just coming into being
-            shard = self._start(log)
+            epoch = self._leases.epoch(log)
+            if epoch is None:
+                raise KafkaError(Error.NOT_COORDINATOR)
+            shard = self._start(log, epoch)
         elif self._leases.epoch(log) is None:
             raise KafkaError(Error.NOT_COORDINATOR)  # the lease has run out, and nothing has run since
         if not shard.loaded:
@@ -129,14 +132,11 @@ class Shards:
                 self._scopes[log].cancel()
 
     def _start_with_a_past(self, log: LogId) -> None:
-        bounds = self._logs.bounds(log)
-        if not isinstance(bounds, Error) and bounds.end_offset > 0:
-            self._start(log)
+        bounds, epoch = self._logs.bounds(log), self._leases.epoch(log)
+        if epoch is not None and not isinstance(bounds, Error) and bounds.end_offset > 0:
+            self._start(log, epoch)  # of a lease that is over again it is heard, as of the next one
 
-    def _start(self, log: LogId) -> Shard:
-        epoch = self._leases.epoch(log)
-        if epoch is None:
-            raise KafkaError(Error.NOT_COORDINATOR)
+    def _start(self, log: LogId, epoch: int) -> Shard:
         if self._nursery is None:
             raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
         shard = self._shards[log] = Shard(
@@ -168,7 +168,7 @@ class Shards:
         finally:
             if self._shards.get(log) is shard:
                 del self._shards[log], self._scopes[log]
-        if ended_by_itself and self._leases.epoch(log) is not None:
+        if ended_by_itself:
             self._start_with_a_past(log)  # somebody else wrote to it, but it is ours: read what
 
 

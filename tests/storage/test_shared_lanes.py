@@ -25,6 +25,7 @@ from kafkapy.storage.shared.check import check
 from kafkapy.storage.shared.database import Link, Statement
 from kafkapy.storage.shared.entries import LogKey
 from kafkapy.storage.shared.lane import lane_of
+from kafkapy.storage.shared.leases import LaneLeases
 from kafkapy.storage.shared.preparing import prepare
 from kafkapy.storage.shared.problems import DatabaseInUse
 from kafkapy.storage.shared.rendezvous import in_order
@@ -196,6 +197,44 @@ async def test_a_lease_counts_from_before_its_renewal_was_sent(database: str, sc
         assert leases.epoch(LOG) is not None
         clock.advance_ms(1)
         assert leases.epoch(LOG) is None  # whether or not anything has run since
+
+
+def watched(leases: LaneLeases) -> list[str]:
+    told: list[str] = []
+    leases.watch(lambda logs: told.append("gained"), lambda logs: told.append("lost"))
+    return told
+
+
+def test_a_lease_that_was_over_before_it_was_renewed_is_another_one() -> None:
+    """Whoever has asked meanwhile has heard that nothing is led, and is to hear that something is."""
+    clock = ManualClock()
+    leases = LaneLeases(1, clock, lambda log: 0)
+    told = watched(leases)
+    leases.gain({LOG: 5})
+    leases.extend(clock.monotonic() + 1)
+    clock.advance_ms(500)
+    leases.extend(clock.monotonic() + 1)
+    assert told == ["gained"]
+    clock.advance_ms(1000)
+    assert leases.epoch(LOG) is None
+    leases.extend(clock.monotonic() + 1)
+    assert leases.epoch(LOG) == 5
+    assert told == ["gained", "lost", "gained"]
+
+
+def test_a_renewal_that_comes_too_late_is_none() -> None:
+    """It took longer than the lease lasts: what it says was true once."""
+    clock = ManualClock()
+    leases = LaneLeases(1, clock, lambda log: 0)
+    told = watched(leases)
+    leases.gain({LOG: 5})
+    leases.extend(clock.monotonic())
+    assert (leases.epoch(LOG), told) == (None, [])
+    leases.extend(clock.monotonic() + 1)
+    leases.extend(clock.monotonic() + 1)
+    clock.advance_ms(2000)
+    leases.extend(clock.monotonic() - 1)
+    assert (leases.epoch(LOG), told) == (None, ["gained", "lost"])
 
 
 async def test_who_comes_back_begins_anew(database: str, schema: str) -> None:

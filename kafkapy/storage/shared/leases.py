@@ -75,11 +75,15 @@ class LaneLeases:
                 self._tell_lost(old)
 
     def extend(self, until: float) -> None:
-        """This process is known to be there until then."""
-        self.until = until
-        if not self._is_told:
-            self._is_told = True
-            self._tell_gained(list(self._epochs))
+        """This process is known to be there until then, which may be over by now."""
+        now = self._clock.monotonic()
+        if now >= self.until:
+            self.expire()  # nothing has run since; but who has asked meanwhile was told that nothing is led
+        if now < until:
+            self.until = until
+            if not self._is_told:
+                self._is_told = True
+                self._tell_gained(list(self._epochs))
         self.extended.set()
         self.extended = trio.Event()
 

@@ -109,7 +109,7 @@ class Steward:
         is_said = False
         while True:
             began = self._clock.monotonic()
-            pause = self._ttl_seconds / 3
+            until = began + self._ttl_seconds / 3
             try:
                 if not self._is_gone and await self._tenure.renew():
                     self._leases.extend(began + 0.9 * self._ttl_seconds)
@@ -122,8 +122,8 @@ class Steward:
                     _log.warning("the lease could not be renewed, which is tried again: %s", failure)
                 is_said = True
                 self._note_trouble()
-                pause = min(pause, _RETRY_SECONDS)
-            await self._clock.sleep(pause)
+                until = min(until, self._clock.monotonic() + _RETRY_SECONDS)
+            await self._clock.sleep_until(until)
 
     async def _return(self) -> None:
         """Others took this process for gone: it begins anew."""
