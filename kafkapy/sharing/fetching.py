@@ -248,7 +248,7 @@ class ShareFetch(Delayed[dict[LogId, FetchedRecords]]):
                 window.trim(piece.log_start_offset)
                 found[partition.log] = FetchedRecords()
                 continue
-            if piece.error:
+            if piece.error or not batches:
                 found[partition.log] = FetchedRecords(error=piece.error)
                 continue
             aborted = aborted_batches(piece.records, piece.aborted) if piece.aborted else []
