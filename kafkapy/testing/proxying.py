@@ -6,7 +6,8 @@ Invariants
     topics: there are no fetch sessions (as with a broker whose cache is full), and no version of an API is told of
     that is not known here.
 
-It terminates no TLS, and takes no side in what clients prove of themselves: SASL passes through.
+It terminates no TLS, and takes no side in what clients prove of themselves: SASL passes through. Behind SaslHandshake
+version 0 tokens come that are no requests, as many as the mechanism has; those of GSSAPI cannot be counted.
 """
 
 import logging
@@ -36,7 +37,7 @@ from kafkapy.testing.activity import Activity
 from kafkapy.testing.addresses import addressed, may_tell_addresses
 from kafkapy.testing.answers import request_frame
 from kafkapy.testing.faults import Faults
-from kafkapy.testing.interception import Interception
+from kafkapy.testing.interception import Given, Interception
 from kafkapy.testing.upstream import Upstream
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,9 @@ _TELL_TOPICS: Final = (_METADATA, _CREATE_TOPICS, _DESCRIBE_TOPIC_PARTITIONS)
 
 _NEW_SESSION: Final = 0
 _NO_SESSION: Final = -1
+_TOKENS: Final = {"PLAIN": 1, "SCRAM-SHA-256": 2, "SCRAM-SHA-512": 2, "OAUTHBEARER": 1}
+"""How many each mechanism has a client send until it is let in. Who is not let in is hung up on by the broker."""
+
 _LENGTH_BYTES: Final = 4
 _LISTENER: Final = "PROXY"
 _MOST_FRAME_BYTES: Final = 1 << 30
@@ -61,9 +65,12 @@ Address = tuple[str, int]
 
 @dataclass(eq=False, slots=True)
 class _Session(Session):
-    """A client's connection, and the one to the broker that it means."""
+    """A client's connection, and the one to the broker that it means. `tokens_left`: so many frames to come are no
+    requests, but tokens of SASL.
+    """
 
     upstream: Upstream = field(kw_only=True)
+    tokens_left: int = 0
 
 
 class Proxy:
@@ -74,7 +81,7 @@ class Proxy:
         self._kafka = kafka
         self._host = host
         self._clock = clock
-        self._dispatch = Interception(self, faults, activity, clock).dispatch
+        self._interception = Interception(self, faults, activity, clock)
         self._refusals = Registry(cast("Rooms", None))  # to refuse, none of them is asked
         self._doors: dict[Address, int] = {}  # brokers, and our ports for them
         self._opening = trio.Lock()
@@ -108,10 +115,17 @@ class Proxy:
 
     # Requests and answers on their way
 
+    def _take(self, frame: memoryview, session: _Session) -> Coroutine[Any, Any, Given]:
+        return self._relay_token(frame, session) if session.tokens_left else self._interception.dispatch(frame, session)
+
+    async def _relay_token(self, frame: memoryview, session: _Session) -> Answer:
+        session.tokens_left -= 1
+        return _as_frame(await session.upstream.exchange(bytes(frame)))
+
     async def _relay(self, header: RequestHeader, frame: memoryview, session: _Session) -> Answer | None:
         key, version, upstream = header.api_key, header.api_version, session.upstream
         if key == _SASL_HANDSHAKE and version == 0:
-            raise CloseConnection("what follows SaslHandshake version 0 are no requests: it cannot be relayed")
+            return await self._shake_hands(header, frame, session)
         if key not in APIS or not APIS[key].min_version <= version <= APIS[key].max_version:
             return _as_frame(await upstream.exchange(bytes(frame)))
         if key == _PRODUCE and not _decoded_request(header, frame).acks:
@@ -131,6 +145,15 @@ class Proxy:
             address = (told.host, told.port)
             told.host, told.port = self._nodes[node_id] = self._host, await self._port_for(address)
         return framed(response, header, version)
+
+    async def _shake_hands(self, header: RequestHeader, frame: memoryview, session: _Session) -> Answer:
+        mechanism = _decoded_request(header, frame).mechanism
+        answer = await session.upstream.exchange(bytes(frame))
+        if _decoded_response(header, answer, header.api_version).error_code == Error.NONE:
+            if mechanism not in _TOKENS:
+                raise CloseConnection(f"what follows SaslHandshake version 0 cannot be relayed for {mechanism:.80}")
+            session.tokens_left = _TOKENS[mechanism]
+        return _as_frame(answer)
 
     def _learn_topics(self, response: Any) -> None:
         for topic in response.topics:
@@ -156,7 +179,7 @@ class Proxy:
         server = Server(
             Limits(socket_request_max_bytes=_MOST_FRAME_BYTES, connections_max_idle_ms=-1),
             open_session,
-            self._dispatch,
+            self._take,
             self._clock,
             close_session=lambda session: session.upstream.close(),
         )

@@ -1,6 +1,8 @@
 """A Kafka of somebody else's, with faults: clients stay behind the proxy, and meet on the way what rules say."""
 
+import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import confluent_kafka
@@ -18,16 +20,20 @@ from kafkapy.handlers.registry import Registry
 from kafkapy.model import TopicPartition
 from kafkapy.protocol.header import encode_request_header
 from kafkapy.protocol.messages import request_class
+from kafkapy.protocol.messages.alter_user_scram_credentials import AlterUserScramCredentialsRequest
 from kafkapy.protocol.messages.describe_cluster import DescribeClusterRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.produce import ProduceRequest
+from kafkapy.protocol.messages.sasl_handshake import SaslHandshakeRequest
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
-from kafkapy.testing.client import Client
+from kafkapy.testing.client import CLIENT_ID, Client
 from kafkapy.testing.connection import BlockingConnection, Disconnected, driven
+from tests.security.scram_client import ScramClient
 
 TIMEOUT = 20.0
+LOGIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="secret";'
 SETTINGS = {"default.replication.factor": "3", "max.incremental.fetch.session.cache.slots": "1000"}
 
 
@@ -220,11 +226,10 @@ def test_clients_go_on_when_a_broker_behind_is_killed(three: kafkapy.Broker, pro
 
 
 def test_passwords_pass_through() -> None:
-    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="secret";'
     settings = {
         "listeners": "SASL_PLAINTEXT://127.0.0.1:0",
         "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": LOGIN,
     }
     with kafkapy.Broker(settings) as broker, kafkapy.FaultProxy(f"127.0.0.1:{broker.bound_port}") as proxy:
         rule = proxy.faults.add("Produce", error="NOT_LEADER_OR_FOLLOWER")
@@ -238,6 +243,52 @@ def test_passwords_pass_through() -> None:
         ) as producer:
             assert producer.send("t", b"v").get(TIMEOUT).offset == 0
         assert rule.hits == 1
+
+
+def test_tokens_that_are_no_requests_pass_through() -> None:
+    """SaslHandshake version 0, by which clients from before Kafka 1.0 say who they are."""
+    settings = {
+        "listeners": "SASL_PLAINTEXT://127.0.0.1:0",
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": LOGIN,
+    }
+    with (
+        kafkapy.Broker(settings) as broker,
+        kafkapy.FaultProxy(f"127.0.0.1:{broker.bound_port}") as proxy,
+        proxy.activity.follow() as asked,
+    ):
+        salt, salted = b"salt", hashlib.pbkdf2_hmac("sha256", b"pencil", b"salt", 4096)
+        cls = AlterUserScramCredentialsRequest
+        bob = cls.ScramCredentialUpsertion(name="bob", mechanism=1, iterations=4096, salt=salt, salted_password=salted)
+        with greeted(proxy, "PLAIN") as connection:
+            assert driven(connection.exchange(b"\0alice\0secret")) == b""
+            client = Client(connection)
+            assert driven(client.ask(cls(upsertions=[bob]))).results[0].error_code == 0
+            assert driven(client.ask(MetadataRequest(topics=[]))).brokers
+        scram = ScramClient("sha256", "bob", "pencil")
+        with greeted(proxy, "SCRAM-SHA-256") as connection:
+            final = scram.final(driven(connection.exchange(scram.first())))
+            assert driven(connection.exchange(final)) == scram.server_signature
+            assert driven(Client(connection).ask(MetadataRequest(topics=[]))).brokers
+        with greeted(proxy, "PLAIN") as connection, pytest.raises(Disconnected):
+            driven(connection.exchange(b"\0alice\0guess"))
+        with greeted(proxy, "GSSAPI", Error.UNSUPPORTED_SASL_MECHANISM):
+            pass
+    requests = [one.api for one in asked if one.client_id == CLIENT_ID or one.api == "SaslHandshake"]
+    about_bob = ["SaslHandshake", "ApiVersions", "AlterUserScramCredentials", "Metadata"]
+    assert requests == [*about_bob, "SaslHandshake", "ApiVersions", "Metadata", "SaslHandshake", "SaslHandshake"]
+
+
+@contextmanager
+def greeted(proxy: kafkapy.FaultProxy, mechanism: str, error: Error = Error.NONE) -> Iterator[BlockingConnection]:
+    """A connection that has asked for a mechanism, in version 0, and been answered so."""
+    connection = BlockingConnection(proxy.host, proxy.port)
+    out = bytearray()
+    encode_request_header(SaslHandshakeRequest.API_KEY, 0, 7, "old", out)
+    answer = driven(connection.exchange(b"".join(SaslHandshakeRequest(mechanism=mechanism).encode(0, out))))
+    assert int.from_bytes(answer[4:6]) == error
+    yield connection
+    driven(connection.close())
 
 
 def test_what_cannot_be_done_from_here_is_refused(proxy: kafkapy.FaultProxy) -> None:
