@@ -211,14 +211,20 @@ class MemoryLogs:
         self._catalogue = catalogue
 
     async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
+        there: dict[LogId, int] = {}
+        gone: list[LogId] = []
         for log in list(dict.fromkeys([*self._catalogue.logs(), *self._logs] if logs is None else logs)):
             if self._catalogue.settings(log) is not None:
-                self._logs.setdefault(log, _Log())
-                self.leases.gain({log: 0})
+                if log not in self._logs:
+                    self._logs[log] = _Log()
+                there[log] = 0
             elif self._catalogue.is_gone(log) and self._logs.pop(log, None) is not None:
                 self._checkpoints.pop(log, None)
-                self.leases.lose([log])
-                self._watchers.notify(log)
+                gone.append(log)
+        self.leases.lose(gone)
+        self.leases.gain(there)
+        for log in gone:
+            self._watchers.notify(log)
 
     def append(self, writes: Sequence[Write]) -> Pending:
         return Pending(list(map(self._append, writes)))
