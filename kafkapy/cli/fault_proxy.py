@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import ssl
 from typing import Any, Final
 
 import trio
@@ -33,12 +34,13 @@ def run(options: argparse.Namespace) -> int:
     try:
         kafka = address_of(options.kafka)
         control_at = None if options.control is None else address_of(options.control)
-        find_kafka(*kafka)
+        tls = None if options.tls is None else _tls(options.tls)
+        find_kafka(*kafka, tls)
     except (ConfigError, Disconnected) as problem:
         complain(str(problem))
         return _FAILED
     try:
-        trio.run(_serve, kafka, options.port, control_at, options.json_ready)
+        trio.run(_serve, kafka, options.port, control_at, options.json_ready, tls)
     except (Exception, BaseExceptionGroup) as failure:  # noqa: BLE001  all that is left is to say why
         explain(failure, ready=False)
         return _FAILED
@@ -46,10 +48,24 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(kafka: tuple[str, int], port: int, control_at: tuple[str, int] | None, json_ready: bool) -> None:
+def _tls(trusted: str) -> ssl.SSLContext:
+    """What trusts the certificates in a PEM file, or else those that the system does. Raises ConfigError."""
+    try:
+        return ssl.create_default_context(cafile=trusted or None)
+    except OSError as problem:
+        raise ConfigError(f"--tls {trusted}: {problem}") from problem
+
+
+async def _serve(
+    kafka: tuple[str, int],
+    port: int,
+    control_at: tuple[str, int] | None,
+    json_ready: bool,
+    tls: ssl.SSLContext | None,
+) -> None:
     told_to_stop = watch_signals()
     control = Control(None, no_disk=NO_DISK)
-    proxy = Proxy(kafka, _HOST, control.faults, control.activity, SystemClock())
+    proxy = Proxy(kafka, _HOST, control.faults, control.activity, SystemClock(), tls)
     async with trio.open_nursery() as nursery:
         bound: int = await nursery.start(proxy.run, port)
         ready: dict[str, Any] = {"bootstrap_servers": told_address(_HOST, bound), "port": bound, "pid": os.getpid()}

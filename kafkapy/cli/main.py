@@ -108,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     proxy.add_argument("kafka", metavar="HOST:PORT", help="where its clients would begin")
     proxy.add_argument("--port", type=int, default=0, help="listen on this port of 127.0.0.1; 0 takes a free one (0)")
     proxy.add_argument("--control", metavar="[HOST:]PORT", help="let tests set faults over HTTP here")
+    proxy.add_argument(
+        "--tls",
+        nargs="?",
+        const="",
+        metavar="CA_FILE",
+        help="the Kafka has TLS; its certificates are of whom the system trusts, or of those in this PEM file",
+    )
     _add_output(proxy)
 
     _add_controls(commands)

@@ -5,6 +5,7 @@ blocks never suspends: `driven` runs whatever is built on it to its end, in any 
 """
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Coroutine
@@ -55,9 +56,12 @@ class Connection(Protocol):
 class BlockingConnection:
     """Blocks its thread. Several threads may use it, one after the other."""
 
-    def __init__(self, host: str, port: int, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, host: str, port: int, timeout: float = TIMEOUT_SECONDS, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._address = (host, port)
         self._timeout = timeout
+        self._tls = tls
         self._socket: socket.socket | None = None
         self._alone = threading.RLock()
         self._clock = ThreadClock()
@@ -68,6 +72,8 @@ class BlockingConnection:
                 if self._socket is None:
                     self._socket = socket.create_connection(self._address, self._timeout)
                     self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    if self._tls is not None:
+                        self._socket = self._tls.wrap_socket(self._socket, server_hostname=self._address[0])
                 self._socket.sendall(_LENGTH.pack(len(request)) + request)
                 return self._receive(_size_of(self._receive(_LENGTH.size)))
             except NoBroker:

@@ -1,5 +1,6 @@
 """A Kafka of somebody else's, with faults: a proxy in a thread of this process."""
 
+import ssl
 from typing import NoReturn
 
 import trio
@@ -28,13 +29,16 @@ class FaultProxy(InThread):
             proxy.faults.add("Produce", error="NOT_LEADER_OR_FOLLOWER", times=2)
             producer = KafkaProducer(bootstrap_servers=proxy.bootstrap_servers)
 
-    Each broker of the cluster is stood before. The Kafka's listener has no TLS; SASL passes through. `start` raises
+    Each broker of the cluster is stood before. Clients speak to it without TLS; SASL passes through. `start` raises
     Disconnected when no such Kafka is there, ConfigError, CannotListen.
     """
 
-    def __init__(self, kafka: str, *, port: int = 0) -> None:
-        """`kafka` is where its clients would begin, host:port. Raises ConfigError."""
+    def __init__(self, kafka: str, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        """`kafka` is where its clients would begin, host:port; `tls` is how its brokers are met, where their listeners
+        have TLS: `ssl.create_default_context(cafile=...)`. Raises ConfigError.
+        """
         self._kafka = address_of(kafka)
+        self._tls = tls
         super().__init__(port, "proxy")
         self.faults = Faults(self._call, no_disk=NO_DISK)
         """What goes wrong with requests, until `reset`."""
@@ -59,20 +63,21 @@ class FaultProxy(InThread):
         self.faults.clear()
 
     async def _serve(self) -> None:
-        await trio.to_thread.run_sync(find_kafka, *self._kafka)
-        proxy = Proxy(self._kafka, self.host, self.faults, self.activity, SystemClock())
+        await trio.to_thread.run_sync(find_kafka, *self._kafka, self._tls)
+        proxy = Proxy(self._kafka, self.host, self.faults, self.activity, SystemClock(), self._tls)
         async with trio.open_nursery() as nursery:
             self._connect_to(self.host, await nursery.start(proxy.run, self.port))
             await self._await_stop()
             nursery.cancel_scope.cancel()
 
 
-def find_kafka(host: str, port: int) -> None:
+def find_kafka(host: str, port: int, tls: ssl.SSLContext | None) -> None:
     """Return if a Kafka answers there that can be relayed to. Raises Disconnected, in words."""
-    client = Client(BlockingConnection(host, port))
+    client = Client(BlockingConnection(host, port, tls=tls))
     try:
         driven(client.serves(API_VERSIONS))
     except (Disconnected, KafkaError) as problem:
-        raise Disconnected(f"{host}:{port} is no Kafka without TLS (kafkapy doctor says more): {problem}") from problem
+        how = "without" if tls is None else "with"
+        raise Disconnected(f"{host}:{port} is no Kafka {how} TLS (kafkapy doctor says more): {problem}") from problem
     finally:
         driven(client.close())

@@ -6,11 +6,13 @@ Invariants
     topics: there are no fetch sessions (as with a broker whose cache is full), and no version of an API is told of
     that is not known here.
 
-It terminates no TLS, and takes no side in what clients prove of themselves: SASL passes through. Behind SaslHandshake
-version 0 tokens come that are no requests, as many as the mechanism has; those of GSSAPI cannot be counted.
+Clients speak to it without TLS, whether or not the Kafka has that. It takes no side in what clients prove of
+themselves: SASL passes through. Behind SaslHandshake version 0 tokens come that are no requests, as many as the
+mechanism has; those of GSSAPI cannot be counted.
 """
 
 import logging
+import ssl
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -76,8 +78,19 @@ class _Session(Session):
 class Proxy:
     """What stands before one Kafka. All of it in one event loop."""
 
-    def __init__(self, kafka: Address, host: str, faults: Faults, activity: Activity, clock: Clock) -> None:
-        """`kafka` is where clients would begin, `host` an address of this machine to listen at."""
+    def __init__(
+        self,
+        kafka: Address,
+        host: str,
+        faults: Faults,
+        activity: Activity,
+        clock: Clock,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`kafka` is where clients would begin, `host` an address of this machine to listen at; `tls` None: the Kafka's
+        listeners have none.
+        """
+        self._tls = tls
         self._kafka = kafka
         self._host = host
         self._clock = clock
@@ -174,7 +187,7 @@ class Proxy:
         self._doors[broker] = endpoint.port
 
         def open_session(peer: Peer, mute: Any) -> _Session:
-            return _Session(*peer, mute=mute, upstream=Upstream(*broker, self._clock))
+            return _Session(*peer, mute=mute, upstream=Upstream(*broker, self._clock, self._tls))
 
         server = Server(
             Limits(socket_request_max_bytes=_MOST_FRAME_BYTES, connections_max_idle_ms=-1),

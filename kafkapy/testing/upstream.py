@@ -1,5 +1,6 @@
 """A client's connection to the Kafka behind a proxy: its frames as they came, and the answers as they come."""
 
+import ssl
 import struct
 from typing import Final
 
@@ -17,13 +18,15 @@ _CONNECT_SECONDS: Final = 10.0
 class Upstream:
     """Connects with the first request. Whatever goes wrong there ends the client's connection, as it would without us.
 
-    One request at a time; each method raises CloseConnection.
+    One request at a time; each method raises CloseConnection. `tls` None: the broker's listener has none.
     """
 
-    def __init__(self, host: str, port: int, clock: Clock) -> None:
+    def __init__(self, host: str, port: int, clock: Clock, tls: ssl.SSLContext | None) -> None:
         self._host, self._port = host, port
         self._clock = clock
-        self._stream: trio.SocketStream | None = None
+        self._tls = tls
+        self._socket: trio.SocketStream | None = None
+        self._stream: trio.abc.Stream | None = None
         self._is_closed = False
 
     async def send(self, frame: bytes) -> None:
@@ -33,7 +36,8 @@ class Upstream:
                 self._stream = await self._connected()
             await self._stream.send_all(_LENGTH.pack(len(frame)) + frame)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as problem:
-            raise CloseConnection(f"{self._host}:{self._port} cannot be reached: {problem}") from problem
+            why = problem.__cause__ or problem  # of TLS it is the cause that says something
+            raise CloseConnection(f"{self._host}:{self._port} cannot be reached: {why}") from problem
 
     async def exchange(self, frame: bytes) -> bytes:
         """Send a request, and return its answer: both without their length."""
@@ -46,15 +50,19 @@ class Upstream:
     def close(self) -> None:
         """Hang up, whatever is under way, for good."""
         self._is_closed = True
-        if self._stream is not None:
-            self._stream.socket.close()
+        if self._socket is not None:
+            self._socket.socket.close()
 
-    async def _connected(self) -> trio.SocketStream:
+    async def _connected(self) -> trio.abc.Stream:
         with self._clock.until(self._clock.monotonic() + _CONNECT_SECONDS):
-            stream = await trio.open_tcp_stream(self._host, self._port)
+            self._socket = await trio.open_tcp_stream(self._host, self._port)
             if self._is_closed:  # meanwhile
-                stream.socket.close()
-            return stream
+                self._socket.socket.close()
+            if self._tls is None:
+                return self._socket
+            encrypted = trio.SSLStream(self._socket, self._tls, server_hostname=self._host)
+            await encrypted.do_handshake()
+            return encrypted
         raise CloseConnection(f"{self._host}:{self._port} does not answer")
 
     async def _receive(self, size: int) -> bytes:

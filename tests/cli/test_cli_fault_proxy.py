@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import kafka
+import trustme
 
 import kafkapy
 from kafkapy.testing.remote import Remote
@@ -17,9 +19,9 @@ TIMEOUT = 20.0
 
 
 @contextmanager
-def standing(before: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def standing(before: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """A proxy that has said that it is ready, and what it said."""
-    command = [*COMMAND, "fault-proxy", before, "--control", "0", "--json-ready"]
+    command = [*COMMAND, "fault-proxy", before, *options, "--control", "0", "--json-ready"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -29,6 +31,28 @@ def standing(before: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_kafka_with_tls_is_met_with_it_by_whom_one_trusts(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate, trusted = authority.issue_cert("127.0.0.1"), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(trusted)
+    settings = {
+        "listeners": "SSL://127.0.0.1:0",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.key": certificate.private_key_pem.bytes().decode(),
+        "ssl.keystore.certificate.chain": certificate.cert_chain_pems[0].bytes().decode(),
+    }
+    with kafkapy.Broker(settings) as broker:
+        address = f"127.0.0.1:{broker.bound_port}"
+        with standing(address, "--tls", str(trusted)) as (_, ready):
+            said(ready["control"], "fault", "add", "Produce", "error=NOT_LEADER_OR_FOLLOWER")
+            with kafka.KafkaProducer(bootstrap_servers=ready["bootstrap_servers"], retry_backoff_ms=10) as producer:
+                assert producer.send("t", b"v").get(TIMEOUT).offset == 0
+        for options, complaint in ((["--tls"], "verify failed"), (["--tls", str(tmp_path / "none")], "No such file")):
+            command = [*COMMAND, "fault-proxy", address, *options]
+            refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert refused.returncode == 1 and complaint in refused.stderr, refused.stderr
 
 
 def said(control: str, *arguments: str, code: int = 0) -> str:

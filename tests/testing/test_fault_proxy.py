@@ -1,13 +1,16 @@
 """A Kafka of somebody else's, with faults: clients stay behind the proxy, and meet on the way what rules say."""
 
 import hashlib
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import confluent_kafka
 import kafka
 import pytest
+import trustme
 from confluent_kafka.admin import AdminClient
 from kafka.errors import TopicAuthorizationFailedError
 
@@ -243,6 +246,31 @@ def test_passwords_pass_through() -> None:
         ) as producer:
             assert producer.send("t", b"v").get(TIMEOUT).offset == 0
         assert rule.hits == 1
+
+
+def test_a_kafka_with_tls_is_met_with_it(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    settings = {
+        "listeners": "SSL://127.0.0.1:0",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.key": certificate.private_key_pem.bytes().decode(),
+        "ssl.keystore.certificate.chain": "".join(blob.bytes().decode() for blob in certificate.cert_chain_pems),
+    }
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(trusted)
+    with kafkapy.Broker(settings) as broker:
+        address = f"127.0.0.1:{broker.bound_port}"
+        with kafkapy.FaultProxy(address, tls=ssl.create_default_context(cafile=trusted)) as proxy:
+            rule = proxy.faults.add("Produce", error="NOT_LEADER_OR_FOLLOWER")
+            with kafka.KafkaProducer(bootstrap_servers=proxy.bootstrap_servers, retry_backoff_ms=10) as producer:
+                assert producer.send("t", b"v" * 100_000).get(TIMEOUT).offset == 0
+            assert rule.hits == 1
+            assert [len(record.value or b"") for record in proxy.records("t")] == [100_000]
+        with pytest.raises(Disconnected, match=r"is no Kafka with TLS.*certificate verify failed"):
+            kafkapy.FaultProxy(address, tls=ssl.create_default_context()).start()
+        with pytest.raises(Disconnected, match="is no Kafka without TLS"):
+            kafkapy.FaultProxy(address).start()
 
 
 def test_tokens_that_are_no_requests_pass_through() -> None:
