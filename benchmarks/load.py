@@ -402,6 +402,36 @@ def latency(job: Job) -> Result:
     return meter.result(**quantiles(waits[job["skip"] :]))  # the first records meet cold connections
 
 
+def acknowledged(job: Job) -> Result:
+    """Send `rate` records a second for `seconds`, over so many `partitions` in turn; how long each waits to be
+    acknowledged, in milliseconds, by percentile.
+    """
+    from confluent_kafka import Message, Producer
+
+    waits: list[int] = []
+
+    def told(error: object, message: Message) -> None:
+        if error is not None:
+            raise ClientFailed(str(error))
+        waits.append(int(message.latency() * 1e9))
+
+    config = {"bootstrap.servers": job["bootstrap"], "acks": "all", "linger.ms": 0, "socket.nagle.disable": True}
+    producer = Producer(config, on_delivery=told)
+    producer.list_topics(job["topic"], timeout=30)
+    for partition in range(job["partitions"]):  # connections and leaders are known before it counts
+        producer.produce(job["topic"], b"", partition=partition)
+    producer.flush(30)
+    waits.clear()
+    meter = Meter()
+    for number in range(int(job["rate"] * job["seconds"])):
+        due = meter.begin + number / job["rate"]
+        while (left := due - time.monotonic()) > 0:
+            producer.poll(left)
+        producer.produce(job["topic"], bytes(job["size"]), partition=number % job["partitions"])
+    producer.flush(30)
+    return meter.result(**quantiles(waits))
+
+
 def quantiles(waits_ns: Sequence[int]) -> dict[str, float]:
     """Half of them, 99 and 99.9 % take no longer than so many milliseconds."""
     waits = sorted(waits_ns)
@@ -600,6 +630,7 @@ JOBS: dict[str, Callable[[Job], Result]] = {
         kafka_python_consume,
         paced_produce,
         latency,
+        acknowledged,
         requests,
         echoes,
         idle,

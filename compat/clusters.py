@@ -165,6 +165,7 @@ class Processes(Several):
             for number in range(count)
         ]
         super().__init__(directory, nodes)
+        self.name = f"kafkapy, {count} process{'es' if count > 1 else ''}"
         self.processes = nodes
         self._database: subprocess.Popen[bytes] | None = None
 
