@@ -176,6 +176,10 @@ class TransactionMachine:
     # Transactions
 
     def _add_partitions(self, command: AddPartitions, ticket: Ticket, now_ms: int, out: Decision) -> None:
+        known = self.transactions.get(command.transactional_id)
+        if known is not None and known.state.is_prepared:
+            # First: its producer may be at the next transaction, and have the id that it has once this one is complete.
+            raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
         known = self._of_producer(command.transactional_id, command.producer)
         is_ongoing = known.state is _ONGOING
         if not is_ongoing or not command.partitions <= known.partitions:
@@ -362,6 +366,8 @@ def _check_end(known: Transaction, command: EndTransaction) -> bool:
         raise KafkaError(Error.INVALID_PRODUCER_ID_MAPPING)
     if known.producer_epoch != command.producer.epoch:
         raise _fenced(known, command.producer)
+    if known.state.is_prepared:
+        raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
     if known.state is _ONGOING:
         return False
     if known.state is _EMPTY:
@@ -372,6 +378,9 @@ def _check_end(known: Transaction, command: EndTransaction) -> bool:
 
 def _check_end_with_epoch(known: Transaction, command: EndTransaction) -> bool:
     """As `_check_end`, where each transaction has its own epoch: a repeat still has the one before the last."""
+    if known.state.is_prepared:
+        # A repeat, or the next one, which may be over before this one is complete: nothing was sent in it.
+        raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
     producer_id, epoch = command.producer
     # The transaction that used up the epochs was the old id's last one.
     is_last_of_id = (
@@ -382,8 +391,6 @@ def _check_end_with_epoch(known: Transaction, command: EndTransaction) -> bool:
         raise KafkaError(Error.INVALID_PRODUCER_ID_MAPPING)
     if known.state in (_ONGOING, _EMPTY):
         is_possible = known.producer_epoch == epoch
-    elif known.state.is_prepared:
-        is_possible = is_bumped
     else:
         is_possible = known.producer_epoch == epoch or is_last_of_id or (is_bumped and epoch < LAST_GIVEN_EPOCH)
     if not is_possible:
@@ -391,7 +398,7 @@ def _check_end_with_epoch(known: Transaction, command: EndTransaction) -> bool:
     if known.state is _ONGOING:
         return False
     is_repeat = is_bumped or is_last_of_id
-    if known.state.is_prepared or is_repeat:
+    if is_repeat:
         _check_direction(known, command)
         return True
     if command.committed:
@@ -400,11 +407,9 @@ def _check_end_with_epoch(known: Transaction, command: EndTransaction) -> bool:
 
 
 def _check_direction(known: Transaction, command: EndTransaction) -> None:
-    """Refuse an end that is on its way, or that was made in the other direction."""
-    if command.committed is not (known.state in (_PREPARE_COMMIT, _COMPLETE_COMMIT)):
+    """Refuse an end that was made in the other direction."""
+    if command.committed is not (known.state is _COMPLETE_COMMIT):
         raise _impossible(known, command)
-    if known.state.is_prepared:
-        raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
 
 
 def _impossible(known: Transaction, command: EndTransaction) -> KafkaError:
