@@ -49,6 +49,14 @@ class Broker:
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def given(self) -> dict[str, str]:
+        """The settings; `{port}` and `{node}` in a value are its port, where one was given, and its node id."""
+        node_id = self.settings.get("node.id", "1")
+        return {
+            name: value.replace("{port}", str(self.port)).replace("{node}", node_id)
+            for name, value in self.settings.items()
+        }
+
     @property
     def pid(self) -> int:
         assert self.process is not None
@@ -147,10 +155,7 @@ class Broker:
 
 
 class Kafkapy(Broker):
-    """`kafkapy start` of this working tree, or of another. Its ready line on stdout tells the port.
-
-    `{port}` in the value of a setting is the port, where one was given.
-    """
+    """`kafkapy start` of this working tree, or of another. Its ready line on stdout tells the port."""
 
     name = "kafkapy"
     start_deadline_s = 20.0
@@ -171,10 +176,9 @@ class Kafkapy(Broker):
         self.log_format = log_format
 
     def command(self) -> list[str]:
-        port = str(self.port)
-        settings = [f"{name}={value.replace('{port}', port)}" for name, value in self.settings.items()]
+        settings = [f"{name}={value}" for name, value in self.given().items()]
         return [
-            *(self.python, "-m", "kafkapy", "start", "--port", port, *self.where(), "--json-ready"),
+            *(self.python, "-m", "kafkapy", "start", "--port", str(self.port), *self.where(), "--json-ready"),
             *("--log-format", self.log_format, *(word for setting in settings for word in ("-c", setting))),
         ]
 
@@ -301,7 +305,7 @@ class ApacheKafka(Broker):
             "group.initial.rebalance.delay.ms": "0",
             "socket.receive.buffer.bytes": "-1",
             "socket.send.buffer.bytes": "-1",
-            **self.settings,
+            **self.given(),
         }
         self.properties_path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         if not (self.directory / "meta.properties").exists():

@@ -48,8 +48,10 @@ class OneProcess(Kafkapy):
         common = {**_REPLICATED, "max.incremental.fetch.session.cache.slots": "1000", **(settings or {})}
         # the brokers after the first listen at the ports after its own
         port = free_ports(COUNT)
-        super().__init__(directory, port=port, settings=common, python=python, log_format=log_format, tree=tree)
         self._first = int(common.get("node.id", "1"))
+        rack = common.pop("broker.rack", "")
+        self._racks = ",".join(rack.replace("{node}", str(self._first + number)) for number in range(COUNT))
+        super().__init__(directory, port=port, settings=common, python=python, log_format=log_format, tree=tree)
         self._control = ""
 
     @property
@@ -61,7 +63,7 @@ class OneProcess(Kafkapy):
         return [self.pid]
 
     def command(self) -> list[str]:
-        return [*super().command(), "--brokers", str(COUNT), "--control", "0"]
+        return [*super().command(), "--brokers", str(COUNT), "--racks", self._racks, "--control", "0"]
 
     def took_ready(self, ready: Mapping[str, str]) -> None:
         self._control = ready["control"]
@@ -211,6 +213,7 @@ class Processes(Several):
 class _Process(Kafkapy):
     """One of them."""
 
+    start_deadline_s = 60.0  # on a busy machine: a connection after the other, and who else is there is waited for
     database = ""
 
     def where(self) -> list[str]:

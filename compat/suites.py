@@ -27,7 +27,7 @@ class Suite:
 
     `requires` are Python packages for the environment of its run.py, `program` one program (from apt when that is
     possible), `tools` programs that whoever runs it must have. `settings` are for both brokers, `kafka_settings` and
-    `kafkapy_settings` for one of them on top; `{port}` in the latter is the port.
+    `kafkapy_settings` for one of them on top; `{port}` and `{node}` are the port and the node id.
     """
 
     name: str

@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
 
 from brokers import ROOT, WORK, Trouble, kafka_home
-from churn import Member, judge
+from churn import Entry, Member, judge
 from clusters import COUNT, KafkaNodes, OneProcess, Processes, Several
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -181,8 +181,8 @@ def take(message: Message, found: dict[int, list[tuple[int, int]]], at_end: set[
         at_end.add(message.partition())
 
 
-def judge_writer(name: str, writer: Member, there: dict[int, list[tuple[int, int]]]) -> list[str]:
-    entries = writer.entries()
+def judge_writer(name: str, entries: Sequence[Entry], there: dict[int, list[tuple[int, int]]]) -> list[str]:
+    """What is wrong with what lies in its topic, offsets and numbers by partition, by what its journal says."""
     wrong = [f"{name}: {' '.join(entry.rest)}" for entry in entries if entry.word == "failed"]
     if not entries or entries[-1].word != "sent":
         return [*wrong, f"{name} did not come to its end"]
@@ -256,7 +256,9 @@ def run(cluster: Cluster, folder: Path, minutes: float, rng: random.Random, *, j
         events = disturb(cluster, clients, admin, minutes * 60, rng)
         clients.end(list(clients.writers.values()))
         found = {name: read_all(cluster.bootstrap, f"by-{name}") for name in clients.writers}
-        wrong = [text for name, one in clients.writers.items() for text in judge_writer(name, one, found[name])]
+        wrong = [
+            text for name, one in clients.writers.items() for text in judge_writer(name, one.entries(), found[name])
+        ]
         ends = {partition: len(records) for partition, records in found[READ_OF].items()}
         behind = EVERYTHING_READ if not wrong else ""
         until(lambda: not behind or all(not judge(group, ends)[0] for group in clients.groups.values()), behind)

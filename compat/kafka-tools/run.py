@@ -343,7 +343,7 @@ def client_compatibility(t: Tools) -> None:
         "idempotent-producer",
     )
     options = [word for name in said for word in (f"--{name}-supported", "true")]
-    options += ["--expect-record-too-large-exception", "false", "--num-cluster-nodes", "1"]
+    options += ["--expect-record-too-large-exception", "false", "--num-cluster-nodes", str(len(t.bootstrap.split(",")))]
     has(t("ClientCompatibilityTest", "--topic", t.create(), *options), "SUCCESS")
 
 

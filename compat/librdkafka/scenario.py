@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import build
 import harness
+from brokers import Trouble, kafka_home
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 HERE = Path(__file__).resolve().parent
@@ -210,12 +211,20 @@ def judge(said: dict[str, object], log: str, *, whole: bool) -> Outcome:
 
 
 def tools(folder: Path) -> None:
-    """The scripts that the tests look for in the `bin` folder of a Kafka."""
+    """The scripts that the tests look for in the `bin` folder of a Kafka, and its jars, for a test written in Java."""
     folder.mkdir(parents=True, exist_ok=True)
-    for tool in ("kafka-topics.sh", "kafka-acls.sh"):
-        command = shlex.join([sys.executable, str(HERE / "admin.py"), tool])
+    commands = {
+        tool: shlex.join([sys.executable, str(HERE / "admin.py"), tool])
+        for tool in ("kafka-topics.sh", "kafka-acls.sh")
+    }
+    commands["kafka-run-class.sh"] = 'java -cp "$CLASSPATH:$KAFKA_PATH/libs/*"'
+    for tool, command in commands.items():
         (folder / tool).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (folder / tool).chmod(0o755)
+    libraries = folder.parent / "libs"
+    with contextlib.suppress(Trouble):  # then that test fails
+        if not libraries.is_symlink():
+            libraries.symlink_to(kafka_home() / "libs")
 
 
 def say(thing: object) -> None:
