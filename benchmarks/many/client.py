@@ -200,7 +200,11 @@ class Probe:
         return 1000 * max((wait for at, wait in self.waits if at + wait >= begin and at <= end), default=0.0)
 
     def median_ms(self, begin: float, end: float) -> float:
-        return 1000 * statistics.median(wait for at, wait in self.waits if begin <= at <= end)
+        return self.percentile_ms(begin, end, 50)
+
+    def percentile_ms(self, begin: float, end: float, percent: int) -> float:
+        waits = [wait for at, wait in self.waits if begin <= at <= end]
+        return 1000 * statistics.quantiles(waits, n=100)[percent - 1]
 
 
 @contextmanager
