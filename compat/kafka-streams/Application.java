@@ -11,6 +11,7 @@ import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.TaskMetadata;
+import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.JoinWindows;
 import org.apache.kafka.streams.kstream.Materialized;
@@ -21,7 +22,8 @@ import org.apache.kafka.streams.processor.StateRestoreListener;
  * One instance of an application on Kafka Streams: java Application BOOTSTRAP ID TOPOLOGY GUARANTEE PROTOCOL STATE.
  *
  * Reads and writes topics whose names begin with the application's id. Tells on its standard output which tasks it has
- * ("tasks 0_1 0_2"), whenever that changed, and what it restored ("restored STORE PARTITION COUNT"). SIGTERM closes it.
+ * ("tasks 0_1 0_2"), whenever that changed, what it restored ("restored STORE PARTITION COUNT"), and what it ends of ("failed: …").
+ * SIGTERM closes it.
  */
 public final class Application {
     static final Duration WINDOW = Duration.ofSeconds(10);
@@ -30,6 +32,12 @@ public final class Application {
         String id = arguments[1];
         KafkaStreams streams = new KafkaStreams(topology(id, arguments[2]).build(), settings(arguments));
         streams.setGlobalStateRestoreListener(new Restored());
+        streams.setUncaughtExceptionHandler(failure -> {
+            for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
+                System.out.println("failed: " + cause);
+            }
+            return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
+        });
         streams.setStateListener((now, before) -> {
             if (now == KafkaStreams.State.ERROR) {
                 Runtime.getRuntime().halt(1);

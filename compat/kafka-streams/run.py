@@ -263,7 +263,9 @@ def word_count(bootstrap: str, guarantee: str, happened: Trouble, protocol: str 
     else:
         for word, count in wanted.items():
             missing = set(range(1, count + 1)) - {int(value) for value in application.written[word]}
-            assert not missing, f"{word}, which came {count} times, was never counted {sorted(missing)}"
+            # one that is killed may have written to its changelog, and not yet to the output
+            one_gap = happened is one_killed and len(missing) == max(missing, default=0) - min(missing, default=1) + 1
+            assert not missing or one_gap, f"{word}, which came {count} times, was never counted {sorted(missing)}"
         assert application.written.keys() == wanted.keys()
     return restored(application, happened)
 
