@@ -1,14 +1,14 @@
-"""Large logs: what cleaning one costs and who waits meanwhile, and how soon a broker with many of them is there again."""
+"""Large logs: what cleaning one costs and who waits meanwhile; how soon a broker with many of them is there again."""
 
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from brokers import Trouble
 from client import PRODUCE, Client, batch_of, frame_of, probing, produce
 from given import Running, Side
 
-from brokers import Trouble
 from kafkapy.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record

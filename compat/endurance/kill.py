@@ -64,7 +64,7 @@ class Writer:
         self.sent_count = 0
         self.acknowledged: dict[int, tuple[int, int]] = {}
         self.failures: list[str] = []
-        self._producer = Producer(
+        self._producer: Producer | None = Producer(
             {
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
@@ -78,6 +78,7 @@ class Writer:
         )
 
     def send(self, padding: bytes) -> None:
+        assert self._producer is not None
         identity = self.sent_count
         self.sent_count += 1
 
@@ -91,12 +92,18 @@ class Writer:
         self._producer.produce(TOPIC, value, partition=identity % PARTITION_COUNT, on_delivery=delivered)
 
     def poll(self) -> None:
+        assert self._producer is not None
         self._producer.poll(0)
 
     def finish(self) -> None:
-        left = self._producer.flush(60)
+        left = self._producer.flush(60) if self._producer is not None else 0
         if left or self.failures:
             raise Failed(f"{left} records of producer {self.number} unacknowledged; {self.failures[:3]}")
+
+    def end(self) -> None:
+        """Finish, and let go of threads and connections: hundreds that connect again and again slow each start."""
+        self.finish()
+        self._producer = None
 
 
 class KeyedWriter(threading.Thread):
@@ -159,6 +166,8 @@ class Load(threading.Thread):
         self.writers.append(Writer(len(self.writers), self.bootstrap, self.rng.choice(CODECS)))
         if previous.number != 0:
             previous.finish()
+        if previous.number > 1:
+            self.writers[previous.number - 1].end()  # nobody is in the middle of a turn with it any more
 
     @property
     def acknowledged_count(self) -> int:
