@@ -5,6 +5,7 @@ import time
 from brokers import Trouble
 from client import Client, frame_of
 from given import Side
+from logs import size_of, until_cleaned
 
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
@@ -31,6 +32,27 @@ def commits(side: Side, count: int) -> Figures:
         "s from ready to the group's answer": back - ready,
         "s from start to ready": ready - begin,
         "commits/s": rate,
+    }
+
+
+def cleaned_commits(side: Side, count: int) -> Figures:
+    """So many commits to one group, cleaned: what is left of them, and when the group answers after a restart."""
+    with side.running({"log.cleaner.backoff.ms": "200"}) as running:
+        _commit(running.port, count)
+        [log] = (path for path in running.broker.directory.glob("__consumer_offsets-*") if size_of(path))
+        before = size_of(log)
+        until_cleaned(running, log)
+        left = size_of(log)
+        running.restart()
+        ready = time.monotonic()
+        with Client(running.port) as client:
+            while _offset(client) != count - 1:
+                time.sleep(0.002)
+        back = time.monotonic()
+    return {
+        "MB of offsets": before / 1e6,
+        "MB of them after cleaning": left / 1e6,
+        "s from ready to the group's answer": back - ready,
     }
 
 

@@ -28,17 +28,17 @@ def compaction(side: Side) -> Figures:
         client.make_topic(TOPIC, 1)
         client.pipelined(_keyed_batches(), ahead=8)
         log = running.broker.directory / f"{TOPIC}-0"
-        before = _size(log)
+        before = size_of(log)
         with probing(running.port) as probe:
             quiet = time.monotonic()
             time.sleep(QUIET_S)
             memory = _Memory(running.pid)
             cpu, begin = _cpu_s(running.pid), time.monotonic()
             _make_compacted(client)
-            _until_cleaned(running, log)
+            until_cleaned(running, log)
             end, cpu = time.monotonic(), _cpu_s(running.pid) - cpu
             more = memory.stop()
-        left = _size(log)
+        left = size_of(log)
     return {
         "MB before": before / 1e6,
         "MB afterwards": left / 1e6,
@@ -103,26 +103,26 @@ def _make_compacted(client: Client) -> None:
         raise Trouble(f"{TOPIC} cannot be compacted: {answer.error_message}")
 
 
-def _until_cleaned(running: Running, log: Path) -> None:
+def until_cleaned(running: Running, log: Path) -> None:
     """All but the active segment, as the cleaner's own checkpoint tells."""
     active = max(int(path.stem) for path in log.glob("*.log"))
     checkpoint = running.broker.directory / "cleaner-offset-checkpoint"
     deadline = time.monotonic() + PATIENCE_S
-    while _cleaned_up_to(checkpoint) < active:
+    while _cleaned_up_to(checkpoint, log.name) < active:
         if time.monotonic() > deadline:
-            raise Trouble(f"{TOPIC} is not cleaned up to {active}")
+            raise Trouble(f"{log.name} is not cleaned up to {active}")
         time.sleep(0.1)
 
 
-def _cleaned_up_to(checkpoint: Path) -> int:
+def _cleaned_up_to(checkpoint: Path, log: str) -> int:
     for line in checkpoint.read_text().splitlines() if checkpoint.exists() else ():
         topic, *numbers = line.split()
-        if topic == TOPIC:
+        if numbers and f"{topic}-{numbers[0]}" == log:
             return int(numbers[1])
     return 0
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
     """Bytes of the segments that are still the log's."""
     return sum(path.stat().st_size for path in folder.glob("*.log"))
 
