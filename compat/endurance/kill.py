@@ -50,6 +50,7 @@ SETTINGS = {
     "log.cleaner.backoff.ms": "100",
 }
 CHECK_EVERY = 25
+PATIENCE_S = 60.0
 
 
 class Failed(Exception):
@@ -369,14 +370,15 @@ def read_compacted(bootstrap: str) -> tuple[dict[bytes, bytes | None], int]:
         end = consumer.end_offsets([where])[where]
         consumer.seek_to_beginning()
         found: dict[bytes, bytes | None] = {}
-        count, last, deadline = 0, -1, time.monotonic() + 300
+        count, last, deadline = 0, -1, time.monotonic() + PATIENCE_S
         while consumer.position(where) < end:
             if time.monotonic() > deadline:
-                raise Failed(f"could not read {where} up to {end} within 300 s; got to {consumer.position(where)}")
+                raise Failed(f"{PATIENCE_S:g} s without a record: {where} up to {consumer.position(where)} of {end}")
             for record in consumer.poll(timeout_ms=1000, max_records=5000).get(where, ()):
                 if record.offset <= last:
                     raise Failed(f"{where}: offset {record.offset} follows {last}")
                 last, count = record.offset, count + 1
+                deadline = time.monotonic() + PATIENCE_S
                 found[record.key] = record.value
         return found, count
     finally:
@@ -392,11 +394,12 @@ def read_all(bootstrap: str) -> dict[int, list[tuple[int, int]]]:
         ends = consumer.end_offsets(partitions)
         consumer.seek_to_beginning()
         there: dict[int, list[tuple[int, int]]] = {number: [] for number in range(PARTITION_COUNT)}
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE_S
         while any(len(there[where.partition]) < end for where, end in ends.items()):
             if time.monotonic() > deadline:
-                raise Failed(f"could not read up to {ends} within 300 s; got {[len(got) for got in there.values()]}")
+                raise Failed(f"{PATIENCE_S:g} s without a record: got {[len(got) for got in there.values()]} of {ends}")
             for where, records in consumer.poll(timeout_ms=1000, max_records=5000).items():
+                deadline = time.monotonic() + PATIENCE_S
                 for record in records:
                     if record.offset != len(there[where.partition]):
                         raise Failed(f"{where}: offset {record.offset} follows {len(there[where.partition]) - 1}")
