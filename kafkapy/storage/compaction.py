@@ -31,7 +31,10 @@ from kafkapy.storage.sequencing import Producer
 from kafkapy.turns import Steps
 
 _BATCH_AS_RECORDS: Final = 2
-"""A batch takes as long as so many records, beside those that it has."""
+"""A batch takes as long as so many records, beside those that it has, …"""
+
+_BYTES_AS_A_RECORD: Final = 16 << 10
+"""… and each so many bytes, which are checked and copied, as long as one more."""
 
 
 class Cleanable(NamedTuple):
@@ -139,6 +142,10 @@ class _Pace:
         return True
 
 
+def _as_records(header: BatchHeader) -> int:
+    return _BATCH_AS_RECORDS + header.size_bytes // _BYTES_AS_A_RECORD
+
+
 class NoRoom(Exception):
     """A single batch has more keys than the cleaner may remember."""
 
@@ -157,7 +164,7 @@ class Learner:
     def note(self, header: BatchHeader, batch: Buffer) -> Steps[bool]:
         """Take the next batch; false when there is no room for it, and the pass ends here. Raises CorruptBatch."""
         self.passed(header.base_offset)
-        if self._pace.is_long(_BATCH_AS_RECORDS):
+        if self._pace.is_long(_as_records(header)):
             yield
         if header.is_control:
             self._transactions.meet_marker(header, batch)
@@ -216,7 +223,7 @@ class Sieve:
 
         `is_last`: of the batches that one new segment replaces.
         """
-        if self._pace.is_long(_BATCH_AS_RECORDS):
+        if self._pace.is_long(_as_records(header)):
             yield
         horizon = header.base_timestamp if header.has_delete_horizon else None
         is_over = horizon is not None and horizon <= self._now_ms

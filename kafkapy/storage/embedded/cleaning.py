@@ -40,9 +40,12 @@ from kafkapy.storage.embedded.removal import Removal
 from kafkapy.storage.embedded.segment import Segment
 from kafkapy.storage.embedded.swapping import CLEANED_SUFFIX, Abandoned, SwapFailed, discard, new_files, swap_in
 from kafkapy.storage.offset_map import OffsetMap
-from kafkapy.turns import Steps, Turns
+from kafkapy.turns import Steps, Turns, run
 
 _log = logging.getLogger(__name__)
+
+_ASSEMBLED_A_STEP: Final = 64 << 10
+"""Bytes."""
 
 _LOGS_A_STEP: Final = 20
 
@@ -252,9 +255,9 @@ class _Round:
     async def _write(self, new: Segment, kept: "Sequence[tuple[BatchHeader, Buffer | Remade]]") -> None:
         """Write what stays of a chunk."""
         if any(isinstance(batch, Remade) and batch.header.codec for _, batch in kept):
-            batches = await self._turns.in_thread(lambda: _assembled(kept))
+            batches = await self._turns.in_thread(lambda: run(_assembled(kept)))
         else:
-            batches = _assembled(kept)
+            batches = await self._turns.finish(_assembled(kept))
         self._still_there()
         if not batches:
             return
@@ -296,5 +299,15 @@ def _sift_all(sieve: Sieve, chunk: Buffer, *, is_last: bool) -> "Steps[list[tupl
     return kept
 
 
-def _assembled(kept: "Sequence[tuple[BatchHeader, Buffer | Remade]]") -> list[Buffer]:
-    return [batch.assemble() if isinstance(batch, Remade) else batch for _, batch in kept]
+def _assembled(kept: "Sequence[tuple[BatchHeader, Buffer | Remade]]") -> Steps[list[Buffer]]:
+    batches: list[Buffer] = []
+    size = 0
+    for _, batch in kept:
+        if size >= _ASSEMBLED_A_STEP:
+            size = 0
+            yield
+        batches.append(batch.assemble() if isinstance(batch, Remade) else batch)
+        size += len(batches[-1])
+    if size >= _ASSEMBLED_A_STEP:
+        yield
+    return batches
