@@ -92,9 +92,7 @@ class _Process:
     async def _serve(self) -> None:
         told_to_stop = watch_signals()
         thresholds = gc.get_threshold()
-        gc.set_threshold(
-            _LOADED_OBJECTS
-        )  # what is loaded stays: of many logs, a fifth of the start was looking for garbage
+        gc.set_threshold(_LOADED_OBJECTS)
         control = self._control()
         async with (
             open_broker(
