@@ -24,9 +24,7 @@ def commits(side: Side, count: int) -> Figures:
         begin = time.monotonic()
         running.broker.start()
         ready = time.monotonic()
-        with Client(running.port) as client:
-            while _offset(client) != count - 1:
-                time.sleep(0.002)
+        _await_offset(running.port, count - 1)
         back = time.monotonic()
     return {
         "s from ready to the group's answer": back - ready,
@@ -45,9 +43,7 @@ def cleaned_commits(side: Side, count: int) -> Figures:
         left = size_of(log)
         running.restart()
         ready = time.monotonic()
-        with Client(running.port) as client:
-            while _offset(client) != count - 1:
-                time.sleep(0.002)
+        _await_offset(running.port, count - 1)
         back = time.monotonic()
     return {
         "MB of offsets": before / 1e6,
@@ -70,6 +66,13 @@ def refused_commit(side: Side, count: int) -> Figures:
             except (OSError, Trouble):  # the broker has ended
                 return {"error of the refused commit": -1, "s until a commit is taken": float("inf")}
             return {"error of the refused commit": refused, "s until a commit is taken": time.monotonic() - room}
+
+
+def _await_offset(port: int, offset: int) -> None:
+    """Return once the group answers that it has committed this."""
+    with Client(port) as client:
+        while _offset(client) != offset:
+            time.sleep(0.002)
 
 
 def _request(offset: int) -> OffsetCommitRequest:
