@@ -34,6 +34,7 @@ from brokers import WORK, ApacheKafka, Broker, Kafkapy, Trouble, kafka_home
 from churning import HEARTBEAT_INTERVAL_MS, SESSION_TIMEOUT_MS
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from verdict import Failed
 
 CLIENTS = ("librdkafka", "librdkafka-consumer", "kafka-python", "aiokafka", "java-classic", "java-consumer")
 TOPIC, GROUP = "churned", "churning"
@@ -49,10 +50,6 @@ SETTINGS = {
     "group.consumer.heartbeat.interval.ms": str(HEARTBEAT_INTERVAL_MS),
     "offsets.topic.num.partitions": "4",
 }
-
-
-class Failed(Exception):
-    """A promise was broken; the text says which."""
 
 
 class Entry(NamedTuple):

@@ -8,31 +8,22 @@ a time of the system's monotonic clock and a word: "owns 0,3,4" (all, after each
 """
 
 import asyncio
-import os
-import signal
 import sys
-import time
 from collections.abc import Iterable
+
+from journal import Journal
 
 SESSION_TIMEOUT_MS = 6000
 HEARTBEAT_INTERVAL_MS = 1000
 
 
-class Journal:
+class Owned(Journal):
     """What the conductor reads."""
 
     def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        super().__init__(path)
         self._owned: set[int] = set()
         self._next: dict[int, int] = {}
-        self.ending = False
-        signal.signal(signal.SIGTERM, self._end)
-
-    def _end(self, *_: object) -> None:
-        self.ending = True
-
-    def note(self, *words: object) -> None:
-        os.write(self._file, f"{time.monotonic():.6f} {' '.join(map(str, words))}\n".encode())
 
     def owns(self, *, gained: Iterable[int] = (), lost: Iterable[int] = ()) -> None:
         self._owned = self._owned - set(lost) | set(gained)
@@ -56,7 +47,7 @@ class Journal:
                 del self._next[partition]
 
 
-def librdkafka(bootstrap: str, group: str, topic: str, journal: Journal, protocol: str) -> None:
+def librdkafka(bootstrap: str, group: str, topic: str, journal: Owned, protocol: str) -> None:
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     of_protocol = {
@@ -113,7 +104,7 @@ def librdkafka(bootstrap: str, group: str, topic: str, journal: Journal, protoco
     consumer.close()
 
 
-def kafka_python(bootstrap: str, group: str, topic: str, journal: Journal) -> None:
+def kafka_python(bootstrap: str, group: str, topic: str, journal: Owned) -> None:
     from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
     from kafka.errors import KafkaError
 
@@ -151,7 +142,7 @@ def kafka_python(bootstrap: str, group: str, topic: str, journal: Journal) -> No
     consumer.close()
 
 
-async def aiokafka(bootstrap: str, group: str, topic: str, journal: Journal) -> None:
+async def aiokafka(bootstrap: str, group: str, topic: str, journal: Owned) -> None:
     from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
     from aiokafka.errors import KafkaError
 
@@ -192,7 +183,7 @@ async def aiokafka(bootstrap: str, group: str, topic: str, journal: Journal) -> 
 
 def main() -> None:
     client, bootstrap, group, topic, path = sys.argv[1:]
-    journal = Journal(path)
+    journal = Owned(path)
     match client:
         case "librdkafka":
             librdkafka(bootstrap, group, topic, journal, "classic")

@@ -27,7 +27,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from clusters import COUNT, KafkaNodes, OneProcess, Processes, Several
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from producing import PARTITION_COUNT
+from verdict import Failed, until
 
 WRITERS = ("librdkafka", "librdkafka-transactions", "kafka-python", "aiokafka", "java", "java-transactions")
 GROUPS = ("librdkafka", "librdkafka-consumer", "kafka-python", "aiokafka", "java-consumer")
@@ -66,10 +67,6 @@ JAVA = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx96m", "-cp")
 
 Cluster = OneProcess | Several
 Event = tuple[float, str]
-
-
-class Failed(Exception):
-    """A promise was broken; the text says which."""
 
 
 class Clients:
@@ -134,14 +131,6 @@ def in_sync(admin: AdminClient) -> bool:
     return len(told.brokers) == COUNT and all(len(partition.isrs) == COUNT for partition in partitions)
 
 
-def until(true: Callable[[], bool], what: str, patience_s: float = SETTLES_WITHIN_S) -> None:
-    deadline = time.monotonic() + patience_s
-    while not true():
-        if time.monotonic() > deadline:
-            raise Failed(f"waited {patience_s:g} s for {what}")
-        time.sleep(0.1)
-
-
 def disturb(cluster: Cluster, clients: Clients, admin: AdminClient, seconds: float, rng: random.Random) -> list[Event]:
     """Kill and start, until the time is over; when each was."""
     events: list[Event] = []
@@ -154,7 +143,7 @@ def disturb(cluster: Cluster, clients: Clients, admin: AdminClient, seconds: flo
         cluster.start_one(number)
         events.append((time.monotonic(), "back"))
         time.sleep(max(0, begun + EVERY_S - time.monotonic()))
-        until(lambda: in_sync(admin), "all replicas to be in sync")
+        until(lambda: in_sync(admin), "all replicas to be in sync", SETTLES_WITHIN_S)
         clients.alive()
         print(f"\r{len(events) // 2} kills ", end="", flush=True)
     print(flush=True)
@@ -250,9 +239,17 @@ def run(cluster: Cluster, folder: Path, minutes: float, rng: random.Random, *, j
         made.result(60)
     clients = Clients(cluster, folder, java=java)
     try:
-        until(lambda: all(one.path.stat().st_size for one in clients.writers.values()), "all writers to have written")
-        until(lambda: all(any(one.owned() for one in group) for group in clients.groups.values()), "the groups to form")
-        until(lambda: in_sync(admin), "all replicas to be in sync")
+        until(
+            lambda: all(one.path.stat().st_size for one in clients.writers.values()),
+            "all writers to have written",
+            SETTLES_WITHIN_S,
+        )
+        until(
+            lambda: all(any(one.owned() for one in group) for group in clients.groups.values()),
+            "the groups to form",
+            SETTLES_WITHIN_S,
+        )
+        until(lambda: in_sync(admin), "all replicas to be in sync", SETTLES_WITHIN_S)
         events = disturb(cluster, clients, admin, minutes * 60, rng)
         clients.end(list(clients.writers.values()))
         found = {name: read_all(cluster.bootstrap, f"by-{name}") for name in clients.writers}
@@ -261,7 +258,11 @@ def run(cluster: Cluster, folder: Path, minutes: float, rng: random.Random, *, j
         ]
         ends = {partition: len(records) for partition, records in found[READ_OF].items()}
         behind = EVERYTHING_READ if not wrong else ""
-        until(lambda: not behind or all(not judge(group, ends)[0] for group in clients.groups.values()), behind)
+        until(
+            lambda: not behind or all(not judge(group, ends)[0] for group in clients.groups.values()),
+            behind,
+            SETTLES_WITHIN_S,
+        )
         clients.end([member for members in clients.groups.values() for member in members])
     except Failed as failure:
         wrong = [str(failure)]

@@ -19,14 +19,12 @@ At the end: the broker stops cleanly and `kafkapy check` finds nothing. Exit cod
 """
 
 import argparse
-import json
 import random
 import shutil
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -36,6 +34,7 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka import KafkaConsumer
 from kafka import TopicPartition as Where
+from verdict import Failed, finish, no_complaints, until
 
 TOPIC = "kill"
 COMPACTED = "compacted"
@@ -51,10 +50,6 @@ SETTINGS = {
 }
 CHECK_EVERY = 25
 PATIENCE_S = 60.0
-
-
-class Failed(Exception):
-    """A promise was broken; the text says which."""
 
 
 class Writer:
@@ -250,7 +245,8 @@ def rounds(broker: Broker, count: int, rng: random.Random) -> None:
     starts: list[float] = []
     for number in range(1, count + 1):
         load.next_round()
-        wait_for(lambda before=load.acknowledged_count: load.acknowledged_count > before, "an acknowledged record")
+        before = load.acknowledged_count
+        until(lambda n=before: load.acknowledged_count > n, "an acknowledged record", 30, 0.005)
         time.sleep(rng.uniform(0, 0.8))
         broker.kill()
         if rng.random() < 0.2:  # and once more, somewhere in its recovery
@@ -281,14 +277,7 @@ def rounds(broker: Broker, count: int, rng: random.Random) -> None:
     print(f"\nstarts: median {sorted(starts)[len(starts) // 2]:.2f} s, longest {max(starts):.2f} s", flush=True)
     verify(broker.bootstrap, load, committer)
     verify_compacted(broker.bootstrap, keyed)
-    code = broker.stop()
-    if isinstance(broker, Kafkapy):
-        if code != 0:
-            raise Failed(f"exit code {code} at the end")
-        no_complaints(broker)
-        if wrong := broker.check():
-            raise Failed(f"kafkapy check: {wrong}")
-        print("clean stop; kafkapy check finds nothing", flush=True)
+    finish(broker)
 
 
 def make_topic(bootstrap: str) -> None:
@@ -297,19 +286,6 @@ def make_topic(bootstrap: str) -> None:
     compacted = NewTopic(COMPACTED, 1, 1, config={**compacts, "delete.retention.ms": "1000"})
     for made in admin.create_topics([NewTopic(TOPIC, PARTITION_COUNT, 1), compacted]).values():
         made.result(30)
-
-
-def wait_for(condition: Callable[[], bool], what: str, patience_s: float = 30) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failed(f"waited {patience_s:g} s for {what}")
-        time.sleep(0.005)
-
-
-def no_complaints(broker: Broker) -> None:
-    if isinstance(broker, Kafkapy) and (complaints := broker.complaints()):
-        raise Failed(f"the broker's log: {json.dumps(complaints[:5])}")
 
 
 def verify(bootstrap: str, load: Load, committer: Committer) -> None:

@@ -10,11 +10,11 @@ SIGTERM, once all is acknowledged.
 """
 
 import asyncio
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
+
+from journal import Journal
 
 PARTITION_COUNT = 6
 ROUND_S = 0.06
@@ -23,21 +23,13 @@ MOST_WAITING = 3000
 PATIENCE_S = 120
 
 
-class Journal:
+class Written(Journal):
     """What `failover.py` reads; counts what was sent and what was answered."""
 
     def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        super().__init__(path)
         self.sent = 0
         self.answered = 0
-        self.ending = False
-        signal.signal(signal.SIGTERM, self._end)
-
-    def _end(self, *_: object) -> None:
-        self.ending = True
-
-    def note(self, *words: object) -> None:
-        os.write(self._file, f"{time.monotonic():.6f} {' '.join(map(str, words))}\n".encode())
 
     def acked(self, number: int, offset: int) -> None:
         self.answered += 1
@@ -54,7 +46,7 @@ class Journal:
         return range(self.sent - count, self.sent)
 
 
-def librdkafka(bootstrap: str, topic: str, journal: Journal) -> None:
+def librdkafka(bootstrap: str, topic: str, journal: Written) -> None:
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "log_level": 0})
@@ -77,7 +69,7 @@ def librdkafka(bootstrap: str, topic: str, journal: Journal) -> None:
     producer.flush(PATIENCE_S)
 
 
-def librdkafka_transactions(bootstrap: str, topic: str, journal: Journal) -> None:
+def librdkafka_transactions(bootstrap: str, topic: str, journal: Written) -> None:
     from confluent_kafka import KafkaException, Producer
 
     producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": topic, "log_level": 0})
@@ -117,7 +109,7 @@ def librdkafka_transactions(bootstrap: str, topic: str, journal: Journal) -> Non
         time.sleep(max(0, begun + ROUND_S - time.monotonic()))
 
 
-def kafka_python(bootstrap: str, topic: str, journal: Journal) -> None:
+def kafka_python(bootstrap: str, topic: str, journal: Written) -> None:
     from kafka import KafkaProducer
 
     producer = KafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
@@ -132,7 +124,7 @@ def kafka_python(bootstrap: str, topic: str, journal: Journal) -> None:
     producer.close()
 
 
-async def aiokafka(bootstrap: str, topic: str, journal: Journal) -> None:
+async def aiokafka(bootstrap: str, topic: str, journal: Written) -> None:
     from aiokafka import AIOKafkaProducer
 
     def told(number: int) -> Callable[[asyncio.Future[object]], None]:
@@ -156,7 +148,7 @@ async def aiokafka(bootstrap: str, topic: str, journal: Journal) -> None:
 
 def main() -> None:
     client, bootstrap, topic, path = sys.argv[1:]
-    journal = Journal(path)
+    journal = Written(path)
     match client:
         case "librdkafka":
             librdkafka(bootstrap, topic, journal)

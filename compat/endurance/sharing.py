@@ -38,6 +38,7 @@ from observing import Feeder
 from probe import Probe
 from shared_records import read, violations
 from taking import GROUP, LOCK_SECONDS, TOPIC
+from verdict import Failed, finish, no_complaints
 
 from kafkapy.protocol.messages import request_class
 
@@ -60,10 +61,6 @@ SETTINGS = {
     "group.share.min.heartbeat.interval.ms": "100",
     "group.share.heartbeat.interval.ms": "500",
 }
-
-
-class Failed(Exception):
-    """A promise was broken; the text says which."""
 
 
 class Members:
@@ -319,7 +316,7 @@ def mischief(
             done["broker killed"] += 1
             time.sleep(rng.uniform(0, 1))
             broker.start()
-            complain(broker)
+            no_complaints(broker)
         elif (process := members.pick()) is not None:
             if act == "member":
                 process.send_signal(signal.SIGKILL)
@@ -330,22 +327,6 @@ def mischief(
         counts = ", ".join(f"{what} {count}" for what, count in done.items())
         print(f"\r{counts}; {sum(so_far.values())} records done with ", end="", flush=True)
     return done
-
-
-def complain(broker: Broker) -> None:
-    if isinstance(broker, Kafkapy) and (complaints := broker.complaints()):
-        raise Failed(f"the broker's log: {json.dumps(complaints[:5])}")
-
-
-def finish(broker: Broker) -> None:
-    code = broker.stop()
-    if isinstance(broker, Kafkapy):
-        complain(broker)
-        if code != 0:
-            raise Failed(f"exit code {code} at the end")
-        if wrong := broker.check():
-            raise Failed(f"kafkapy check: {wrong}")
-        print("clean stop; kafkapy check finds nothing", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -42,6 +41,7 @@ from copying import COPIES, GROUP, SOURCE, TRANSACTION_TIMEOUT_MS
 from exactly_once import Copy, History, Place, View, violations
 from observing import Feeder, Observer, Stability, read_all
 from probe import Probe
+from verdict import Failed, finish, no_complaints, until
 
 from kafkapy.protocol.messages import request_class
 
@@ -59,10 +59,6 @@ SETTINGS = {
     "group.min.session.timeout.ms": "1000",
 }
 SETTLED_STATES = {"Empty", "CompleteCommit", "CompleteAbort"}
-
-
-class Failed(Exception):
-    """A promise was broken; the text says which."""
 
 
 class Crew:
@@ -97,9 +93,9 @@ class Crew:
             if due <= now:
                 del self.due[name]
                 self.begin(name)
-        for until, process in list(self.stalled):
-            if until <= now:
-                self.stalled.remove((until, process))
+        for resumes, process in list(self.stalled):
+            if resumes <= now:
+                self.stalled.remove((resumes, process))
                 process.send_signal(signal.SIGCONT)
         for process in self.replaced:
             process.poll()
@@ -222,7 +218,11 @@ def run(broker: Broker, crew: Crew, rng: random.Random, seconds: float) -> None:
         flush=True,
     )
     views = {level: decoded(read_all(broker.bootstrap, places(), level)) for level in observers}
-    until(lambda: all(observer.count >= total(views[level]) for level, observer in observers.items()), "the observers")
+    until(
+        lambda: all(observer.count >= total(views[level]) for level, observer in observers.items()),
+        "the observers",
+        PATIENCE_S,
+    )
     for thread in threads:
         thread.stopping.set()
         thread.join()
@@ -270,7 +270,7 @@ def mischief(broker: Broker, crew: Crew, rng: random.Random, seconds: float) -> 
                 done["killed while it recovers"] += 1
             time.sleep(rng.uniform(0, 1))
             broker.start()
-            complain(broker)
+            no_complaints(broker)
         elif (name := crew.pick()) is not None:
             if act == "worker":
                 crew.kill(name)
@@ -288,11 +288,6 @@ def mischief(broker: Broker, crew: Crew, rng: random.Random, seconds: float) -> 
     return dict(done)
 
 
-def complain(broker: Broker) -> None:
-    if isinstance(broker, Kafkapy) and (complaints := broker.complaints()):
-        raise Failed(f"the broker's log: {json.dumps(complaints[:5])}")
-
-
 def places() -> list[Place]:
     return [(topic, number) for topic in COPIES for number in range(PARTITION_COUNT)]
 
@@ -300,14 +295,6 @@ def places() -> list[Place]:
 def make_topics(admin: AdminClient) -> None:
     for made in admin.create_topics([NewTopic(name, PARTITION_COUNT, 1) for name in (SOURCE, *COPIES)]).values():
         made.result(60)
-
-
-def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failed(f"waited {patience_s:g} s for {what}")
-        time.sleep(0.5)
 
 
 def all_copied(admin: AdminClient, source: dict[int, list[bytes]], crew: Crew) -> bool:
@@ -377,17 +364,6 @@ def noted(crew: Crew) -> dict[str, list[str]]:
             word, transaction = line.split()
             journal[transaction].append(word)
     return journal
-
-
-def finish(broker: Broker) -> None:
-    code = broker.stop()
-    if isinstance(broker, Kafkapy):
-        complain(broker)
-        if code != 0:
-            raise Failed(f"exit code {code} at the end")
-        if wrong := broker.check():
-            raise Failed(f"kafkapy check: {wrong}")
-        print("clean stop; kafkapy check finds nothing", flush=True)
 
 
 if __name__ == "__main__":
