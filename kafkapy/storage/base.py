@@ -411,7 +411,8 @@ class Logs(Protocol):
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         """Keep this beside the log, and the last one before it. Raises KafkaError KAFKA_STORAGE_ERROR.
 
-        It is on the medium on return, or nothing has changed. Checkpoints go with the log.
+        It is on the medium on return, or nothing has changed. Checkpoints go with the log. What it holds the log need
+        not: the next write begins a segment, if the last one is of some size, so that this one can be cleaned.
         """
 
     async def load_checkpoints(self, log: LogId) -> Sequence[Checkpoint]:

@@ -39,7 +39,7 @@ from kafkapy.storage.base import (
 from kafkapy.storage.compaction import Cleanable, Learner, NoRoom, Section, Sieve, cleanable_section, group_segments
 from kafkapy.storage.judging import judged
 from kafkapy.storage.offset_map import OffsetMap
-from kafkapy.storage.segments import Extent, Segment, count_expired, is_full
+from kafkapy.storage.segments import CHECKPOINTED_BYTES, Extent, Segment, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
@@ -72,16 +72,20 @@ class _Log:
         self.positions: list[int] = []
         self.end_position = 0
         self.cleaned_to = 0
+        self.is_ended = False  # the last segment: the next write begins another
         self.aborted: list[AbortedRow] = []
 
     def append(self, write: Write, accepted: Accepted, settings: LogSettings, now_ms: int) -> None:
         offset, position = accepted.base_offset, 0
         headers, segments = write.headers, self.segments
         latest = headers[0].max_timestamp if len(headers) == 1 else max(header.max_timestamp for header in headers)
-        if not segments or is_full(
-            segments[-1], len(write.data), accepted.end_offset - 1, latest, settings, _NO_JITTER
+        if (
+            not segments
+            or self.is_ended
+            or is_full(segments[-1], len(write.data), accepted.end_offset - 1, latest, settings, _NO_JITTER)
         ):
             segments.append(Segment(offset))
+            self.is_ended = False
         for header in headers:
             segments[-1].note(header, now_ms)
             size = header.size_bytes
@@ -382,6 +386,8 @@ class MemoryLogs:
         if log in self._logs:
             before = [one for one in self._checkpoints.get(log, ()) if one.offset < checkpoint.offset]
             self._checkpoints[log] = [checkpoint, *before[:1]]
+            segments = self._logs[log].segments
+            self._logs[log].is_ended = bool(segments) and segments[-1].size >= CHECKPOINTED_BYTES
 
     async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
         cleaned_to = self._logs[log].cleaned_to if log in self._logs else 0

@@ -16,6 +16,11 @@ MAX_RELATIVE_OFFSET: Final = 2**31 - 1
 """From a segment's first offset to its last, as its indexes have room for it."""
 
 
+CHECKPOINTED_BYTES: Final = 4 << 20
+"""A checkpoint of a log's state ends its last segment from this size on, long before segment.bytes (100 MiB for
+`__consumer_offsets`): only what lies in segments that are ended can be compacted, or trimmed."""
+
+
 class Growing(Protocol):
     """A segment that is written to. `first_timestamp`: of its first batch, by which it ages."""
 

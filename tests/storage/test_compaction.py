@@ -306,6 +306,20 @@ async def test_a_checkpoint_that_the_cleaner_has_passed_is_not_believed(compacte
     assert await compacted.load_checkpoints(LOG) == [Checkpoint(3, b"state")]
 
 
+async def test_what_a_checkpoint_holds_can_be_cleaned_away_however_large_segments_are(logs: Logs) -> None:
+    log = LogId("states", 0, b"3" * 16)
+    await create(logs, log, replace(COMPACTED, segment_bytes=1 << 30))
+    for number in range(5):
+        await put(logs, (b"a", b"%d" % number * (1 << 20)), log=log)
+    assert await clean(logs) == 0
+    await logs.save_checkpoint(log, Checkpoint(5, b"state"))
+    for number in range(5, 8):  # small segments are not ended
+        await put(logs, (b"a", b"%d" % number), log=log)
+        await logs.save_checkpoint(log, Checkpoint(number + 1, b"state"))
+    await clean(logs)
+    assert [offset for offset, _, _ in await rows(logs, log)] == [4, 5, 6, 7]
+
+
 async def test_look_ups_find_what_is_left(compacted: Logs) -> None:
     for number in range(30):
         await put(compacted, (b"k%d" % (number % 7), b"%d" % number), at=1000 + 10 * number)

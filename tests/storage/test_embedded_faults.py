@@ -22,7 +22,7 @@ from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.model import IsolationLevel
 from kafkapy.storage.aborted import ROW_SIZE
-from kafkapy.storage.base import Bounds, LogSettings, Origin, Read
+from kafkapy.storage.base import Bounds, Checkpoint, LogSettings, Origin, Read
 from kafkapy.storage.embedded.check import check
 from kafkapy.storage.embedded.files import Buffer, Disk
 from kafkapy.storage.embedded.store import EmbeddedLogs
@@ -455,6 +455,7 @@ class Model:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["plain", "commit", "abort"]), st.integers(1, 3), st.integers(1, 300)),
+        st.tuples(st.just("checkpoint"), st.just(0), st.just(0)),
         st.tuples(st.sampled_from(["stop", "kill", "power cut"]), st.integers(0, 1000), st.just(0)),
     ),
     max_size=20,
@@ -484,8 +485,13 @@ async def test_what_was_acknowledged_outlives_every_end(
                 return
             await model.check(logs, acknowledged)
             step, first, size = lives.pop(0)
-            while step in ENDS:
-                await model.append(logs, first, size, ends=ENDS[step])
+            while step in (*ENDS, "checkpoint"):
+                if step in ENDS:
+                    await model.append(logs, first, size, ends=ENDS[step])
+                else:
+                    with pytest.MonkeyPatch.context() as patch:
+                        patch.setattr("kafkapy.storage.embedded.partition.CHECKPOINTED_BYTES", 1)
+                        await logs.save_checkpoint(LOG, Checkpoint(len(model.records), b"state"))
                 await model.check(logs, len(model.records))
                 step, first, size = lives.pop(0)
             acknowledged = len(model.records)

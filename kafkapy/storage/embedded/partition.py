@@ -41,7 +41,7 @@ from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.names import offset_name
 from kafkapy.storage.embedded.segment import Segment
 from kafkapy.storage.producer_snapshot import encode_snapshot
-from kafkapy.storage.segments import Extent, count_expired, is_full
+from kafkapy.storage.segments import CHECKPOINTED_BYTES, Extent, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 
 T = TypeVar("T")
@@ -100,6 +100,7 @@ class Partition:
         self.is_torn = False
         self._bases: list[int] = []
         self._roll_jitter_ms = 0
+        self._is_ended = False  # the active segment: the next write begins another
         self._last_batch: tuple[int, Segment, int, int] | None = None  # its offset and its place
         self._limit: tuple[int, tuple[int, int]] | None = None  # of a reader: its offset, and where that lies
         self._ended: list[tuple[int, int]] = []  # transactions: the offset behind the marker, and their first one
@@ -146,6 +147,7 @@ class Partition:
                 segment is None
                 or is_full(segment, len(data), end_offset - 1, latest, self.settings, self._roll_jitter_ms)
                 or segment.index_bytes >= self.settings.segment_index_bytes
+                or self._is_ended
             ):
                 segment = self.roll(offset)
             for _, length, _, _, _, _, last_offset_delta, _, max_timestamp, _, _, _, _ in write.headers:
@@ -215,10 +217,15 @@ class Partition:
             self.sync_is_due = True
         segment = Segment(self._disk, self.folder, offset)
         self.add_segment(segment)
+        self._is_ended = False
         self._roll_jitter_ms = _drawn(min(self.settings.segment_jitter_ms, self.settings.segment_ms))
         if self.settings.preallocate:
             self._disk.allocate(segment.path, self.settings.segment_bytes)
         return segment
+
+    def checkpointed(self) -> None:
+        """A checkpoint holds what the log says."""
+        self._is_ended = bool(self.segments) and self.active.size >= CHECKPOINTED_BYTES
 
     def save_snapshot(self, offset: int) -> None:
         """Write the producers' state as of `offset`."""

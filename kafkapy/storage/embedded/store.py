@@ -385,6 +385,8 @@ class EmbeddedLogs:
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         await self._change_checkpoints(log, checkpoints.write_coordinator, checkpoint)
+        if (partition := self._partitions.get(log)) is not None:
+            partition.checkpointed()
 
     async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
         partition = self._there(log)

@@ -13,7 +13,7 @@ from kafkapy.records.batch import BatchHeader
 from kafkapy.storage.aborted import AbortedRow, first_from
 from kafkapy.storage.base import Bounds, LogSettings, Reach
 from kafkapy.storage.compaction import Cleanable
-from kafkapy.storage.segments import Extent, Segment, count_expired, is_full
+from kafkapy.storage.segments import CHECKPOINTED_BYTES, Extent, Segment, count_expired, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 
 IN_PIECE = -1
@@ -58,6 +58,7 @@ class LogState:
         self.end_position = 0
         self.cleaned_to = 0
         self.segments: list[Segment] = []
+        self._is_ended = False  # the last segment: the next write begins another
         self.epochs: list[tuple[int, int]] = []
         """Each leader epoch in which something was written, and its first offset."""
         self.aborted: list[AbortedRow] = []
@@ -92,10 +93,14 @@ class LogState:
 
     def needs_segment(self, headers: Sequence[BatchHeader], size: int, end_offset: int, settings: LogSettings) -> bool:
         """Whether these batches must not join the last segment."""
-        if not self.segments:
+        if not self.segments or self._is_ended:
             return True
         latest = max(header.max_timestamp for header in headers)
         return is_full(self.segments[-1], size, end_offset - 1, latest, settings, _NO_JITTER)
+
+    def checkpointed(self) -> None:
+        """A checkpoint holds what the log says."""
+        self._is_ended = bool(self.segments) and self.segments[-1].size >= CHECKPOINTED_BYTES
 
     def take(self, headers: Sequence[BatchHeader], accepted: Accepted) -> None:
         """The head's verdict becomes the state; `headers` have their offsets. `add` follows."""
@@ -116,6 +121,7 @@ class LogState:
         base_offset = headers[0].base_offset
         if begins_segment:
             self.segments.append(Segment(base_offset))
+            self._is_ended = False
         if not self.epochs or self.epochs[-1][0] != headers[0].leader_epoch:
             self.epochs.append((headers[0].leader_epoch, base_offset))
         segment, position, open_transactions = self.segments[-1], self.end_position, self.head.open_transactions

@@ -333,6 +333,7 @@ class SharedLogs:
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         await beside.save(self._reads, self.lanes.led(log), key_of(log), checkpoint)
+        self._there(log).checkpointed()
 
     async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
         found = await beside.load(self._reads, key_of(log))
