@@ -88,6 +88,11 @@ def finalized(told: Levels) -> dict[str, int]:
     return {name: level for name, level in levels.items() if level}
 
 
+def level_of(name: str, told: Levels) -> int:
+    """The level of one feature, by what facts have told; 0 where it is off."""
+    return told.get(name, SUPPORTED[name].default)
+
+
 class Features:
     """The levels that all facts so far add up to."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from kafkapy.cluster.features import SHARE_VERSION, finalized
+from kafkapy.cluster.features import SHARE_VERSION, level_of
 from kafkapy.config.setting import ConfigResource
 from kafkapy.model import IsolationLevel
 from kafkapy.sharing.batches import RecordState
@@ -66,7 +66,7 @@ def offset_reset(image: "ClusterImage", group_id: str) -> str | timedelta:
 
 
 def _has_queues(image: "ClusterImage") -> bool:
-    return finalized(image.kinds.features).get(SHARE_VERSION, 0) >= _QUEUES_FROM_LEVEL
+    return level_of(SHARE_VERSION, image.kinds.features) >= _QUEUES_FROM_LEVEL
 
 
 def _own(image: "ClusterImage", group_id: str) -> Mapping[str, str]:

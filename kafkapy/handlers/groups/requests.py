@@ -1,6 +1,6 @@
 """What several group handlers unpack alike."""
 
-from kafkapy.cluster.features import GROUP_VERSION, SHARE_VERSION, STREAMS_VERSION, finalized
+from kafkapy.cluster.features import GROUP_VERSION, SHARE_VERSION, STREAMS_VERSION, level_of
 from kafkapy.errors import Error, KafkaError
 from kafkapy.handlers.context import Context, Session
 
@@ -15,7 +15,7 @@ def require_consumer_protocol(ctx: Context) -> None:
     rooms = ctx.rooms
     if "consumer" not in rooms.config["group.coordinator.rebalance.protocols"]:
         why = "group.coordinator.rebalance.protocols"
-    elif GROUP_VERSION not in finalized(rooms.cluster.image.kinds.features):
+    elif not level_of(GROUP_VERSION, rooms.cluster.image.kinds.features):
         why = GROUP_VERSION
     else:
         return
@@ -24,11 +24,11 @@ def require_consumer_protocol(ctx: Context) -> None:
 
 def require_share_protocol(ctx: Context) -> None:
     """Raises UNSUPPORTED_VERSION where share groups are switched off."""
-    if SHARE_VERSION not in finalized(ctx.rooms.cluster.image.kinds.features):
+    if not level_of(SHARE_VERSION, ctx.rooms.cluster.image.kinds.features):
         raise KafkaError(Error.UNSUPPORTED_VERSION, f"{SHARE_VERSION} has share groups off")
 
 
 def require_streams_protocol(ctx: Context) -> None:
     """Raises UNSUPPORTED_VERSION where streams groups are switched off."""
-    if STREAMS_VERSION not in finalized(ctx.rooms.cluster.image.kinds.features):
+    if not level_of(STREAMS_VERSION, ctx.rooms.cluster.image.kinds.features):
         raise KafkaError(Error.UNSUPPORTED_VERSION, f"{STREAMS_VERSION} has streams groups off")
