@@ -1,7 +1,9 @@
 """Where share groups are told to begin, over the wire, with the share coordinator that decides."""
 
+import logging
 from typing import Any
 
+import pytest
 import trio
 
 from kafkapy.errors import Error
@@ -24,7 +26,10 @@ async def alter(wire: Wire, starts: dict[int, int]) -> Any:
     return await wire.ask(asked(group_id=GROUP, topics=topics), 0)
 
 
-async def test_a_group_that_was_told_of_partitions_that_cannot_be_can_be_deleted(topic: Topic) -> None:
+async def test_a_group_that_was_told_of_partitions_that_cannot_be_can_be_deleted(
+    topic: Topic, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor is it the broker's trouble."""
     with trio.fail_after(10):
         found = FindCoordinatorRequest(key_type=0, coordinator_keys=[GROUP])
         while (await topic.wire.ask(found, 4)).coordinators[0].error_code:
@@ -35,5 +40,6 @@ async def test_a_group_that_was_told_of_partitions_that_cannot_be_can_be_deleted
         (-(2**31), Error.INVALID_REQUEST),
         (0, Error.NONE),
     ]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     [deleted] = (await topic.wire.ask(DeleteGroupsRequest(groups_names=[GROUP]), 2)).results
     assert Error.of(deleted.error_code) is Error.NONE

@@ -219,7 +219,8 @@ class ShareGroups:
         if problem is None:
             command = StatesInitialized(group_id, answered)
         else:
-            log.error("State of share group %s is not initialised: %s", group_id, problem)
+            level = logging.ERROR if is_final else logging.INFO  # a client that asked for it is told
+            log.log(level, "State of share group %s is not initialised: %s", group_id, problem)
             command = StatesNotInitialized(group_id, answered)
         if problem is None or is_final:
             try:
