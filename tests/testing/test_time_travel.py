@@ -41,6 +41,7 @@ def test_a_member_that_says_nothing_is_out_when_its_session_is_over(broker: kafk
         max_poll_interval_ms=1_300_000,
         request_timeout_ms=1_400_000,
         connections_max_idle_ms=1_500_000,
+        metadata_max_age_ms=500,  # one that joins before it knows of the topic is assigned nothing until it looks again
     )
     with broker.faults.hold("Heartbeat", times=None):
         consumer.poll(timeout_ms=0)
