@@ -39,7 +39,7 @@ from kafkapy.storage.base import (
 from kafkapy.storage.compaction import Cleanable, Learner, NoRoom, Section, Sieve, cleanable_section, group_segments
 from kafkapy.storage.judging import judged
 from kafkapy.storage.offset_map import OffsetMap
-from kafkapy.storage.segments import CHECKPOINTED_BYTES, Extent, Segment, count_expired, is_full
+from kafkapy.storage.segments import Extent, Segment, count_expired, ends_at_checkpoint, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 from kafkapy.storage.sole import SoleLeases
 from kafkapy.storage.time_lookup import first_at_or_after, first_with_max_timestamp
@@ -386,8 +386,7 @@ class MemoryLogs:
         if log in self._logs:
             before = [one for one in self._checkpoints.get(log, ()) if one.offset < checkpoint.offset]
             self._checkpoints[log] = [checkpoint, *before[:1]]
-            segments = self._logs[log].segments
-            self._logs[log].is_ended = bool(segments) and segments[-1].size >= CHECKPOINTED_BYTES
+            self._logs[log].is_ended = ends_at_checkpoint(self._logs[log].segments)
 
     async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
         cleaned_to = self._logs[log].cleaned_to if log in self._logs else 0

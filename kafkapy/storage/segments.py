@@ -4,7 +4,7 @@ Pure decisions on what is known of segments. Source: the rules of Kafka's log (s
 retention.bytes).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
@@ -15,10 +15,7 @@ from kafkapy.storage.base import LogSettings
 MAX_RELATIVE_OFFSET: Final = 2**31 - 1
 """From a segment's first offset to its last, as its indexes have room for it."""
 
-
 CHECKPOINTED_BYTES: Final = 4 << 20
-"""A checkpoint of a log's state ends its last segment from this size on, long before segment.bytes (100 MiB for
-`__consumer_offsets`): only what lies in segments that are ended can be compacted, or trimmed."""
 
 
 class Growing(Protocol):
@@ -78,6 +75,13 @@ def is_full(
     # It ages by its records' times; one that begins with a record without a time does not age.
     first = segment.first_timestamp
     return first is not None and first >= 0 and timestamp - first > settings.segment_ms - jitter_ms
+
+
+def ends_at_checkpoint(segments: Sequence[Growing]) -> bool:
+    """Whether a checkpoint of a log's state ends its last segment, long before segment.bytes (100 MiB for
+    `__consumer_offsets`): only what lies in segments that are ended can be compacted, or trimmed.
+    """
+    return bool(segments) and segments[-1].size >= CHECKPOINTED_BYTES
 
 
 def count_expired(

@@ -490,7 +490,7 @@ async def test_what_was_acknowledged_outlives_every_end(
                     await model.append(logs, first, size, ends=ENDS[step])
                 else:
                     with pytest.MonkeyPatch.context() as patch:
-                        patch.setattr("kafkapy.storage.embedded.partition.CHECKPOINTED_BYTES", 1)
+                        patch.setattr("kafkapy.storage.segments.CHECKPOINTED_BYTES", 1)
                         await logs.save_checkpoint(LOG, Checkpoint(len(model.records), b"state"))
                 await model.check(logs, len(model.records))
                 step, first, size = lives.pop(0)

@@ -41,7 +41,7 @@ from kafkapy.storage.embedded.files import Disk
 from kafkapy.storage.embedded.names import offset_name
 from kafkapy.storage.embedded.segment import Segment
 from kafkapy.storage.producer_snapshot import encode_snapshot
-from kafkapy.storage.segments import CHECKPOINTED_BYTES, Extent, count_expired, is_full
+from kafkapy.storage.segments import Extent, count_expired, ends_at_checkpoint, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ class Partition:
 
     def checkpointed(self) -> None:
         """A checkpoint holds what the log says."""
-        self._is_ended = bool(self.segments) and self.active.size >= CHECKPOINTED_BYTES
+        self._is_ended = ends_at_checkpoint(self.segments)
 
     def save_snapshot(self, offset: int) -> None:
         """Write the producers' state as of `offset`."""

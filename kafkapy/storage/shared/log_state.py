@@ -13,7 +13,7 @@ from kafkapy.records.batch import BatchHeader
 from kafkapy.storage.aborted import AbortedRow, first_from
 from kafkapy.storage.base import Bounds, LogSettings, Reach
 from kafkapy.storage.compaction import Cleanable
-from kafkapy.storage.segments import CHECKPOINTED_BYTES, Extent, Segment, count_expired, is_full
+from kafkapy.storage.segments import Extent, Segment, count_expired, ends_at_checkpoint, is_full
 from kafkapy.storage.sequencing import Accepted, Head
 
 IN_PIECE = -1
@@ -100,7 +100,7 @@ class LogState:
 
     def checkpointed(self) -> None:
         """A checkpoint holds what the log says."""
-        self._is_ended = bool(self.segments) and self.segments[-1].size >= CHECKPOINTED_BYTES
+        self._is_ended = ends_at_checkpoint(self.segments)
 
     def take(self, headers: Sequence[BatchHeader], accepted: Accepted) -> None:
         """The head's verdict becomes the state; `headers` have their offsets. `add` follows."""

@@ -333,7 +333,9 @@ class SharedLogs:
 
     async def save_checkpoint(self, log: LogId, checkpoint: Checkpoint) -> None:
         await beside.save(self._reads, self.lanes.led(log), key_of(log), checkpoint)
-        self._there(log).checkpointed()
+        state = self.lanes.state(log)
+        if not isinstance(state, Error):  # it may have been lost meanwhile
+            state.checkpointed()
 
     async def load_checkpoints(self, log: LogId) -> list[Checkpoint]:
         found = await beside.load(self._reads, key_of(log))
