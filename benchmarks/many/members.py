@@ -168,11 +168,11 @@ class Member:
         self.group = group
         self.id = str(uuid.uuid4())
         self.epoch = 0
-        self.owned: list[ConsumerGroupHeartbeatRequest.TopicPartitions] | None = []
+        self.owned: list[ConsumerGroupHeartbeatRequest.TopicPartitions] = []
 
     @property
     def has_its_share(self) -> bool:
-        return self.owned is not None and sum(len(one.partitions) for one in self.owned) == 1
+        return sum(len(one.partitions) for one in self.owned) == 1
 
     def says(self) -> ConsumerGroupHeartbeatRequest:
         joins = self.epoch == 0
