@@ -48,6 +48,13 @@ async def test_no_session_and_another_epoch_are_not_the_same(topic: Topic, make_
     assert (await member.fetch(epoch=1, max_records=0)).error_code == Error.NONE
 
 
+async def test_an_acknowledgement_opens_no_session(topic: Topic, make_member: MakeMember) -> None:
+    member = await make_member(opens=False)
+    answer = await member.acknowledge({0: [(0, 0, [ACCEPT])]}, epoch=0)
+    assert answer.error_code == Error.INVALID_SHARE_SESSION_EPOCH, "whether or not there is a session"
+    assert (await member.fetch(epoch=1)).error_code == Error.SHARE_SESSION_NOT_FOUND
+
+
 async def test_an_acknowledgement_moves_the_epoch_on_and_one_with_a_fetch_only_once(
     topic: Topic, make_member: MakeMember
 ) -> None:
