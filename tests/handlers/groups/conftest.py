@@ -16,6 +16,7 @@ from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
 from kafkapy.errors import Error, KafkaError
 from kafkapy.groups.service import GroupService
 from kafkapy.groups.share.service import ShareGroups
+from kafkapy.groups.streams.service import StreamsGroups
 from kafkapy.handlers.context import Context, Session
 from kafkapy.handlers.registry import Registry
 from kafkapy.protocol.header import decode_response_header, encode_request_header
@@ -47,6 +48,7 @@ class Broker:
         self.groups = self.rooms.groups = GroupService(self.cluster, logs, logs.leases, clock, config)
         self.keeper = Keeper()
         self.rooms.share_groups = ShareGroups(self.cluster, self.groups, self.keeper, membership.peers)
+        self.rooms.streams_groups = StreamsGroups(self.cluster, self.groups, clock)
         self.rooms.share_state = ShareStateService(self.cluster, logs, logs.leases, clock, config)
         self.cluster.on_change(self._on_change)
         self.denied: dict[Any, Any] = {}
@@ -92,6 +94,7 @@ class Broker:
             await nursery.start(self.cluster.run)
             await nursery.start(self.groups.run)
             await nursery.start(self.rooms.share_groups.run)
+            await nursery.start(self.rooms.streams_groups.run)
             task_status.started()
 
 
