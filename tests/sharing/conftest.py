@@ -11,7 +11,7 @@ from kafkapy.protocol.messages.metadata import MetadataRequest
 from tests.broker.conftest import StartBroker, start_broker  # noqa: F401
 from tests.broker.wire import Wire
 from tests.scale.asking import make_topic
-from tests.sharing.members import Member, Topic
+from tests.sharing.members import Line, Member, Topic
 
 MakeMember = Callable[..., Awaitable[Member]]
 
@@ -58,7 +58,7 @@ async def make_member(broker: Any, topic: Topic) -> AsyncIterator[MakeMember]:
     async with AsyncExitStack() as stack:
 
         async def make(member_id: str = "m", *, opens: bool = True, **options: Any) -> Member:
-            wire = await stack.enter_async_context(await Wire.connect(broker.port))
+            wire = await stack.enter_async_context(await Line.connect(broker.port))
             member = Member(wire, topic, member_id, **options)
             if opens:
                 await member.fetch(None, [0], max_records=0)

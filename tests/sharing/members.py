@@ -25,6 +25,17 @@ Ranges = list[tuple[int, int, int]]
 """First offset, last offset, delivery count."""
 
 
+ANSWER_SECONDS = 60
+
+
+class Line(Wire):
+    """A member's connection: what it waits for in vain fails the test, though the broker's clock stands still."""
+
+    async def receive(self) -> Any:
+        with trio.fail_after(ANSWER_SECONDS):
+            return await super().receive()
+
+
 class Topic:
     """A topic that is produced to."""
 

@@ -18,7 +18,7 @@ SOME_TASKS = [Request.TaskIds(subtopology_id="0", partitions=[0])]
 
 
 @pytest.fixture
-async def broker(open_broker):
+async def broker(open_broker: Any) -> Any:
     """With the topic t, which has two partitions, and groups that assign at once."""
     broker = await open_broker(group_streams_initial_rebalance_delay_ms="0")
     await broker.find_coordinator()
@@ -91,7 +91,8 @@ async def test_a_member_that_is_there_brings_no_topology_and_tells_of_all_its_ta
     joined = await join(broker)
     assert (joined.error_code, [each.partitions for each in joined.active_tasks]) == (0, [[0, 1]])
     epoch, tasks = joined.member_epoch, joined.active_tasks
-    for fields in ({"topology": topology()}, *({name: []} for name in NO_TASKS), {"active_tasks": tasks}):
+    refused: list[dict[str, Any]] = [{"topology": topology()}, {"active_tasks": tasks}]
+    for fields in [*refused, *({name: []} for name in NO_TASKS)]:
         assert (await beat(broker, epoch, **fields)).error_code == Error.INVALID_REQUEST
     for fields in ({}, NO_TASKS | {"active_tasks": tasks}):
         assert (await beat(broker, epoch, **fields)).error_code == Error.NONE
