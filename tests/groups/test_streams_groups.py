@@ -244,6 +244,13 @@ def test_no_process_has_a_task_twice() -> None:
         assert sorted(processes) == ["p", "q"]  # of two standbys there is room for one: no process has a task twice
 
 
+def test_at_a_first_start_each_process_has_its_share_of_each_subtopology() -> None:
+    members = {"a": StreamsMemberSpec("p"), "b": StreamsMemberSpec("q")}
+    found = assign_sticky(StreamsGroupSpec(members, {"0": SubtopologySpec(2, False), "1": SubtopologySpec(2, False)}))
+    for tasks in found.values():
+        assert {name: len(numbers) for name, numbers in tasks.active.items()} == {"0": 1, "1": 1}
+
+
 def test_all_are_told_when_one_wants_the_application_to_end(coordinator: StreamsCoordinator) -> None:
     a, b = StreamsMember(coordinator, "a"), StreamsMember(coordinator, "b")
     a.join()

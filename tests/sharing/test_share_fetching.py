@@ -91,6 +91,19 @@ async def test_one_bad_batch_takes_back_all_of_its_partition(topic: Topic, make_
     assert await member.told(0, 3, ACCEPT) is Error.NONE
 
 
+async def test_a_bad_partition_is_no_others_trouble(topic: Topic, make_member: MakeMember) -> None:
+    member = await make_member()
+    for partition in range(2):
+        await topic.produce(1, partition=partition)
+        assert await member.take(None, [partition], partition=partition, max_wait_ms=500) == [(0, 0, 1)]
+    answer = await member.acknowledge({0: [(0, 0, [5])], 1: [(0, 0, [ACCEPT])]})
+    told = {each.partition_index: each.error_code for each in answer.responses[0].partitions}
+    assert told == {0: Error.INVALID_REQUEST, 1: Error.NONE}
+    assert await topic.start_offset("g", partition=1) == 0, "what a write says is from before it"
+    await topic.produce(1, partition=1)
+    assert await member.take(partition=1, max_wait_ms=500) == [(1, 1, 1)]
+
+
 async def test_who_renews_may_not_wait_for_records(topic: Topic, make_member: MakeMember, clock: ManualClock) -> None:
     await topic.produce(2)
     member, other = await make_member("m"), await make_member("other")

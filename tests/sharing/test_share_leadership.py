@@ -36,6 +36,12 @@ def leaders(answer: Any) -> list[tuple[Error, Error, tuple[int, int]]]:
     ]
 
 
+def state_bounds(broker: Any) -> list[Any]:
+    """Where the logs of share groups' state begin and end."""
+    state = broker.rooms.cluster.image.topic("__share_group_state")
+    return [broker.rooms.logs.bounds(partition.log) for partition in state.partitions]
+
+
 async def test_errors_that_are_about_no_leader_name_none(topic: Topic, make_member: MakeMember) -> None:
     await topic.produce(1)
     member = await make_member(opens=False)
@@ -67,6 +73,19 @@ async def test_who_asks_another_broker_is_told_who_leads(start_broker: StartBrok
             assert [(each.node_id, each.port) for each in answer.node_endpoints] == [(leads, nodes[leads])]
 
 
+async def test_who_acknowledges_what_was_reset_is_told_who_leads_and_begins_anew(
+    topic: Topic, make_member: MakeMember, broker: Any
+) -> None:
+    await topic.produce(2)
+    member = await make_member()
+    assert await member.take(max_wait_ms=500) == [(0, 1, 1)]
+    assert await topic.initialize("g", 1, state_epoch=2) is Error.NONE
+    answer = await member.acknowledge({0: [(0, 1, [ACCEPT])]})
+    assert leaders(answer) == [(Error.NOT_LEADER_OR_FOLLOWER, Error.NONE, (broker.node_id, 0))]
+    assert [(each.node_id, each.port) for each in answer.node_endpoints] == [(broker.node_id, broker.port)]
+    assert await member.take(max_wait_ms=500) == [(1, 1, 1)]
+
+
 async def test_a_topic_that_is_made_anew_is_another_one(topic: Topic, make_member: MakeMember) -> None:
     await topic.produce(2)
     member = await make_member()
@@ -82,6 +101,21 @@ async def test_a_topic_that_is_made_anew_is_another_one(topic: Topic, make_membe
     newcomer = await make_member("n", opens=False)
     newcomer.topic = again
     assert await newcomer.take(None, [0], max_wait_ms=500) == [(0, 0, 1)]
+
+
+async def test_nothing_is_kept_of_a_topic_that_is_deleted(
+    topic: Topic, make_member: MakeMember, broker: Any, clock: ManualClock
+) -> None:
+    await topic.produce(1)
+    member = await make_member()
+    assert await member.take(max_wait_ms=500) == [(0, 0, 1)]
+    assert len(broker.rooms.share_partitions) == 1
+    await topic.wire.ask(DeleteTopicsRequest(topic_names=[topic.name], timeout_ms=1000), DELETE)
+    assert len(broker.rooms.share_partitions) == 0, "the window is gone"
+    with trio.fail_after(10):  # so is what the share coordinator has written
+        while any(bounds.log_start_offset < bounds.end_offset for bounds in state_bounds(broker)):
+            clock.advance_ms(300_000)
+            await wait_all_tasks_blocked(0.01)
 
 
 async def test_a_group_may_be_set_to_renew_nothing(topic: Topic, make_member: MakeMember) -> None:

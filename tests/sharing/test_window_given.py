@@ -101,6 +101,16 @@ def test_by_record_limit_no_more_of_what_came_free_is_given_either() -> None:
     assert share.take("third", most=1) == [(3, 4, 2)], "by batches all of its batch"
 
 
+def test_what_lies_below_the_start_is_done_with_whatever_is_said_of_it() -> None:
+    share = Share(batch(0, 1), batch(1, 2))
+    assert share.take(batch_size=1) == [(0, 0, 1), (1, 2, 1)]
+    share.tell(0, 0, ACCEPT)
+    assert share.begin(0, 0, RELEASE) is None
+    told = Acknowledgement(0, 2, [RELEASE, RELEASE, ACCEPT])
+    share.end(share.window.acknowledge("m", [told], share.limits, share.now))
+    assert share.take("other") == [(1, 1, 2)]
+
+
 # A full window
 
 
