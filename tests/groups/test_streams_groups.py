@@ -102,6 +102,20 @@ def test_a_missing_source_topic_is_told_and_its_coming_ends_the_wait(coordinator
     assert a.active == {("0", 0), ("0", 1)} and a.statuses == []
 
 
+def test_a_group_whose_topic_goes_is_not_ready_until_there_is_one_again(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a")
+    a.join()
+    settle(coordinator, a)
+    assert coordinator.describe_streams().state == "Stable"
+    coordinator.set_topics()
+    settle(coordinator, a)
+    assert (coordinator.describe_streams().state, a.active) == ("NotReady", set())
+    assert a.statuses == [StatusCode.MISSING_SOURCE_TOPICS]
+    coordinator.set_topics(t=3)
+    settle(coordinator, a)
+    assert (coordinator.describe_streams().state, a.active) == ("Stable", ALL)
+
+
 def test_internal_topics_are_asked_for_and_then_the_group_is_ready(coordinator: StreamsCoordinator) -> None:
     a = StreamsMember(coordinator, "a", COUNTS_T)
     answer = a.join()
@@ -244,6 +258,18 @@ def test_no_process_has_a_task_twice() -> None:
         assert sorted(processes) == ["p", "q"]  # of two standbys there is room for one: no process has a task twice
 
 
+@pytest.mark.parametrize("successor", ["b", "c"])
+def test_a_task_that_nobody_runs_any_longer_goes_to_who_has_its_state(successor: str) -> None:
+    members = {
+        "a": StreamsMemberSpec("p", {"0": frozenset({0})}),
+        "b": StreamsMemberSpec("q"),
+        "c": StreamsMemberSpec("r"),
+    }
+    members[successor] = members[successor]._replace(standby={"0": frozenset({1})})
+    found = assign_sticky(StreamsGroupSpec(members, {"0": SubtopologySpec(2, True)}))
+    assert (found["a"].active, found[successor].active) == ({"0": {0}}, {"0": {1}})
+
+
 def test_at_a_first_start_each_process_has_its_share_of_each_subtopology() -> None:
     members = {"a": StreamsMemberSpec("p"), "b": StreamsMemberSpec("q")}
     found = assign_sticky(StreamsGroupSpec(members, {"0": SubtopologySpec(2, False), "1": SubtopologySpec(2, False)}))
@@ -276,6 +302,18 @@ def test_endpoints_are_told_to_those_who_do_not_know_them(coordinator: StreamsCo
     assert told.endpoint == UserEndpoint("host", 80)
     assert set(told.active[0][1]) == {partition for _, partition in a.active} and not told.standby
     assert b.beat(endpoint_epoch=answer.endpoint_epoch).endpoints is None
+    own = a.beat(endpoint_epoch=answer.endpoint_epoch - 1).endpoints
+    assert own == [told], "whoever asks, there is one entry for each endpoint"
+
+
+def test_without_endpoints_there_is_nothing_new_to_be_told_of_them(coordinator: StreamsCoordinator) -> None:
+    a, b = StreamsMember(coordinator, "a"), StreamsMember(coordinator, "b")
+    a.join()
+    settle(coordinator, a)
+    b.join()
+    settle(coordinator, a, b)
+    answer = a.beat()
+    assert (answer.endpoint_epoch, answer.endpoints) == (0, None)
 
 
 def test_offsets_are_committed_by_members_of_the_epoch(coordinator: StreamsCoordinator) -> None:
@@ -309,6 +347,39 @@ def test_a_group_is_listed_and_deleted_when_it_is_empty(coordinator: StreamsCoor
     a.leave()
     assert coordinator.ask(DeleteGroups(["g"])) == [Error.NONE]
     assert coordinator.ask(ListGroups(frozenset(), frozenset())) == []
+
+
+# Groups of other kinds
+
+
+def test_a_classic_group_without_members_becomes_a_streams_group_that_has_its_offsets(
+    coordinator: StreamsCoordinator,
+) -> None:
+    [classic] = coordinator.stable(1)
+    assert coordinator.commit(7, member=classic) is Error.NONE
+    joins = {"topology": READS_T, "claimed": Assignment()}
+    assert coordinator.streams_beat("a", 0, **joins) is Error.GROUP_ID_NOT_FOUND, "it has a member"
+    coordinator.leave(classic.member_id)
+    a = StreamsMember(coordinator, "a")
+    a.join()
+    settle(coordinator, a)
+    for each in (coordinator, coordinator.restarted(), coordinator.restarted_from_snapshot()):
+        assert each.committed() == {("t", 0): 7}
+        assert [(listed.group_type, listed.state) for listed in each.ask(ListGroups(frozenset(), frozenset()))] == [
+            ("streams", "Stable")
+        ]
+
+
+def test_a_streams_group_takes_no_classic_member_and_without_members_gives_way(coordinator: StreamsCoordinator) -> None:
+    a = StreamsMember(coordinator, "a")
+    a.join()
+    assert coordinator.joined(coordinator.join()).error is Error.INCONSISTENT_GROUP_PROTOCOL
+    a.leave()
+    coordinator.stable(1)
+    for each in (coordinator, coordinator.restarted()):
+        [listed] = each.ask(ListGroups(frozenset(), frozenset()))
+        assert (listed.group_type, listed.state) == ("classic", "Stable")
+        assert each.streams_beat("a", 0, topology=READS_T, claimed=Assignment()) is Error.GROUP_ID_NOT_FOUND
 
 
 def test_a_restart_changes_nothing_that_members_see(coordinator: StreamsCoordinator) -> None:

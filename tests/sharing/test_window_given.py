@@ -89,6 +89,10 @@ def test_what_is_released_of_a_batch_is_given_again_and_nothing_else_of_it() -> 
     share.tell(1, 2, RELEASE)
     share.tell(4, 4, REJECT)
     assert share.take("other") == [(1, 2, 2)]
+    for offset, stranger in ((1, "m"), (0, "other")):
+        with pytest.raises(KafkaError) as refusal:
+            share.begin(offset, offset, ACCEPT, stranger)
+        assert refusal.value.error is Error.INVALID_RECORD_STATE, "it is the other's"
     share.tell(0, 0, ACCEPT)
     assert share.window.start_offset == 1
 
