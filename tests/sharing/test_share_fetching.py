@@ -23,6 +23,23 @@ async def test_what_is_acknowledged_comes_no_more(topic: Topic, make_member: Mak
     assert await member.take(max_wait_ms=500) == [(3, 4, 1)]
 
 
+async def test_a_member_may_have_whole_batches_or_no_more_than_it_asks_for(
+    topic: Topic, make_member: MakeMember
+) -> None:
+    for partition in range(2):
+        await topic.produce(4, partition=partition)
+    member = await make_member()
+    assert await member.take(max_records=2, share_acquire_mode=1, max_wait_ms=500) == [(0, 1, 1)]
+    assert await member.take(max_records=1, max_wait_ms=500) == [(2, 3, 1)]
+    other = await make_member("other", group="g2", opens=False)
+    for partition in range(2):
+        await topic.initialize("g2", partition=partition)
+    await other.fetch(None, [0, 1], max_records=0)
+    answer = await other.fetch(max_records=5, share_acquire_mode=1, max_wait_ms=500)
+    given = [acquired(answer, partition) for partition in range(2)]
+    assert sum(last - first + 1 for ranges in given for first, last, _ in ranges) == 5, "of both partitions together"
+
+
 async def test_what_a_member_holds_for_too_long_is_given_to_another(
     topic: Topic, make_member: MakeMember, clock: ManualClock
 ) -> None:

@@ -103,6 +103,10 @@ def test_by_record_limit_no_more_of_what_came_free_is_given_either() -> None:
     share.tell(1, 4, RELEASE)
     assert share.take("other", most=2, by_record_limit=True) == [(1, 2, 2)]
     assert share.take("third", most=1) == [(3, 4, 2)], "by batches all of its batch"
+    share = Share(batch(0, 6))
+    assert share.take() == [(0, 5, 1)]
+    share.tell(0, 5, RELEASE)
+    assert share.take("other", most=2, by_record_limit=True) == [(0, 1, 2)], "of a batch that came free as a whole"
 
 
 def test_what_lies_below_the_start_is_done_with_whatever_is_said_of_it() -> None:
