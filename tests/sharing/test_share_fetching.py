@@ -1,5 +1,7 @@
 """Members of a share group fetch and acknowledge, over the wire."""
 
+import gc
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -8,10 +10,56 @@ from kafkapy.clock import ManualClock
 from kafkapy.errors import Error
 from kafkapy.protocol.messages.delete_records import DeleteRecordsRequest
 from kafkapy.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
+from kafkapy.sharing.fetching import ShareFetch
 from tests.sharing.conftest import MakeMember
 from tests.sharing.members import Topic, acquired
 
 GAP, ACCEPT, RELEASE, REJECT, RENEW = range(5)
+
+
+async def set_group(topic: Topic, group: str, name: str, value: str) -> None:
+    cls = IncrementalAlterConfigsRequest
+    config = cls.AlterableConfig(name=name, config_operation=0, value=value)
+    resource = cls.AlterConfigsResource(resource_type=32, resource_name=group, configs=[config])
+    assert (await topic.wire.ask(cls(resources=[resource]), 1)).responses[0].error_code == 0
+
+
+@pytest.mark.parametrize(("reset", "first"), [(None, 2), ("latest", 2), ("earliest", 0)])
+async def test_a_group_without_an_offset_begins_at_the_end_if_it_is_not_told_otherwise(
+    topic: Topic, make_member: MakeMember, reset: str | None, first: int
+) -> None:
+    if reset is not None:
+        await set_group(topic, "new", "share.auto.offset.reset", reset)
+    assert await topic.initialize("new", -1) is Error.NONE
+    await topic.produce(2)
+    member = await make_member(group="new", opens=False)
+    given = await member.take(None, [0])
+    await wait_all_tasks_blocked(0.05)  # by now it is known where the group begins
+    await topic.produce(1)
+    given += await member.take(max_wait_ms=60_000)
+    assert given[0][0] == first
+
+
+async def test_another_partition_comes_first_with_each_epoch(topic: Topic, make_member: MakeMember) -> None:
+    for partition in range(2):
+        await topic.produce(1, partition=partition)
+    member = await make_member(opens=False)
+    await member.fetch(None, [0, 1], max_records=0)
+    given = []
+    for _ in range(2):
+        answer = await member.fetch(max_records=1, max_wait_ms=500)
+        given += [partition for partition in range(2) if acquired(answer, partition)]
+    assert given == [1, 0]
+
+
+async def test_a_fetch_that_was_answered_is_forgotten(topic: Topic, make_member: MakeMember) -> None:
+    member = await make_member()
+    for offset in range(10):
+        await member.send_fetch(max_wait_ms=60_000)
+        await topic.produce(1)
+        assert acquired(await member.wire.receive()) == [(offset, offset, 1)]
+    gc.collect()
+    assert len([each for each in gc.get_objects() if isinstance(each, ShareFetch)]) <= 1
 
 
 async def test_what_is_acknowledged_comes_no_more(topic: Topic, make_member: MakeMember) -> None:
@@ -192,10 +240,7 @@ async def test_a_log_that_begins_later_moves_the_start(topic: Topic, make_member
 
 
 async def test_what_an_aborted_transaction_wrote_is_given_to_nobody(topic: Topic, make_member: MakeMember) -> None:
-    cls = IncrementalAlterConfigsRequest
-    config = cls.AlterableConfig(name="share.isolation.level", config_operation=0, value="read_committed")
-    resource = cls.AlterConfigsResource(resource_type=32, resource_name="g", configs=[config])
-    assert (await topic.wire.ask(cls(resources=[resource]), 1)).responses[0].error_code == 0
+    await set_group(topic, "g", "share.isolation.level", "read_committed")
     await topic.produce(1)
     for committed in (False, True):
         await topic.transact(2, committed=committed)

@@ -123,6 +123,9 @@ def test_a_reset_begins_anew_and_refuses_who_has_not_heard_of_it(coordinator: Co
     assert coordinator.error(InitializeState(KEY, 1, 7)) is Error.FENCED_STATE_EPOCH
     state = coordinator.state()
     assert (state.state_epoch, state.start_offset, state.batches, state.snapshot_epoch) == (2, 5, (), 1)
+    assert state.complete_count == 0, "which is known, so that the lag is"
+    coordinator.ask(InitializeState(KEY, 3, UNKNOWN_START))
+    assert coordinator.state().complete_count == -1
 
 
 def test_the_start_does_not_go_back_when_writes_come_late(coordinator: Coordinator) -> None:
@@ -143,6 +146,13 @@ def test_what_is_complete_counts_from_its_start_on(
         coordinator.ask(coordinator.write(start=told[0])._replace(complete_count=told[1]))
     assert coordinator.state()[3:5] == expected
     assert coordinator.facts()[-1][3:5] == expected, "what is written down makes sense by itself"
+
+
+def test_an_update_that_came_late_into_the_log_changes_neither_start_nor_count(coordinator: Coordinator) -> None:
+    """An older Kafka writes it as the leader of the partition told it."""
+    coordinator.ask(coordinator.write(start=10)._replace(complete_count=3))
+    coordinator.machine.apply(StateUpdated(KEY, 0, 0, 9, 7, ()))
+    assert coordinator.state()[3:5] == (10, 3)
 
 
 @pytest.mark.parametrize(

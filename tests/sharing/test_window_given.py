@@ -178,6 +178,17 @@ def test_a_record_goes_out_alone_the_last_time_also_behind_one_that_was_given_le
     assert share.take("other") == [(1, 1, 5)]
 
 
+def test_a_record_goes_out_alone_the_last_time_also_before_ones_that_were_given_less_often() -> None:
+    share = Share(batch(0, 8))
+    assert share.take() == [(0, 7, 1)]
+    for count in (2, 3, 4):
+        share.tell(0, 0, RELEASE)
+        assert share.take() == [(0, 0, count)]
+    share.tell(0, 7, RELEASE)
+    assert share.take() == [(0, 0, 5)]
+    assert share.take("other") == [(1, 7, 2)]
+
+
 def test_a_record_whose_members_never_come_back_is_given_up_as_well() -> None:
     share = Share(batch(0, 1), batch(1, 1), limit=2)
     assert share.take(most=1) == [(0, 0, 1)]
@@ -248,6 +259,21 @@ def test_what_a_state_says_nothing_of_is_given_once() -> None:
     for first, last in ((0, 1), (4, 8), (10, 11)):
         share.tell(first, last, ACCEPT)
     assert share.window.start_offset == 12
+
+
+def test_the_start_does_not_pass_what_a_state_says_nothing_of() -> None:
+    share = Share(batch(0, 6), state=[StateBatch(0, 1, ACKNOWLEDGED, 1), StateBatch(4, 5, ACKNOWLEDGED, 1)])
+    assert share.window.start_offset == 2
+    assert share.take() == [(2, 3, 1)]
+    share.tell(2, 3, ACCEPT)
+    assert share.window.start_offset == 6
+
+
+def test_what_a_state_says_nothing_of_and_compaction_took_does_not_hold_the_start() -> None:
+    share = Share(batch(4, 2), state=[StateBatch(2, 3, ACKNOWLEDGED, 1)])
+    assert share.take() == [(4, 5, 1)]
+    share.tell(4, 5, ACCEPT)
+    assert share.window.start_offset == 6
 
 
 def test_what_is_missing_in_a_state_is_given_bit_by_bit() -> None:
