@@ -18,7 +18,7 @@ from tests.scale.asking import DELETE
 from tests.sharing.conftest import SETTINGS, MakeMember, open_topic
 from tests.sharing.members import Member, Topic
 
-ACCEPT, RENEW = 1, 4
+ACCEPT, RELEASE, RENEW = 1, 2, 4
 NOBODY = (0, 0)
 """What stands there in Apache Kafka as well, where nobody is named."""
 
@@ -165,7 +165,9 @@ async def test_a_write_of_state_that_takes_too_long_is_not_waited_for(
                     clock.advance_ms(500)
             assert told == [Error.COORDINATOR_NOT_AVAILABLE]
             door.open.set()
-        assert await member.told(0, 1, ACCEPT) is Error.NONE, "the member has the records still"
+        assert await member.told(0, 1, RELEASE) is Error.NONE, "the member has the records still"
+        assert await member.take() == [(0, 1, 2)]
+        assert await member.told(0, 1, ACCEPT) is Error.NONE
         await topic.produce(1)
         assert await member.take(max_wait_ms=500) == [(2, 2, 1)]
 

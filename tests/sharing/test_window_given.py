@@ -133,6 +133,14 @@ def test_a_full_window_is_served_within_and_not_beyond_its_end() -> None:
     assert share.take("third") == [(4, 7, 1)], "there is room again; a batch is given whole"
 
 
+def test_who_waits_for_room_is_told_of_it() -> None:
+    share = Share(batch(0, 4), batch(4, 4), locks=4)
+    assert share.take() == [(0, 3, 1)]
+    write = share.begin(0, 3, ACCEPT)
+    assert write is not None
+    assert share.window.settle(write, share.limits, share.now, written=True), "there is news"
+
+
 # Records that no member can cope with
 
 

@@ -8,7 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.errors import Error
-from kafkapy.handlers.context import Operation, ResourceType
+from kafkapy.handlers.context import CLUSTER_NAME, Operation, ResourceType
 from kafkapy.model import format_uuid
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.heartbeat import HeartbeatRequest
@@ -129,6 +129,12 @@ async def test_other_kinds_of_coordinators(broker, version, key_type, key, error
 async def test_before_version_4_a_refusal_is_in_words(broker, key_type):
     answer = await broker.ask(FindCoordinatorRequest(key="x", key_type=key_type), 3)
     assert (answer.error_code, answer.error_message) == (Error.INVALID_REQUEST, Error.INVALID_REQUEST.text)
+
+
+async def test_only_brokers_ask_who_keeps_the_state_of_share_partitions(broker):
+    broker.denied[Operation.CLUSTER_ACTION, ResourceType.CLUSTER, CLUSTER_NAME] = Error.CLUSTER_AUTHORIZATION_FAILED
+    [answer] = (await broker.ask(FindCoordinatorRequest(key_type=SHARE, coordinator_keys=[SHARE_KEY]), 6)).coordinators
+    assert answer.error_code == Error.CLUSTER_AUTHORIZATION_FAILED
 
 
 async def test_who_may_not_see_a_group_does_not_find_its_coordinator(broker):
