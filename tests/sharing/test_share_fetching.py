@@ -1,6 +1,7 @@
 """Members of a share group fetch and acknowledge, over the wire."""
 
 import gc
+from typing import Any
 
 import pytest
 import trio
@@ -200,6 +201,41 @@ async def test_a_waiting_fetch_is_woken_by_what_comes_free_or_is_produced(
     await other.send_fetch(max_wait_ms=60_000)
     await topic.produce(1)
     assert acquired(await other.wire.receive()) == [(2, 2, 1)]
+
+
+class SlowDisk:
+    """Holds what is read of the broker's logs until it is told to let it go."""
+
+    def __init__(self, broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._logs = broker.rooms.logs
+        self._read = self._logs.read
+        self.asked = trio.Event()
+        self.count = 0
+        self.go_on = trio.Event()
+        monkeypatch.setattr(self._logs, "read", self.read)
+
+    async def read(self, *arguments: Any) -> Any:
+        self.count += 1
+        self.asked.set()
+        await self.go_on.wait()
+        return await self._read(*arguments)
+
+
+async def test_who_comes_while_another_reads_is_given_what_that_one_leaves(
+    topic: Topic, make_member: MakeMember, broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await make_member("m"), await make_member("other")
+    for _ in range(2):
+        await topic.produce(1)
+    disk = SlowDisk(broker, monkeypatch)
+    await first.send_fetch(max_records=1, batch_size=1, max_wait_ms=60_000)
+    await disk.asked.wait()
+    await second.send_fetch(max_records=1, batch_size=1, max_wait_ms=60_000)
+    await wait_all_tasks_blocked(0.05)
+    assert disk.count == 1, "two that read at once would read the same"
+    disk.go_on.set()
+    assert acquired(await first.wire.receive()) == [(0, 0, 1)]
+    assert acquired(await second.wire.receive()) == [(1, 1, 1)]
 
 
 async def test_fewer_bytes_than_asked_for_are_waited_for(

@@ -1,5 +1,6 @@
 """Who leads a share partition, which topic it is of, what a group may do with it, and a coordinator that is slow."""
 
+import gc
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,6 +12,7 @@ from kafkapy.errors import Error
 from kafkapy.protocol.messages.delete_topics import DeleteTopicsRequest
 from kafkapy.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
+from kafkapy.sharing.partition import SharePartition
 from tests.broker.conftest import StartBroker, start_broker  # noqa: F401
 from tests.broker.wire import Wire
 from tests.coordination.shards import Door
@@ -112,6 +114,9 @@ async def test_nothing_is_kept_of_a_topic_that_is_deleted(
     assert len(broker.rooms.share_partitions) == 1
     await topic.wire.ask(DeleteTopicsRequest(topic_names=[topic.name], timeout_ms=1000), DELETE)
     assert len(broker.rooms.share_partitions) == 0, "the window is gone"
+    await wait_all_tasks_blocked(0.01)
+    gc.collect()
+    assert not any(isinstance(each, SharePartition) for each in gc.get_objects()), "and no alarm has it"
     with trio.fail_after(10):  # so is what the share coordinator has written
         while any(bounds.log_start_offset < bounds.end_offset for bounds in state_bounds(broker)):
             clock.advance_ms(300_000)
