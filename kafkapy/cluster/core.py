@@ -47,6 +47,8 @@ class Core:
         """
         self.config = config
         """The settings of the process's first broker, as it was started with them."""
+        self.epoch_origin = logs.epoch_origin
+        """Where the epochs of partitions begin that come into being."""
         self._logs = logs
         self._clock = clock
         self._onlookers: list[Onlooker] = []

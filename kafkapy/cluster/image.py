@@ -29,7 +29,7 @@ class PartitionInfo(NamedTuple):
     """One partition, the brokers that are to have it, and what the controller has made of that.
 
     `isr` and `leader`: those in sync, and who leads; `elr`: who may lead where none is in sync. `adding` and
-    `removing`: replicas of a reassignment that is under way.
+    `removing`: replicas of a reassignment that is under way. `epoch_origin`: see `storage.base.Catalogue`.
     """
 
     log: LogId
@@ -41,6 +41,7 @@ class PartitionInfo(NamedTuple):
     elr: tuple[int, ...] = ()
     adding: tuple[int, ...] = ()
     removing: tuple[int, ...] = ()
+    epoch_origin: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,12 @@ class TopicLogs:
             return None
         return topic.config.once(log_settings)
 
+    def epoch_origin(self, log: LogId) -> int:
+        topic = self._image.topic_by_id(log.topic_id)
+        if topic is None or log.partition >= len(topic.partitions):
+            return 0
+        return topic.partitions[log.partition].epoch_origin
+
     def is_gone(self, log: LogId) -> bool:
         return log.topic_id in self._gone
 

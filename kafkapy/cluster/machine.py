@@ -67,6 +67,15 @@ def freely(partitions: int) -> None:
     """What counts the partitions of a command, where nothing limits their number."""
 
 
+EpochOrigin = Callable[[LogId], int]
+"""`storage.base.Logs.epoch_origin`."""
+
+
+def from_zero(log: LogId) -> int:
+    """Of a store that counts each log's epochs by themselves."""
+    return 0
+
+
 @dataclass(slots=True)
 class CreateTopics:
     """Answered by a list: for each topic its `TopicInfo`, or the `KafkaError` that refuses it."""
@@ -75,6 +84,7 @@ class CreateTopics:
     topic_ids: Sequence[bytes]
     validate_only: bool = False
     spend: Spend = freely
+    epoch_origin: EpochOrigin = from_zero
 
 
 @dataclass(slots=True)
@@ -92,6 +102,7 @@ class CreatePartitions:
     topics: Sequence[NewPartitions]
     validate_only: bool = False
     spend: Spend = freely
+    epoch_origin: EpochOrigin = from_zero
 
 
 class ResourceAlteration(NamedTuple):
@@ -174,7 +185,10 @@ class ClusterMachine:
                 results.append(refusal)
                 continue
             taken.add(topic.name)
-            partitions = [self._partition(topic.name, topic_id, index, replicas) for index, replicas in assignments]
+            partitions = [
+                self._partition(LogId(topic.name, index, topic_id), replicas, command.epoch_origin)
+                for index, replicas in assignments
+            ]
             created = self.state.described(topic.name, topic_id, partitions, overrides)
             results.append(created)
             facts += topic_facts(created)
@@ -234,7 +248,7 @@ class ClusterMachine:
         for wanted in command.topics:
             try:
                 topic = self._existing(wanted.name)
-                added = self._grow(topic, wanted)
+                added = self._grow(topic, wanted, command.epoch_origin)
                 command.spend(len(added))
             except KafkaError as refusal:
                 results.append(refusal)
@@ -256,7 +270,7 @@ class ClusterMachine:
             raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
         return topic
 
-    def _grow(self, topic: Topic, wanted: NewPartitions) -> list[PartitionInfo]:
+    def _grow(self, topic: Topic, wanted: NewPartitions, epoch_origin: EpochOrigin) -> list[PartitionInfo]:
         present = len(topic.partitions)
         if wanted.partition_count == present:
             raise KafkaError(Error.INVALID_PARTITIONS, f"Topic already has {present} partition(s).")
@@ -283,7 +297,7 @@ class ClusterMachine:
                 check_assignment(replicas, registered, factor)
                 check_active(index, replicas, registered)
         return [
-            self._partition(topic.name, topic.topic_id, index, tuple(replicas))
+            self._partition(LogId(topic.name, index, topic.topic_id), tuple(replicas), epoch_origin)
             for index, replicas in enumerate(placed, present)
         ]
 
@@ -319,10 +333,11 @@ class ClusterMachine:
             if value != own.get(setting) or kind == ConfigResource.BROKER
         ]
 
-    def _partition(self, name: str, topic_id: bytes, index: int, replicas: tuple[int, ...]) -> PartitionInfo:
+    def _partition(self, log: LogId, replicas: tuple[int, ...], epoch_origin: EpochOrigin) -> PartitionInfo:
         registered = self.state.brokers
         there = tuple(replica for replica in replicas if not registered[replica].is_fenced)
-        return PartitionInfo(LogId(name, index, topic_id), replicas, replicas if there == replicas else there, there[0])
+        isr = replicas if there == replicas else there
+        return PartitionInfo(log, replicas, isr, there[0], epoch_origin=epoch_origin(log))
 
     # -- applying
 

@@ -31,6 +31,7 @@ def partition_fact(partition: PartitionInfo) -> PartitionRecord:
         partition_epoch=partition.partition_epoch,
         directories=[ANY_DIRECTORY] * len(partition.replicas),
         eligible_leader_replicas=list(partition.elr) or None,
+        epoch_origin=partition.epoch_origin,
     )
 
 
@@ -47,6 +48,7 @@ def told(fact: PartitionRecord, topic: str) -> PartitionInfo:
         tuple(fact.eligible_leader_replicas or ()),
         tuple(fact.adding_replicas),
         tuple(fact.removing_replicas),
+        fact.epoch_origin,
     )
 
 
@@ -62,6 +64,7 @@ def changed(partition: PartitionInfo, fact: PartitionChangeRecord) -> PartitionI
         _changed(partition.elr, fact.eligible_leader_replicas),
         _changed(partition.adding, fact.adding_replicas),
         _changed(partition.removing, fact.removing_replicas),
+        partition.epoch_origin,
     )
 
 

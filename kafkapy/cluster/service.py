@@ -127,7 +127,7 @@ class ClusterService:
         """Create the topics; for each what it became, or why not."""
         topic_ids = [random_uuid() for _ in topics]
         results: list[TopicResult] = await self._core.change(
-            CreateTopics(topics, topic_ids, validate_only, spend), timeout_ms
+            CreateTopics(topics, topic_ids, validate_only, spend, self._core.epoch_origin), timeout_ms
         )
         return results
 
@@ -140,7 +140,9 @@ class ClusterService:
         spend: Spend = freely,
     ) -> list[TopicResult]:
         """Add partitions; for each topic what it became, or why not."""
-        results: list[TopicResult] = await self._core.change(CreatePartitions(topics, validate_only, spend), timeout_ms)
+        results: list[TopicResult] = await self._core.change(
+            CreatePartitions(topics, validate_only, spend, self._core.epoch_origin), timeout_ms
+        )
         return results
 
     async def delete_topics(

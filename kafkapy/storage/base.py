@@ -304,6 +304,9 @@ class Catalogue(Protocol):
     def settings(self, log: LogId) -> LogSettings | None:
         """The log's settings now; None when the catalogue has no such log, which may come from its being behind."""
 
+    def epoch_origin(self, log: LogId) -> int:
+        """What `Logs.epoch_origin` was when the log came into being: its leader epochs are counted from there."""
+
     def is_gone(self, log: LogId) -> bool:
         """Whether the log was deleted, for certain and for ever."""
 
@@ -330,6 +333,12 @@ class Logs(Protocol):
         What the catalogue has and the store has not is made, empty; what is gone is deleted, and its readers and
         watchers are woken. A log that cannot be made answers KAFKA_STORAGE_ERROR, and is tried again whenever it is
         asked for.
+        """
+
+    def epoch_origin(self, log: LogId) -> int:
+        """The epoch in which a log would come into being now, where the store counts epochs of several logs together.
+
+        Later ones are never lower. 0 where each log has epochs of its own. See `Catalogue.epoch_origin`.
         """
 
     def append(self, writes: Sequence[Write]) -> Pending:

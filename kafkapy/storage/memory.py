@@ -230,6 +230,9 @@ class MemoryLogs:
         for log in gone:
             self._watchers.notify(log)
 
+    def epoch_origin(self, log: LogId) -> int:
+        return 0
+
     def append(self, writes: Sequence[Write]) -> Pending:
         return Pending(list(map(self._append, writes)))
 

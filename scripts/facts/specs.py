@@ -31,8 +31,16 @@ BETWEEN_BROKERS = frozenset({"Envelope", "AllocateProducerIds"})
 KEPT = frozenset({"[]MetadataResponseTopic", "[]MetadataResponsePartition"})
 """Arrays that are written again and again as they are: our own addition to what Kafka says of them."""
 
-_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*')
 Definition = dict[str, Any]
+
+OWN_FIELDS: Mapping[str, list[Definition]] = {
+    "PartitionRecord": [
+        {"name": "EpochOrigin", "type": "int32", "versions": "2+", "taggedVersions": "2+", "tag": 10000, "default": "0"}
+    ],
+}
+"""What we write into records besides: under tags that Kafka does not know, and passes over."""
+
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*')
 
 
 def read_definitions(home: Path, version: str) -> dict[str, Definition]:
@@ -117,7 +125,7 @@ def _record(definition: Definition) -> str:
 
 def _rows(message: Definition, indent: int) -> str:
     common = {struct["name"]: struct["fields"] for struct in message.get("commonStructs", ())}
-    return _fields(message["fields"], common, indent)
+    return _fields([*message["fields"], *OWN_FIELDS.get(message["name"], ())], common, indent)
 
 
 def _fields(fields: Iterable[Definition], common: dict[str, list[Definition]], indent: int) -> str:

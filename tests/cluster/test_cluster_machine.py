@@ -1,5 +1,7 @@
 """The cluster machine by commands and decisions; the journal by its bytes."""
 
+import itertools
+
 import pytest
 
 from kafkapy.cluster.journal import MetadataJournal
@@ -13,6 +15,8 @@ from kafkapy.cluster.machine import (
 )
 from kafkapy.coordination.shard import Entry
 from kafkapy.errors import Error, KafkaError
+from kafkapy.model import LogId
+from kafkapy.protocol.journal.cluster_metadata import PartitionChangeRecord
 from kafkapy.records.batch import CorruptBatch
 from tests.cluster.machines import Driver
 
@@ -69,6 +73,28 @@ def test_an_image_lists_topics_in_the_order_they_were_made(driver: Driver) -> No
     driver.do(CreateTopics([NewTopic(name) for name in names], [bytes([number]) * 16 for number in range(1, 21)]))
     assert list(driver.machine.state.advance().new.topics) == names
     assert list(driver.replayed().state.advance().new.topics) == names
+
+
+def test_each_partition_keeps_where_its_epochs_begin(driver: Driver) -> None:
+    """Be it of a topic that grows, through whatever its records go through."""
+    epochs_of_lanes = itertools.count(5)
+
+    def now(log: LogId) -> int:
+        return next(epochs_of_lanes)
+
+    driver.do(CreateTopics([NewTopic("t", 2)], [ID], epoch_origin=now))
+    driver.do(CreatePartitions([NewPartitions("t", 3)], epoch_origin=now))
+    change = PartitionChangeRecord(partition_id=1, topic_id=ID, leader=1)
+    [entry] = MetadataJournal().encode(change)
+    driver.machine.apply(MetadataJournal().decode(entry))
+    driver.log.append(entry)
+    restored = driver.fresh()
+    for fact in driver.machine.snapshot():
+        [entry] = MetadataJournal().encode(fact)
+        restored.apply(MetadataJournal().decode(entry))
+    for machine in (driver.machine, driver.machine.copy(), driver.replayed(), restored):
+        topic = machine.state.advance().new.topics["t"]
+        assert [partition.epoch_origin for partition in topic.partitions] == [5, 6, 7]
 
 
 def test_validating_leaves_nothing(driver: Driver) -> None:

@@ -13,10 +13,14 @@ class HandCatalogue:
     def __init__(self) -> None:
         self.known: dict[LogId, LogSettings] = {}
         self.gone: set[LogId] = set()
+        self.origins: dict[LogId, int] = {}
         self.version = 0
 
     def settings(self, log: LogId) -> LogSettings | None:
         return self.known.get(log)
+
+    def epoch_origin(self, log: LogId) -> int:
+        return self.origins.get(log, 0)
 
     def is_gone(self, log: LogId) -> bool:
         return log in self.gone
@@ -37,9 +41,10 @@ def catalogue_of(logs: Logs) -> HandCatalogue:
     return catalogue
 
 
-async def create(logs: Logs, log: LogId, settings: LogSettings | None = None) -> None:
+async def create(logs: Logs, log: LogId, settings: LogSettings | None = None, epoch_origin: int = 0) -> None:
     """There is such a log, or it has these settings from now on."""
     catalogue = catalogue_of(logs)
+    catalogue.origins[log] = epoch_origin
     catalogue.known[log] = settings or LogSettings()
     catalogue.version += 1
     await logs.catalogue_changed([log])

@@ -2,9 +2,10 @@
 
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -46,6 +47,9 @@ BROKEN_FENCE = Statement(
 """What others have used for a fence: that an entry's number is taken once. Until the entry is trimmed."""
 
 
+NO_LOGS: Mapping[LogId, int] = MappingProxyType({})
+
+
 class Opened:
     """A store that can be left as a process leaves it that is killed."""
 
@@ -71,9 +75,12 @@ class Opened:
 
 @asynccontextmanager
 async def stores(
-    url: str, schema: str, followed: LogId | None = None, ttl_ms: int = TTL_MS
+    url: str, schema: str, followed: LogId | None = None, ttl_ms: int = TTL_MS, also: Mapping[LogId, int] = NO_LOGS
 ) -> AsyncIterator[Callable[..., Any]]:
-    """Opens stores over the same tables, each in a task of its own, until it has its share of the lanes."""
+    """Opens stores over the same tables, each in a task of its own, until it has its share of the lanes.
+
+    `also`: more logs, which count their epochs from there.
+    """
     async with trio.open_nursery() as nursery:
 
         async def run(clock: Clock, statement: Statement, at: str, *, task_status: trio.TaskStatus[Opened]) -> None:
@@ -91,6 +98,8 @@ async def stores(
                 ) as logs:
                     await create(logs, LOG, SMALL)
                     await create(logs, OTHER, SMALL)
+                    for log, epoch_origin in also.items():
+                        await create(logs, log, SMALL, epoch_origin)
                     endpoint = Endpoint("PLAINTEXT", "broker.test", 9000 + logs.brokers.node_id, "PLAINTEXT")
                     await logs.announce(LiveBroker(logs.brokers.node_id, None, (endpoint,)))
                     await logs.settled()

@@ -11,7 +11,7 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import LOG, OTHER, batch, sent, values
+from batches import LOG, OTHER, SMALL, batch, sent, values
 from batches import write as write_to
 from catalogues import create
 from proxies import proxied
@@ -20,7 +20,7 @@ from test_shared import TTL_MS, Opened, append, contents, epoch_of, stores
 from kafkapy.clock import ManualClock, SystemClock, TravelClock
 from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
-from kafkapy.storage.base import Bounds, Checkpoint, Outcome, Read
+from kafkapy.storage.base import Bounds, Checkpoint, EpochEnd, Holder, LogSettings, Outcome, Read
 from kafkapy.storage.shared.check import check
 from kafkapy.storage.shared.database import Link, Statement
 from kafkapy.storage.shared.entries import LogKey
@@ -133,6 +133,53 @@ async def test_what_a_killed_process_had_is_taken_when_its_lease_has_run_out(dat
         assert [value for _, value in await contents(heir.logs)] == [b"before", b"after"]
 
 
+async def test_a_log_counts_its_epochs_from_when_it_came_into_being(database: str, schema: str) -> None:
+    """Be its lane in whichever: so for whoever leads it, and whoever is asked, and in what is written to it."""
+    young = log_beside(LOG)
+    async with stores(database, schema) as open_one:
+        leaders = Leaders()
+        for _ in range(3):  # so that lanes have moved before
+            await (await open_one()).stop()
+        opened = [leaders.add(await open_one()) for _ in range(2)]
+        for each in opened:
+            await each.logs.settled()
+        [leader] = await leaders.of(LOG)
+        [origin] = {each.logs.epoch_origin(young) for each in opened}
+        old_epoch = epoch_of(leader.logs)
+        assert origin == old_epoch > 0
+        for each in opened:
+            await create(each.logs, young, SMALL, origin)
+            assert each.logs.leases.holder(young) == Holder(leader.logs.brokers.node_id, 0)
+        outcome = await write(leader.logs, b"of the first leader", young)
+        assert (outcome.error, await leader.logs.epoch_end(young, 0)) == (Error.NONE, EpochEnd(0, 1))
+
+        leaders.remove(leader)
+        leader.kill()
+        [heir] = await leaders.of(young)
+        await create(heir.logs, young, LogSettings(), origin)
+        assert epoch_of(heir.logs) == old_epoch + 1, "one that came into being earlier goes on as it was"
+        assert epoch_of(heir.logs, young) == 1
+        late = await append(heir.logs, young, batch(b"of the first leader, late"), leader_epoch=0)
+        assert late.error is Error.NOT_LEADER_OR_FOLLOWER
+        assert (await write(heir.logs, b"of the second", young)).error is Error.NONE
+        assert [await heir.logs.epoch_end(young, epoch) for epoch in (0, 1)] == [EpochEnd(0, 1), EpochEnd(1, 2)]
+
+
+async def test_a_log_never_goes_back_behind_the_epochs_of_other_leaders(database: str, schema: str) -> None:
+    """Several brokers of one process lead in epochs of their own, also where a log counts from a later one."""
+    young = log_beside(LOG)
+    async with stores(database, schema) as open_one:
+        for _ in range(3):
+            await (await open_one()).stop()
+    async with open_shared(database, clock=SystemClock(), cluster_id="c", schema=schema, ttl_ms=TTL_MS) as alone:
+        origin = alone.epoch_origin(young)
+        await create(alone, young, SMALL, origin)
+        assert epoch_of(alone, young) == 0
+        await append(alone, young, batch(b"of the eighth broker"), leader_epoch=7)
+    async with stores(database, schema, also={young: origin}) as open_one:
+        assert epoch_of((await open_one()).logs, young) == 8
+
+
 async def test_who_is_late_leads_nothing_and_goes_on_when_it_is_not(database: str, schema: str, tmp_path: Path) -> None:
     """Cut off from the database, with nobody to take its lanes over."""
     async with proxied(database, tmp_path) as proxy, stores(proxy.url, schema) as open_one:
@@ -208,7 +255,7 @@ def watched(leases: LaneLeases) -> list[str]:
 def test_a_lease_that_was_over_before_it_was_renewed_is_another_one() -> None:
     """Whoever has asked meanwhile has heard that nothing is led, and is to hear that something is."""
     clock = ManualClock()
-    leases = LaneLeases(1, clock, lambda log: 0)
+    leases = LaneLeases(1, clock, lambda log: 0, lambda log, lane_epoch: lane_epoch)
     told = watched(leases)
     leases.gain({LOG: 5})
     leases.extend(clock.monotonic() + 1)
@@ -225,7 +272,7 @@ def test_a_lease_that_was_over_before_it_was_renewed_is_another_one() -> None:
 def test_a_renewal_that_comes_too_late_is_none() -> None:
     """It took longer than the lease lasts: what it says was true once."""
     clock = ManualClock()
-    leases = LaneLeases(1, clock, lambda log: 0)
+    leases = LaneLeases(1, clock, lambda log: 0, lambda log, lane_epoch: lane_epoch)
     told = watched(leases)
     leases.gain({LOG: 5})
     leases.extend(clock.monotonic())
@@ -435,7 +482,17 @@ async def test_tables_of_before_are_brought_up_to_date(database: str, schema: st
     await link.script("update lanes set expires = now() - interval '1 second'")
     async with stores(database, schema) as open_one:
         assert await contents((await open_one()).logs) == [(0, b"kept")]
-    assert await link.run(Statement("select format from cluster")) == [(2,)]
+    assert await link.run(Statement("select format from cluster")) == [(3,)]
+    # as format 2 had it: with the same tables, and processes that count epochs otherwise
+    async with stores(database, schema) as open_one:
+        opened = await open_one()
+        await link.script("update cluster set format = 2")
+        with pytest.raises(DatabaseInUse, match="earlier kafkapy"):
+            await open_one()
+        await opened.stop()
+    async with stores(database, schema) as open_one:
+        assert await contents((await open_one()).logs) == [(0, b"kept")]
+    assert await link.run(Statement("select format from cluster")) == [(3,)]
     link.close()
 
 

@@ -128,6 +128,7 @@ class PartitionRecord(Message):
         "directories",
         "eligible_leader_replicas",
         "last_known_elr",
+        "epoch_origin",
     )
     API_KEY = 3
     MIN_VERSION = 0
@@ -149,6 +150,7 @@ class PartitionRecord(Message):
         directories: list[bytes] = FRESH,
         eligible_leader_replicas: list[int] | None = None,
         last_known_elr: list[int] | None = None,
+        epoch_origin: int = 0,
     ) -> None:
         self.partition_id = partition_id
         self.topic_id = topic_id
@@ -163,6 +165,7 @@ class PartitionRecord(Message):
         self.directories = [] if directories is FRESH else directories
         self.eligible_leader_replicas = eligible_leader_replicas
         self.last_known_elr = last_known_elr
+        self.epoch_origin = epoch_origin
 
 
 class ConfigRecord(Message):
@@ -1459,6 +1462,7 @@ def _decode_partition_record_v0(buf: bytes, offset: int) -> tuple[PartitionRecor
     message.directories = []
     message.eligible_leader_replicas = None
     message.last_known_elr = None
+    message.epoch_origin = 0
     message.partition_id, message.topic_id, n = _unpack_i16sB(buf, offset)
     offset += 21
     if not 0 < n < 128:
@@ -1501,6 +1505,7 @@ def _decode_partition_record_v1(buf: bytes, offset: int) -> tuple[PartitionRecor
     message.leader_recovery_state = 0
     message.eligible_leader_replicas = None
     message.last_known_elr = None
+    message.epoch_origin = 0
     message.partition_id, message.topic_id, n = _unpack_i16sB(buf, offset)
     offset += 21
     if not 0 < n < 128:
@@ -1577,6 +1582,9 @@ def _decode_partition_record_tags_v2(owner: PartitionRecord, buf: bytes, offset:
                 n = n - 1
                 owner.last_known_elr = list(unpack_from(f">{n}i", buf, offset))
                 offset += 4 * n
+        elif tag == 10000:
+            (owner.epoch_origin,) = _unpack_i(buf, offset)
+            offset += 4
         else:
             offset = tag_end
         if offset != tag_end:
@@ -1591,6 +1599,7 @@ def _decode_partition_record_v2(buf: bytes, offset: int) -> tuple[PartitionRecor
     message.leader_recovery_state = 0
     message.eligible_leader_replicas = None
     message.last_known_elr = None
+    message.epoch_origin = 0
     message.partition_id, message.topic_id, n = _unpack_i16sB(buf, offset)
     offset += 21
     if not 0 < n < 128:
@@ -1682,6 +1691,8 @@ def _encode_partition_record_v0(message: PartitionRecord, out: bytearray) -> lis
         reject_value("eligible_leader_replicas")
     if message.last_known_elr is not None:
         reject_value("last_known_elr")
+    if message.epoch_origin != 0:
+        reject_value("epoch_origin")
     out += _pack_iii(message.leader, message.leader_epoch, message.partition_epoch)
     if message.leader_recovery_state != 0:
         _encode_partition_record_tags_v0(message, out)
@@ -1732,6 +1743,8 @@ def _encode_partition_record_v1(message: PartitionRecord, out: bytearray) -> lis
         reject_value("eligible_leader_replicas")
     if message.last_known_elr is not None:
         reject_value("last_known_elr")
+    if message.epoch_origin != 0:
+        reject_value("epoch_origin")
     if message.leader_recovery_state != 0:
         _encode_partition_record_tags_v0(message, out)
     else:
@@ -1766,6 +1779,10 @@ def _encode_partition_record_tags_v2(owner: PartitionRecord, out: bytearray) -> 
         if owner.last_known_elr:
             part += packer("i", len(owner.last_known_elr))(*owner.last_known_elr)
         parts.append((2, part))
+    if owner.epoch_origin != 0:
+        part = bytearray()
+        part += _pack_i(owner.epoch_origin)
+        parts.append((10000, part))
     write_tags(out, parts)
 
 
@@ -1811,6 +1828,7 @@ def _encode_partition_record_v2(message: PartitionRecord, out: bytearray) -> lis
         message.leader_recovery_state != 0
         or message.eligible_leader_replicas is not None
         or message.last_known_elr is not None
+        or message.epoch_origin != 0
     ):
         _encode_partition_record_tags_v2(message, out)
     else:

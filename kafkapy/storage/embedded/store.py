@@ -197,6 +197,9 @@ class EmbeddedLogs:
 
     # -- appending
 
+    def epoch_origin(self, log: LogId) -> int:
+        return 0
+
     def append(self, writes: Sequence[Write]) -> Pending:
         outcomes = []
         unsynced: dict[Partition, None] = {}

@@ -142,10 +142,11 @@ class _Draft:
 
 
 class Committer:
-    """The process's writer. Told whose lanes are whose by `committed`, `lost`."""
+    """The process's writer. Told whose lanes are whose by `committed`, `lost`; `epoch_of` is `Lanes`'."""
 
     catalogue: Catalogue
     lost: Callable[[Lane], None]
+    epoch_of: Callable[[LogId, int], int]
 
     def __init__(
         self,
@@ -247,7 +248,9 @@ class Committer:
         write = item.write
         assert write is not None
         log = lane.log(key)
-        leader_epoch = max(lane.epoch, log.epochs[-1][0]) if log.epochs else lane.epoch
+        leader_epoch = self.epoch_of(item.log, lane.epoch)
+        if log.epochs:
+            leader_epoch = max(leader_epoch, log.epochs[-1][0])
         verdict = judged(write, log.head, leader_epoch=leader_epoch, log_start_offset=log.start)
         if isinstance(verdict, Outcome):
             return verdict

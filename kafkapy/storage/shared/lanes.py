@@ -1,11 +1,14 @@
 """The lanes that this process has, and the logs that lie in lanes: what is gained and lost, made and removed.
 
-Whoever has a lane leads its logs. Who is to have which, `steward.py` sees to, and has done here what that takes; what
+Whoever has a lane leads its logs; who is to have which, `steward.py` sees to, and has done here what that takes. What
 is read from and written to a lane is the store's.
+
+A lane's epochs are those of its logs, but that each log counts from the one in which it came into being (`epoch_of`):
+all that is said of a log, and written to it, is in its own count, and what is said of a lane in the lane's.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from kafkapy.errors import Error, KafkaError
@@ -64,6 +67,7 @@ class Lanes:
         self._damages: dict[int, str] = {}
         """What has been said of lanes that could not be read."""
         tenure.lost = committer.lost = self.lose
+        committer.epoch_of = self.epoch_of
 
     # -- lanes that come and go
 
@@ -72,13 +76,16 @@ class Lanes:
         for lane in lanes:
             self._reader.forget_lane(lane.number)
         await load_lanes(self._loads, lanes)
+        numbers = {lane.number for lane in lanes}
+        origins = {
+            key_of(log): self.catalogue.epoch_origin(log) for log, number in self.by_log.items() if number in numbers
+        }
         for lane in lanes:
             self._say(lane)
-            if await self.tenure.raise_epoch(lane):
+            if await self.tenure.raise_epoch(lane, _last_epoch(lane, origins)):
                 self.tenure.owned[lane.number] = lane
                 if (followed := self._followed_in(lane)) is not None:
                     followed.own(lane)
-        numbers = {lane.number for lane in lanes}
         self._hold([log for log, number in self.by_log.items() if number in numbers])
         if self.followed is not None and self.followed.lane.number in numbers:
             self.followed_grew()  # by what its last owner wrote, perhaps
@@ -166,9 +173,9 @@ class Lanes:
             lane = self.tenure.owned.get(self.by_log[log])
             if lane is not None and lane.damage is None:
                 lane.log(key_of(log))
-                epochs[log] = lane.epoch
+                epochs[log] = self.epoch_of(log, lane.epoch)
             elif lane is not None and log != self._read_by_all:
-                epochs[log] = lane.epoch  # who asks is to hear what is wrong
+                epochs[log] = self.epoch_of(log, lane.epoch)  # who asks is to hear what is wrong
         self.leases.gain(epochs)
 
     def _remove(self, log: LogId) -> None:
@@ -189,6 +196,18 @@ class Lanes:
         for key in self.strangers().intersection(strangers):
             lane = self.tenure.owned[lane_of(key, self.count)]
             self._committer.change(lane, LogId("", key.partition, key.topic_id), Removed(key))
+
+    # -- epochs
+
+    def epoch_of(self, log: LogId, lane_epoch: int) -> int:
+        """The log's leader epoch while its lane is in that one."""
+        return lane_epoch - self.catalogue.epoch_origin(log)
+
+    def epoch_origin(self, log: LogId) -> int:
+        """The epoch of the lane in which this log would come into being now, as far as is known here."""
+        number = lane_of(key_of(log), self.count)
+        lane = self.tenure.owned.get(number)
+        return max(self.tenure.epochs.get(number, 0), 0) if lane is None else lane.epoch
 
     # -- where a log is
 
@@ -233,6 +252,11 @@ class Lanes:
 def key_of(log: LogId) -> LogKey:
     """The log, as lanes know it."""
     return LogKey(log.topic_id, log.partition)
+
+
+def _last_epoch(lane: Lane, origins: Mapping[LogKey, int]) -> int:
+    """The last in which a log of the lane was written, under whatever leaders, as the lane counts."""
+    return max((log.epochs[-1][0] + origins.get(key, 0) for key, log in lane.logs.items() if log.epochs), default=-1)
 
 
 def _nothing() -> None:

@@ -1,8 +1,9 @@
 """Who leads what, over lanes: `storage.base.Leases` of a process that shares them with others.
 
-Who owns a lane leads its logs, in the lane's epoch. A lease is counted here from before its renewal was sent, on the
-monotonic clock, and ends a tenth before it ends in the database: from then on this process leads nothing, until it has
-heard that it is still there. It goes on to write what it can, which the lanes' heads decide, and to be read from.
+Who owns a lane leads its logs, in epochs that follow from the lane's (`Lanes.epoch_of`). A lease is counted here from
+before its renewal was sent, on the monotonic clock, and ends a tenth before it ends in the database: from then on this
+process leads nothing, until it has heard that it is still there. It goes on to write what it can, which the lanes' heads
+decide, and to be read from.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,13 @@ from kafkapy.storage.sole import LeaseWatch, Told
 class LaneLeases:
     """The leases as this process knows them. `lane_of` a log that is there; None for others."""
 
-    def __init__(self, node_id: int, clock: Clock, lane_of: Callable[[LogId], int | None]) -> None:
+    def __init__(
+        self,
+        node_id: int,
+        clock: Clock,
+        lane_of: Callable[[LogId], int | None],
+        epoch_of: Callable[[LogId, int], int],
+    ) -> None:
         self.moves = 0
         self.until = -inf
         """When this process stops to lead."""
@@ -27,6 +34,7 @@ class LaneLeases:
         self._node_id = node_id
         self._clock = clock
         self._lane_of = lane_of
+        self._epoch_of = epoch_of
         self._epochs: dict[LogId, int] = {}
         self._holders: dict[int, Holder] = {}
         self._is_told = False
@@ -41,7 +49,9 @@ class LaneLeases:
             return Holder(self._node_id, epoch)
         lane = self._lane_of(log)
         holder = None if lane is None else self._holders.get(lane)
-        return None if holder is None or holder.node_id == self._node_id else holder
+        if holder is None or holder.node_id == self._node_id:
+            return None
+        return Holder(holder.node_id, self._epoch_of(log, holder.epoch))
 
     def watch(self, gained: Told, lost: Told) -> Watch:
         watch = LeaseWatch(self._watches, gained, lost)
@@ -52,7 +62,7 @@ class LaneLeases:
     # -- what the store finds out
 
     def show(self, holders: Mapping[int, Holder]) -> None:
-        """These own lanes."""
+        """These own lanes, in these epochs of the lanes."""
         if holders != self._holders:
             self._holders = dict(holders)
             self.moves += 1

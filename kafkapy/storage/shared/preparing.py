@@ -9,7 +9,7 @@ from kafkapy.storage.shared.problems import DatabaseInUse, StatementFailed, Unfi
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of the tables, and of what they hold."""
 
 LANES: Final = 64
@@ -22,11 +22,13 @@ do $$ begin
   if to_regclass('cluster') is not null then
     if (select format from cluster) = 1 then
       if exists (select from lanes where expires >= now()) then raise exception 'FORMER'; end if;
+    elsif (select format from cluster) < 3 then
+      if exists (select from brokers where expires >= now()) then raise exception 'FORMER'; end if;
     end if;
   end if;
 end $$;
 """
-"""Processes of format 1 have their leases in the table of lanes."""
+"""Processes of format 1 have their leases in the table of lanes, later ones in that of brokers."""
 
 _FOUND: Final = Statement(
     "insert into cluster (id, format, lanes) values ($1, $2, $3) on conflict (one) do nothing", (TEXT, INT4, INT4)
@@ -70,7 +72,7 @@ async def prepare(link: Link, schema: str, cluster_id: str) -> Cluster:
         link.close()  # and with it the transaction
         if "FORMER" in str(failure):
             raise DatabaseInUse(
-                "a process of an earlier kafkapy has it, or had it some seconds ago: stop that one first"
+                "processes of an earlier kafkapy have it, or had it some seconds ago: stop them first"
             ) from failure
         raise UnfitDatabase(f"the tables cannot be made in schema {schema}: {failure}") from failure
     await link.run(_FOUND, cluster_id, FORMAT, LANES)

@@ -19,6 +19,9 @@ do $$ begin
     end if;
 end $$;
 
+-- From format 2, in which every log counted its epochs as its lane does: those that are there go on so.
+update cluster set format = 3 where format = 2;
+
 -- Processes that are there: whose lease has run out is removed by whoever sees it, and has no lane from then on.
 -- `moves` of the cluster grows with every change of this table, but for renewals, and with every change of an owner.
 create table if not exists brokers (

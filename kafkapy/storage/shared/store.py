@@ -128,7 +128,7 @@ class SharedLogs:
             self._steward = steward = SoleSteward(lanes, self._clock, self._ttl_ms)
             await steward.take_all()
             return
-        lanes.leases = leases = LaneLeases(node_id, self._clock, lanes.by_log.get)
+        lanes.leases = leases = LaneLeases(node_id, self._clock, lanes.by_log.get, lanes.epoch_of)
         log = self._followed_log
         number = 0 if log is None else lane_of(key_of(log), cluster.lanes)
         lanes.followed = followed = Followed(
@@ -212,6 +212,9 @@ class SharedLogs:
 
     async def catalogue_changed(self, logs: Iterable[LogId] | None) -> None:
         self.lanes.changed(logs)
+
+    def epoch_origin(self, log: LogId) -> int:
+        return self.lanes.epoch_origin(log)
 
     def _there(self, log: LogId) -> LogState:
         state = self.lanes.state(log)

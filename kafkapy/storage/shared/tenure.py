@@ -63,6 +63,8 @@ class Tenure:
         self._incarnation = incarnation
         self._ttl_ms = ttl_ms
         self._highest: dict[int, int] = {}
+        self.epochs: dict[int, int] = {}
+        """Of all lanes, when they were looked at last."""
         self.owned: dict[int, Lane] = {}
 
     async def take(self, numbers: Collection[int]) -> list[Lane]:
@@ -75,12 +77,8 @@ class Tenure:
             lanes.append(lane)
         return lanes
 
-    async def raise_epoch(self, lane: Lane) -> bool:
-        """Go beyond every epoch in which a log of the lane was written, under whatever leaders; false: it is lost.
-
-        Raises DatabaseError.
-        """
-        highest = max((log.epochs[-1][0] for log in lane.logs.values() if log.epochs), default=-1)
+    async def raise_epoch(self, lane: Lane, highest: int) -> bool:
+        """Go beyond this epoch; false: the lane is lost. Raises DatabaseError."""
         if highest >= lane.epoch:
             if not await self._link.run(_RAISE, lane.number, self._incarnation, highest + 1, lane.epoch):
                 return False
@@ -114,6 +112,7 @@ class Tenure:
         for row in rows:
             self._check(row.number, row.seq, highest)
             self._highest[row.number] = max(row.seq, self._highest.get(row.number, 0))
+            self.epochs[row.number] = row.epoch
         return rows
 
     def committed(self, lane: Lane) -> None:
