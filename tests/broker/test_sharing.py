@@ -1,8 +1,9 @@
 """Brokers that share a database, as if each had a process of its own: what they say of themselves and of each other."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+import confluent_kafka
 import pytest
 import trio
 
@@ -12,6 +13,7 @@ from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
 from kafkapy.errors import Error
 from kafkapy.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
 from kafkapy.protocol.messages.create_topics import CreateTopicsRequest
+from kafkapy.protocol.messages.delete_topics import DeleteTopicsRequest
 from kafkapy.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
 from kafkapy.protocol.messages.elect_leaders import ElectLeadersRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -206,3 +208,40 @@ async def test_a_coordinator_is_where_its_partition_is(start: Start) -> None:
         assert errors[told[0]] == Error.UNKNOWN_MEMBER_ID
         assert errors[3 - told[0]] == Error.NOT_COORDINATOR
     assert found == {1, 2}
+
+
+async def test_producers_find_a_topic_that_was_made_anew(start: Start) -> None:
+    """Stock ones take what is told with a lower epoch than before for old, be it of another topic of that name."""
+    everybody = [await start() for _ in range(3)]
+    for one in everybody:
+        await one.broker.rooms.logs.settled()
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": everybody[0].broker.bootstrap_servers, "message.timeout.ms": 10_000}
+    )
+    for _ in range(3):
+        [created] = (await everybody[1].ask(named("t", 24, 1), 7)).topics
+        assert created.error_code == Error.NONE
+        for one in everybody:
+            answer = await until(one, lambda answer: answer.topics[0].topic_id == created.topic_id)  # noqa: B023
+            assert {leader for leader, _ in leaders(answer).values()} == {1, 2, 3}
+            assert {epoch for _, epoch in leaders(answer).values()} == {0}
+        assert await trio.to_thread.run_sync(write_to_each, producer, "t", range(24)) == set()
+        deleted = await everybody[2].ask(DeleteTopicsRequest(topic_names=["t"], timeout_ms=10_000), 5)
+        assert deleted.responses[0].error_code == Error.NONE
+
+
+def write_to_each(producer: confluent_kafka.Producer, topic: str, partitions: Iterable[int]) -> set[int]:
+    """Have a record in each of the partitions, but for those whose leaders are not found; what is refused by those of a
+    topic that is gone is sent again.
+    """
+    left = set(partitions)
+
+    def delivered(error: confluent_kafka.KafkaError | None, message: confluent_kafka.Message) -> None:
+        if error is None:
+            left.discard(message.partition())
+
+    for _ in range(6):
+        for partition in left:
+            producer.produce(topic, b"x", partition=partition, on_delivery=delivered)
+        producer.flush()
+    return left
