@@ -124,7 +124,7 @@ async def open_broker(
         )
         standing: Standing
         if shared and shares:
-            core = Core(cluster_id, config, logs, logs.leases, clock, refresh=shared.refresh)
+            core = Core(cluster_id, config, logs, logs.leases, clock, shared=shared)
             standing = Seat(core, shared, clock)
         else:
             core = Core(cluster_id, config, logs, logs.leases, clock)

@@ -13,6 +13,7 @@ import trio
 from kafkapy.clock import Clock
 from kafkapy.cluster.follower import Follower
 from kafkapy.cluster.image import METADATA_LOG
+from kafkapy.coordination.replaying import DamagedLog
 from kafkapy.coordination.runtime import Shard, ShardLog
 from kafkapy.errors import Error, KafkaError
 from kafkapy.storage.base import Leases, Logs
@@ -87,6 +88,7 @@ class Controller:
             watch.close()
 
     async def _decide(self, epoch: int, task_status: trio.TaskStatus[None]) -> None:
+        said = None
         while True:
             shard_log = ShardLog(self._logs, METADATA_LOG, epoch)
             self._shard = Shard(
@@ -95,11 +97,15 @@ class Controller:
             try:
                 await self._shard.run(task_status)
                 task_status = trio.TASK_STATUS_IGNORED  # somebody else wrote to the log, but it is ours: read what
-            except KafkaError as failure:  # what is in the log cannot be read
+            except (KafkaError, DamagedLog) as failure:  # what is in the log cannot be read
+                if isinstance(failure, DamagedLog) and not self._follower.outlives_damage:
+                    raise
                 if self._leases.epoch(METADATA_LOG) != epoch:
                     task_status.started()
                     return
-                _log.error("this broker cannot be the controller, which is tried again: %s", failure)
+                if str(failure) != said:
+                    said = str(failure)
+                    _log.error("this broker cannot be the controller, which is tried again: %s", failure)
                 await self._clock.sleep(_RETRY_SECONDS)
 
     def _note(self, logs: Any) -> None:

@@ -4,8 +4,8 @@ Each broker has a door of its own to it (`service.py`). `broker.py` runs it befo
 """
 
 import math
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import trio
 
@@ -26,6 +26,16 @@ class Onlooker(NamedTuple):
     tell: Callable[[Change], None]
 
 
+class SharedLog(Protocol):
+    """The metadata log, where other processes write it, too: what the store does besides, to keep up with them."""
+
+    async def refresh(self) -> None:
+        """Look how far the log has come."""
+
+    def read_again(self) -> None:
+        """Forget what is known here of the log's bytes: they make no sense, and may have been mended."""
+
+
 class Core:
     """The cluster, as this process knows and changes it."""
 
@@ -40,11 +50,9 @@ class Core:
         leases: Leases,
         clock: Clock,
         *,
-        refresh: Callable[[], Awaitable[None]] | None = None,
+        shared: SharedLog | None = None,
     ) -> None:
-        """`refresh` has the store look how far the metadata log has come, where other processes write it, too; who
-        leads partitions is not the controller's to decide there.
-        """
+        """With a `shared` log, who leads partitions is not the controller's to decide."""
         self.config = config
         """The settings of the process's first broker, as it was started with them."""
         self.epoch_origin = logs.epoch_origin
@@ -52,8 +60,16 @@ class Core:
         self._logs = logs
         self._clock = clock
         self._onlookers: list[Onlooker] = []
-        self._refresh = refresh
-        self._follower = Follower(cluster_id, config, logs, clock, self._show, leads_by_facts=refresh is None)
+        self._shared = shared
+        self._follower = Follower(
+            cluster_id,
+            config,
+            logs,
+            clock,
+            self._show,
+            leads_by_facts=shared is None,
+            read_again=None if shared is None else shared.read_again,
+        )
         self.controller = Controller(self._follower, logs, leases, clock)
         self._follower.on_change(warn_of_idle_settings)
         self._follower.on_change(self._tell)
@@ -79,8 +95,8 @@ class Core:
     async def change(self, command: Any, timeout_ms: int | None = None) -> Any:
         """The controller's answer to a command, once what was decided is carried out here.
 
-        Raises REQUEST_TIMED_OUT when `timeout_ms` run out (the change may still be carried out), and NOT_CONTROLLER
-        when another process has the controller, or the metadata log refused the change.
+        Raises REQUEST_TIMED_OUT when `timeout_ms` run out (the change may still be carried out), NOT_CONTROLLER when
+        another process has the controller, or the metadata log refused the change, and as `catch_up` does.
         """
         timeout_seconds = math.inf if timeout_ms is None else timeout_ms / 1000
         if timeout_seconds <= 0:  # as in Kafka, no time at all is not enough: nothing is done
@@ -97,12 +113,13 @@ class Core:
         return self._follower.offset
 
     async def catch_up(self) -> None:
-        """Return once the image has whatever the metadata log has now."""
-        if self._refresh is not None:
-            await self._refresh()
+        """Return once the image has whatever the metadata log has now. Raises KafkaError when it cannot be read."""
+        if self._shared is not None:
+            await self._shared.refresh()
         bounds = self._logs.bounds(METADATA_LOG)
-        if not isinstance(bounds, Error):
-            await self._follower.reach(bounds.high_watermark)
+        if isinstance(bounds, Error):
+            raise KafkaError(bounds, "how far the metadata log has come cannot be seen")
+        await self._follower.reach(bounds.high_watermark)
 
     def _show(self, image: ClusterImage) -> None:
         self.image = image

@@ -8,6 +8,8 @@ Invariants
     again: a topic appears once its logs exist, and has gone before they do.
  2. Whatever is in the log is carried out, whether or not anybody waits for it; one task does it, in the log's order.
  3. What a crash left half done is completed at the next start.
+ 4. An image is shown of facts that were read one after the other without a gap: where the log cannot be read, the last
+    one stays.
 """
 
 import logging
@@ -24,7 +26,7 @@ from kafkapy.cluster.logs import TopicLogs
 from kafkapy.cluster.machine import ClusterMachine
 from kafkapy.cluster.state import ClusterState
 from kafkapy.config.layers import BrokerConfig
-from kafkapy.coordination.replaying import Replay
+from kafkapy.coordination.replaying import DamagedLog, Replay
 from kafkapy.coordination.shard import ShardType
 from kafkapy.errors import Error, KafkaError
 from kafkapy.storage.base import Logs
@@ -33,6 +35,9 @@ _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1.0
 """A disk that could not be read for a moment does not end the broker."""
+
+_READ_AGAIN_SECONDS: Final = 30.0
+"""A log that makes no sense may have been mended."""
 
 
 class Follower:
@@ -47,15 +52,23 @@ class Follower:
         show: Callable[[ClusterImage], None],
         *,
         leads_by_facts: bool,
+        read_again: Callable[[], None] | None = None,
     ) -> None:
+        """`read_again` has the store forget what it knows of the log's bytes, which other processes write, too: damage
+        done to them is mended while brokers run. Without it a damaged log ends the process.
+        """
         machine = partial(ClusterMachine, cluster_id, config, leads_by_facts=leads_by_facts)
         self.shard_type = ShardType(machine, MetadataJournal(), is_trimmed=True)
         self._replay = Replay(logs, METADATA_LOG, self.shard_type)
         self._loaded = trio.Event()
+        self._damage: str | None = None
+        """Why the log cannot be read now."""
+        self._read_again = read_again
         self._logs = logs
         self._clock = clock
         self._show = show
         image = self._state.advance().new
+        self._carried_out = image
         self._topic_logs = TopicLogs(image, logs)
         self._callbacks: list[Callable[[Change], None]] = []
         self._removal_callbacks: list[Callable[[set[bytes]], None]] = []
@@ -78,6 +91,11 @@ class Follower:
         """Have `callback` called with the ids of topics whose logs are no more."""
         self._removal_callbacks.append(callback)
 
+    @property
+    def outlives_damage(self) -> bool:
+        """Whether a log that makes no sense is no reason to end."""
+        return self._read_again is not None
+
     async def open(self) -> None:
         """Have the log that is followed."""
         await self._topic_logs.open()
@@ -91,6 +109,7 @@ class Follower:
         try:
             await self._replay.load()
             self._loaded.set()
+            self._tell_progress()
             change = self._state.advance()
             await self._topic_logs.follow_all(change.new, self._state.removed)
             self._end(change)
@@ -104,35 +123,70 @@ class Follower:
             watch.close()
 
     async def fork(self) -> Replay:
-        """The machine as far as the log has been read here, for somebody who goes on by himself."""
-        await self._loaded.wait()
+        """The machine as far as the log has been read here, for somebody who goes on by himself.
+
+        Raises KAFKA_STORAGE_ERROR while it cannot be read.
+        """
+        while not self._loaded.is_set():
+            self._check()
+            await self._progress.wait()
         return self._replay.fork()
 
     async def reach(self, offset: int) -> None:
-        """Return once everything before this offset of the metadata log is carried out."""
+        """Return once everything before this offset of the metadata log is carried out.
+
+        Raises KAFKA_STORAGE_ERROR while it cannot be read.
+        """
         while self.offset < offset:
+            self._check()
             await self._progress.wait()
+
+    def _check(self) -> None:
+        if self._damage is not None:
+            raise KafkaError(Error.KAFKA_STORAGE_ERROR, self._damage)
 
     async def _catch_up(self) -> None:
         while True:
             try:
+                if not self._loaded.is_set():
+                    await self._load_again()
                 await self._replay.catch_up()
             except KafkaError as refusal:
                 if refusal.error is Error.OFFSET_OUT_OF_RANGE:
-                    await self._load_again()
+                    # The log was trimmed beyond what has been read of it: its checkpoint has what is missing.
+                    self._loaded = trio.Event()
                 else:
-                    _log.error("the metadata log cannot be followed, which is tried again: %s", refusal)
+                    self._stand_still(refusal)
                     await self._clock.sleep(_RETRY_SECONDS)
+            except DamagedLog as damage:
+                if self._read_again is None:
+                    raise
+                self._loaded = trio.Event()  # what was applied of it is not to be applied twice
+                self._stand_still(damage)
+                await self._clock.sleep(_READ_AGAIN_SECONDS)
+                self._read_again()
             else:
+                if self._damage is not None:
+                    self._damage = None
+                    _log.info("the metadata log can be read again")
                 return
 
+    def _stand_still(self, reason: KafkaError | DamagedLog) -> None:
+        """The log cannot be read now: what is known of the cluster stays as it is."""
+        if str(reason) != self._damage:
+            self._damage = str(reason)
+            _log.error(
+                "the metadata log cannot be followed, which is tried again; until then this broker goes on with what it "
+                "knows of the cluster: %s",
+                reason,
+            )
+        self._tell_progress()
+
     async def _load_again(self) -> None:
-        """The log was trimmed beyond what has been read of it: its checkpoint has what is missing."""
-        image = self._state.advance().new
-        self._loaded = trio.Event()
         await self._replay.load()
-        self._state.succeed(image)
+        self._state.succeed(self._carried_out)
         self._loaded.set()
+        self._tell_progress()
 
     async def _carry_out(self, change: Change) -> None:
         if change.deleted:
@@ -145,10 +199,14 @@ class Follower:
         for forget in self._removal_callbacks:
             forget(self._state.removed)
         self._state.removed.clear()
+        self._carried_out = change.new
         self._show(change.new)
         if change.new is not change.old:
             for callback in self._callbacks:
                 callback(change)
         self.offset = self._replay.offset
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
         self._progress.set()
         self._progress = trio.Event()

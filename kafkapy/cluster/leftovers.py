@@ -5,11 +5,15 @@ and one that had it earlier no longer owns it. A log comes into being only where
 unknown once everything was read that is in the metadata log now is no topic's any more.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 from kafkapy.clock import Clock
 from kafkapy.cluster.core import Core
+from kafkapy.errors import KafkaError
+
+_log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -27,5 +31,9 @@ async def drop_leftovers(core: Core, store: Store, clock: Clock, *, interval_ms:
     while True:
         await clock.sleep(interval_ms / 1000)
         if strangers := store.strangers():
-            await core.catch_up()
-            store.drop(strangers)
+            try:
+                await core.catch_up()
+            except KafkaError as refusal:  # they may be of topics that this broker could not read of
+                _log.warning("what logs of no topic there are is looked at later: %s", refusal)
+            else:
+                store.drop(strangers)

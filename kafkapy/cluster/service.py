@@ -230,7 +230,7 @@ class ClusterService:
     async def auto_create(self, names: Sequence[str]) -> list[TopicResult]:
         """Have the controller create the topics with the broker's defaults, internal ones with theirs.
 
-        For each what it is, or why not. Raises BROKER_NOT_AVAILABLE.
+        For each what it is, or why not. Raises BROKER_NOT_AVAILABLE, and as `catch_up` does.
         """
         wanted = [
             internal_topic(name, self.image.config) if name in INTERNAL_TOPICS else NewTopic(name) for name in names
@@ -323,11 +323,11 @@ class ClusterService:
 
         That is a courtesy: where it takes long, the image follows when it does, as with Kafka's brokers.
         """
-        with self._clock.until(self._clock.monotonic() + _SEEN_SECONDS):
+        with suppress(KafkaError), self._clock.until(self._clock.monotonic() + _SEEN_SECONDS):
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Return once the image has whatever the metadata log has now."""
+        """Return once the image has whatever the metadata log has now. Raises KafkaError when it cannot be read."""
         await self._core.catch_up()
 
     def _show(self, image: ClusterImage) -> None:

@@ -150,7 +150,12 @@ class MarkerWriter:
 
     async def _drop_deleted(self, transaction: _InHand, partitions: list[TopicPartition]) -> None:
         """No marker for partitions that are no more; what this broker has only not heard of yet gets one."""
-        await self._cluster.catch_up()
+        try:
+            await self._cluster.catch_up()
+        except KafkaError as refusal:
+            _log.info("whether %s are gone cannot be seen, which is tried again: %s", partitions, refusal)
+            self._retry_later(transaction, partitions)
+            return
         image = self._cluster.image
         known = {wanted for wanted in partitions if image.partition(wanted.topic, wanted.partition) is not None}
         transaction.missing.difference_update(set(partitions) - known)

@@ -9,6 +9,7 @@ import trio
 
 from kafkapy.broker import Broker, open_broker
 from kafkapy.clock import SystemClock
+from kafkapy.cluster.image import METADATA_LOG
 from kafkapy.config.layers import DEVELOPMENT_PROFILE, BrokerConfig
 from kafkapy.errors import Error
 from kafkapy.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
@@ -18,11 +19,14 @@ from kafkapy.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
 from kafkapy.protocol.messages.elect_leaders import ElectLeadersRequest
 from kafkapy.protocol.messages.find_coordinator import FindCoordinatorRequest
 from kafkapy.protocol.messages.heartbeat import HeartbeatRequest
+from kafkapy.protocol.messages.list_offsets import ListOffsetsRequest
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.produce import ProduceRequest
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
 from kafkapy.storage.shared.database import Link
+from kafkapy.storage.shared.lane import lane_of
+from kafkapy.storage.shared.lanes import key_of
 from tests.broker.wire import Wire
 from tests.storage.postgres import database  # noqa: F401  a fixture
 
@@ -38,8 +42,9 @@ SETTINGS = {
 class Running:
     """A broker that can be stopped, or killed."""
 
-    def __init__(self, broker: Broker, scope: trio.CancelScope) -> None:
+    def __init__(self, broker: Broker, url: str, scope: trio.CancelScope) -> None:
         self.broker = broker
+        self.url = url
         self.node_id = broker.node_id
         self.kill = scope.cancel
         self.told_to_stop = trio.Event()
@@ -72,7 +77,7 @@ async def start(database: str, request: pytest.FixtureRequest) -> AsyncIterator[
             config = BrokerConfig.load(flags=SETTINGS, profile=PROFILE, brokers=99)
             with trio.CancelScope() as scope:
                 async with open_broker(config, data_dir=None, database=url, shares=True) as broker:
-                    running = Running(broker, scope)
+                    running = Running(broker, url, scope)
                     task_status.started(running)
                     await running.told_to_stop.wait()
             running.ended.set()
@@ -245,3 +250,88 @@ def write_to_each(producer: confluent_kafka.Producer, topic: str, partitions: It
             producer.produce(topic, b"x", partition=partition, on_delivery=delivered)
         producer.flush()
     return left
+
+
+METADATA_LANE = lane_of(key_of(METADATA_LOG), 64)
+
+SPOIL = f"""
+    create function kafkapy.spoil() returns trigger language plpgsql as $$ declare at int; begin
+      at = position('poison'::bytea in new.data);
+      if new.lane = {METADATA_LANE} and at > 0 then new.data = set_byte(new.data, at - 1, ascii('q')); end if;
+      return new;
+    end $$;
+    create trigger spoil before insert on kafkapy.commits for each row execute function kafkapy.spoil()
+"""
+"""What tells of a topic "poison" is damaged on its way to the disk: who writes it does not see that, others do."""
+
+MEND = """
+    drop trigger spoil on kafkapy.commits;
+    update kafkapy.commits set data = set_byte(data, position('qoison'::bytea in data) - 1, ascii('p'))
+      where position('qoison'::bytea in data) > 0
+"""
+
+
+async def test_who_cannot_read_what_became_of_the_cluster_goes_on_with_what_it_knows(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And decides nothing by it: neither what is to be, nor that something is gone. Once it can, it knows all."""
+    monkeypatch.setattr("kafkapy.cluster.follower._READ_AGAIN_SECONDS", 0.1)
+    monkeypatch.setitem(SETTINGS, "log.retention.check.interval.ms", "100")
+    both = {one.node_id: one for one in (await start(), await start())}
+    writer = both.pop((await metadata(next(iter(both.values())))).controller_id)
+    [reader] = both.values()
+    await writer.ask(named("t", 24, 1), 5)
+    for one in (writer, reader):
+        known = leaders(await until(one, lambda answer: all_led_by(answer, {1, 2})))
+    link = Link(reader.url, "kafkapy", SystemClock())
+    await link.script(SPOIL)
+
+    def times(said: str) -> int:
+        return sum(said in record.getMessage() for record in caplog.records)
+
+    async def until_said(said: str) -> None:
+        await until(reader, lambda answer: times(said) > 0)
+
+    assert (await writer.ask(named("poison", 24, 1), 5)).topics[0].error_code == Error.NONE
+    await until_said("the metadata log cannot be followed")
+    assert (await reader.ask(named("later", 1, 1), 5)).topics[0].error_code == Error.NONE, (
+        "the controller does as asked"
+    )
+    of_poison = leaders(await metadata(writer, "poison"))
+    index = next(index for index, (leader, _) in of_poison.items() if leader == writer.node_id)
+    assert await written(writer, "poison", index) == Error.NONE
+    for topic in ("poison", "later"):
+        assert (await metadata(reader, topic)).topics[0].error_code == Error.UNKNOWN_TOPIC_OR_PARTITION
+    assert leaders(await metadata(reader, "t")) == known
+    for partition, (leader, _) in known.items():
+        assert leader != reader.node_id or await written(reader, "t", partition) == Error.NONE
+
+    writer.kill()
+    await until(reader, lambda answer: all_led_by(answer, {reader.node_id}))
+    for partition in known:
+        assert await written(reader, "t", partition) == Error.NONE
+    await until_said("this broker cannot be the controller")
+    await until_said("what logs of no topic there are is looked at later")
+    assert times("the metadata log cannot be followed") == times("this broker cannot be the controller") == 1
+
+    await link.script(MEND)
+    link.close()
+    with trio.fail_after(60):
+        while (await metadata(reader, "later")).topics[0].error_code != Error.NONE:
+            pass
+    asked = ListOffsetsRequest.ListOffsetsTopic(
+        name="poison", partitions=[ListOffsetsRequest.ListOffsetsPartition(partition_index=index, timestamp=-1)]
+    )
+    [found] = (await reader.ask(ListOffsetsRequest(replica_id=-1, topics=[asked]), 5)).topics[0].partitions
+    assert (found.error_code, found.offset) == (Error.NONE, 1)
+    assert (await reader.ask(named("last", 1, 1), 5)).topics[0].error_code == Error.NONE
+
+
+async def written(running: Running, topic: str, partition: int) -> int:
+    """What is answered to a record."""
+    data = build_batch([Record(0, 1000, None, b"x", [])])
+    record = ProduceRequest.TopicProduceData(
+        name=topic, partition_data=[ProduceRequest.PartitionProduceData(index=partition, records=data)]
+    )
+    answer = await running.ask(ProduceRequest(acks=-1, timeout_ms=5000, topic_data=[record]), 10)
+    return answer.responses[0].partition_responses[0].error_code

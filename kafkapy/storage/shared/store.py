@@ -177,6 +177,11 @@ class SharedLogs:
                 _log.warning("how far the log has come cannot be seen, which is tried again: %s", failure)
                 await self._clock.sleep(_RETRY_SECONDS)
 
+    def read_again(self) -> None:
+        """Have the bytes of the followed log come from the database anew: they may have been mended there."""
+        if self.lanes.followed is not None:
+            self._reader.forget_lane(self.lanes.followed.lane.number)
+
     def in_turn(self, log: LogId, node_ids: Iterable[int]) -> Sequence[int]:
         """These in the order in which they come to lead a log."""
         return in_order(self.lanes.number_of(log), tuple(node_ids))
