@@ -294,9 +294,7 @@ async def test_who_cannot_read_what_became_of_the_cluster_goes_on_with_what_it_k
 
     assert (await writer.ask(named("poison", 24, 1), 5)).topics[0].error_code == Error.NONE
     await until_said("the metadata log cannot be followed")
-    assert (await reader.ask(named("later", 1, 1), 5)).topics[0].error_code == Error.NONE, (
-        "the controller does as asked"
-    )
+    assert (await reader.ask(named("later", 1, 1), 5)).topics[0].error_code == Error.NONE, "the other can"
     of_poison = leaders(await metadata(writer, "poison"))
     index = next(index for index, (leader, _) in of_poison.items() if leader == writer.node_id)
     assert await written(writer, "poison", index) == Error.NONE

@@ -2,8 +2,8 @@
 
 Who owns a lane leads its logs, in epochs that follow from the lane's (`Lanes.epoch_of`). A lease is counted here from
 before its renewal was sent, on the monotonic clock, and ends a tenth before it ends in the database: from then on this
-process leads nothing, until it has heard that it is still there. It goes on to write what it can, which the lanes' heads
-decide, and to be read from.
+process leads nothing, until it has heard that it is still there. It goes on to write what it can, which the lanes'
+heads decide, and to be read from.
 """
 
 from collections.abc import Callable, Iterable, Mapping
