@@ -176,8 +176,8 @@ class Follower:
         if str(reason) != self._damage:
             self._damage = str(reason)
             _log.error(
-                "the metadata log cannot be followed, which is tried again; this broker goes on with what it knows of the "
-                "cluster: %s",
+                "the metadata log cannot be followed, which is tried again; this broker goes on with what it knows of "
+                "the cluster: %s",
                 reason,
             )
         self._tell_progress()

@@ -8,12 +8,14 @@ import trio
 import trio.testing
 
 from kafkapy.clock import ManualClock
+from kafkapy.cluster.core import Core, Onlooker
 from kafkapy.cluster.image import METADATA_LOG, Change
 from kafkapy.cluster.journal import MetadataFact, MetadataJournal
 from kafkapy.cluster.service import ClusterService
 from kafkapy.config.layers import BrokerConfig
 from kafkapy.config.setting import ConfigResource
 from kafkapy.coordination.replaying import DamagedLog
+from kafkapy.errors import Error, KafkaError
 from kafkapy.model import LogId
 from kafkapy.protocol.journal.cluster_metadata import (
     ConfigRecord,
@@ -187,3 +189,84 @@ async def test_facts_of_a_topic_that_nobody_told_of_are_refused_in_words(logs: A
     assert "offset 0 is damaged: no record has told of a topic with the id MDEyMzQ1Njc4OWFiY2RlZg" in repr(
         refusal.value
     )
+
+
+class SharedLogs:
+    """A store whose metadata log others write, too; what is last in it may be damaged, or out of sight."""
+
+    def __init__(self, logs: Any) -> None:
+        self._logs = logs
+        self.is_damaged = False
+        self.is_out_of_sight = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logs, name)
+
+    async def refresh(self) -> None:
+        """It is as far as it is."""
+
+    def read_again(self) -> None:
+        """Nothing is remembered."""
+
+    def bounds(self, log: LogId) -> Any:
+        return Error.KAFKA_STORAGE_ERROR if self.is_out_of_sight else self._logs.bounds(log)
+
+    async def read(self, reads: Any, max_bytes: int) -> Any:
+        slices = await self._logs.read(reads, max_bytes)
+        if not self.is_damaged:
+            return slices
+        return [
+            piece._replace(records=bytes(piece.records[:-1]) + b"\xff") if piece.records else piece for piece in slices
+        ]
+
+
+async def test_damage_that_is_mended_leaves_no_trace(logs: Any, nursery: trio.Nursery) -> None:
+    """Also where the same facts came before it, which were read each time."""
+    config, clock, shared = BrokerConfig.load(), ManualClock(), SharedLogs(logs)
+    core = Core("c", config, shared, logs.leases, clock, shared=shared)
+    changes: list[Change] = []
+    core.join(Onlooker(lambda image: None, changes.append))
+    await nursery.start(core.run)
+
+    async def write(*batches: list[MetadataFact]) -> None:
+        writes = []
+        for facts in batches:
+            entries = [entry for fact in facts for entry in MetadataJournal().encode(fact)]
+            batch = build_batch([Record(n, 1000, entry.key, entry.value, []) for n, entry in enumerate(entries)])
+            writes.append(Write(METADATA_LOG, batch, [read_header(batch)], origin=Origin.COORDINATOR))
+        await logs.append(writes).wait()
+        await trio.testing.wait_all_tasks_blocked()
+
+    await write(topic_facts(1))
+    changes.clear()
+    shared.is_damaged = True
+    await write(
+        [PartitionRecord(partition_id=1, topic_id=ID, replicas=[1])],
+        [RemoveTopicRecord(topic_id=ID)],
+        topic_facts(2, "u", b"u" * 16),
+    )
+    for _ in range(2):
+        assert {name: len(topic.partitions) for name, topic in core.image.topics.items()} == {"t": 1}
+        with pytest.raises(KafkaError, match="fails its CRC"):
+            await core.catch_up()
+        clock.advance_ms(30_000)
+        await trio.testing.wait_all_tasks_blocked()
+    assert not changes
+    shared.is_damaged = False
+    clock.advance_ms(30_000)
+    await trio.testing.wait_all_tasks_blocked()
+    await core.catch_up()
+    assert {name: len(topic.partitions) for name, topic in core.image.topics.items()} == {"u": 2}
+    [change] = changes
+    assert [topic.name for topic in change.deleted] == ["t"]
+    assert [topic.name for topic in change.created] == ["u"]
+
+
+async def test_whose_end_is_out_of_sight_is_not_caught_up_with(logs: Any, nursery: trio.Nursery) -> None:
+    shared = SharedLogs(logs)
+    core = Core("c", BrokerConfig.load(), shared, logs.leases, ManualClock(), shared=shared)
+    await nursery.start(core.run)
+    await core.catch_up()
+    shared.is_out_of_sight = True
+    with pytest.raises(KafkaError, match="cannot be seen"):
+        await core.catch_up()
