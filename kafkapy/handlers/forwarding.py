@@ -102,6 +102,10 @@ class Forwarding:
     async def _forward(self, request: Any, ctx: Context) -> Any:
         """The controller's answer. Raises NOT_CONTROLLER, BROKER_NOT_AVAILABLE where another try may have one."""
         key, version, session = ctx.api_key, ctx.api_version, ctx.session
+        leadership = ctx.rooms.cluster.leadership
+        controller_id = leadership.controller_id
+        if controller_id == leadership.node_id:  # it is, and must not decide: its lease is not renewed yet
+            raise KafkaError(Error.NOT_CONTROLLER)
         out = bytearray()
         encode_request_header(key, version, ctx.correlation_id, ctx.client_id, out)
         envelope = EnvelopeRequest(
@@ -109,7 +113,7 @@ class Forwarding:
             request_principal=_as_bytes(session.principal, token_authenticated=session.token_authenticated),
             client_host_address=ipaddress.ip_address(session.peer_host.partition("%")[0]).packed,
         )
-        answer: EnvelopeResponse = await self._peers.ask(ctx.rooms.cluster.leadership.controller_id, envelope)
+        answer: EnvelopeResponse = await self._peers.ask(controller_id, envelope)
         error = Error.of(answer.error_code)
         if error is Error.NOT_CONTROLLER:
             raise KafkaError(error)

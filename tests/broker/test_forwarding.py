@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from trio.testing import wait_all_tasks_blocked
 
 from kafkapy.config.setting import ConfigError, ConfigResource
 from kafkapy.errors import Error
@@ -27,6 +28,7 @@ from kafkapy.protocol.messages.incremental_alter_configs import IncrementalAlter
 from kafkapy.protocol.messages.metadata import MetadataRequest
 from kafkapy.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from kafkapy.protocol.messages.sasl_handshake import SaslHandshakeRequest
+from kafkapy.storage.base import LogId
 from tests.broker.between import apart, port_of
 from tests.broker.conftest import StartBroker
 from tests.broker.test_broker_tls import CA, STRANGER, inline
@@ -102,6 +104,26 @@ async def test_the_controller_forwards_nothing(start_broker: StartBroker, monkey
         async with await Wire.connect(port_of(broker, CONTROLLER)) as wire:
             assert codes(await wire.ask(creating("t"), 7)) == [("t", Error.NONE)]
         assert [seen.of(node_id, ENVELOPE) for node_id in seen] == [0, 0]
+
+
+async def test_a_controller_whose_lease_is_in_doubt_decides_when_it_is_not(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others take it for the controller, and so does it; but it leads nothing until its lease is renewed."""
+    async with apart(start_broker, monkeypatch) as (broker, _):
+        leadership = broker.fleet.nodes[CONTROLLER].rooms.cluster.leadership
+        asked = trio.Event()
+
+        def in_doubt(log: LogId) -> None:
+            asked.set()
+
+        async with await Wire.connect(port_of(broker, CONTROLLER)) as wire:
+            with monkeypatch.context() as doubt:
+                doubt.setattr(leadership, "epoch", in_doubt)
+                await wire.send(creating("t"), 7)
+                await asked.wait()
+                await wait_all_tasks_blocked(0.01)
+            assert codes(await wire.receive()) == [("t", Error.NONE)]
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
