@@ -5,10 +5,11 @@ when its first request comes, so a row carries what must be known before: the ke
 brokers of several processes ask each other, at the listener between them, is in `AMONG_BROKERS`.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Route(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Route:
     """An API key, the module under `kafkapy.handlers` that serves it, and the versions served.
 
     `by_controller`: what is asked for is decided by the controller, to which it is forwarded as Kafka's brokers do.

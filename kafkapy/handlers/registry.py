@@ -9,7 +9,8 @@ import importlib
 import logging
 import struct
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -35,7 +36,8 @@ _CLOSED = "not served by kafkapy; its connection is closed, as Apache Kafka does
 _BETWEEN_BROKERS = Session("", "", "", 0, "", 0)
 
 
-class _Handler(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Handler:
     route: Route
     request_class: Any
     handle: Callable[[Any, Context], Awaitable[Any]]
@@ -66,18 +68,18 @@ class Registry:
         Raises ProtocolError for bytes that do not parse, and CloseConnection where Kafka would close.
         """
         header = decode_request_header(frame)
-        key, version, correlation_id, client_id, body_offset = header
+        key, version, rooms = header.api_key, header.api_version, self.rooms
         handler = self._handlers.get(key) or self._find(header, session)
-        ctx = self._context(key, version, correlation_id, client_id, session, self.rooms)
+        ctx = self._context(key, version, header.correlation_id, header.client_id, session, rooms)
         route = handler.route
         if not route.min_version <= version <= route.max_version:
             return _at_once(_answer_to_unserved_version(handler, header, frame, ctx))
         try:
-            request, _ = handler.request_class.decode(version, frame, body_offset)
+            request, _ = handler.request_class.decode(version, frame, header.body_offset)
         except ProtocolError as malformed:
             raise CloseConnection(f"{described(header)} does not parse: {malformed}") from malformed
         if self.observes:
-            ctx.observed = observed = Observed(self.rooms.quotas, self.rooms.metrics, ctx, request, len(frame))
+            ctx.observed = observed = Observed(rooms.quotas, rooms.metrics, ctx, request, len(frame))
             return _observed(_answer(handler.handle(request, ctx), handler, header, request, ctx), observed)
         return _answer(handler.handle(request, ctx), handler, header, request, ctx)
 

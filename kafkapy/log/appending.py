@@ -13,7 +13,7 @@ known partitions.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from kafkapy.clock import Clock
 from kafkapy.config.layers import TopicConfig
@@ -88,7 +88,8 @@ class _Rules:
         return not checks.compacted and (timely or self.log_append_time)
 
 
-class BatchToAppend(NamedTuple):
+@dataclass(slots=True)
+class BatchToAppend:
     """What a producer sent for a log, what that log asks of it, and what shows that a transaction may begin with it."""
 
     log: LogId
@@ -100,7 +101,8 @@ class BatchToAppend(NamedTuple):
     verification: Verification | None = None
 
 
-class AppendResult(NamedTuple):
+@dataclass(slots=True)
+class AppendResult:
     """What became of it, as the Produce response tells it."""
 
     error: Error = Error.NONE
@@ -136,7 +138,7 @@ async def append(
     accepted: list[tuple[int, int]] = []  # the place in `results`, and the time that the log stamps on the batch
     ruling: TopicConfig | None = None
     for batch in batches:
-        log, config, leader_epoch, _, _, _, verification = batch
+        log, config = batch.log, batch.config
         if config is not ruling:  # batches of one topic follow each other
             ruling, rules = config, config.once(_Rules.of)
         try:
@@ -166,7 +168,7 @@ async def append(
         else:
             accepted.append((len(results), now_ms if rules.log_append_time else NO_TIMESTAMP))
             results.append(_PENDING)
-            writes.append(Write(log, data, (header,), leader_epoch, verification=verification))
+            writes.append(Write(log, data, (header,), batch.leader_epoch, verification=batch.verification))
     if writes:
         pending = logs.append(writes)
         outcomes = pending.outcomes
@@ -212,13 +214,13 @@ class _Waiting(Delayed[list[AppendResult]]):
 def _fill(results: list[AppendResult], accepted: Sequence[tuple[int, int]], outcomes: Sequence[Outcome]) -> None:
     """Put what became of the accepted ones in its place."""
     for (place, append_time_ms), outcome in zip(accepted, outcomes, strict=True):
-        base_offset, _, log_start_offset, error, message, duplicate, repeated_timestamp = outcome
+        error, log_start_offset = outcome.error, outcome.log_start_offset
         if error:
-            _log.debug("refused a batch: %s", message)
+            _log.debug("refused a batch: %s", outcome.message)
             results[place] = AppendResult(error, log_start_offset=log_start_offset)
         else:
-            time_ms = repeated_timestamp if duplicate else append_time_ms
-            results[place] = AppendResult(error, None, base_offset, time_ms, log_start_offset)
+            time_ms = outcome.repeated_timestamp if outcome.duplicate else append_time_ms
+            results[place] = AppendResult(error, None, outcome.base_offset, time_ms, log_start_offset)
 
 
 def _judged(batch: BatchToAppend, rules: _Rules, acks: int, api_version: int) -> tuple[Buffer, BatchHeader]:

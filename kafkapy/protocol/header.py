@@ -7,9 +7,10 @@ is an old-style string even where the header is flexible (KIP-482).
 Called by the connection, and by clients in tests and tools.
 """
 
+from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError
-from typing import Final, NamedTuple
+from typing import Final
 
 from kafkapy.protocol.messages import APIS
 from kafkapy.protocol.primitives import Buffer, ProtocolError, skip_tags
@@ -23,7 +24,8 @@ _FIXED_AND_LENGTH: Final = Struct(">hhih")
 _CORRELATION: Final = Struct(">i")
 
 
-class RequestHeader(NamedTuple):
+@dataclass(slots=True)
+class RequestHeader:
     """What stands before a request's body; `body_offset` is where the body starts in the frame."""
 
     api_key: int

@@ -100,7 +100,8 @@ class Write:
     verification: Verification | None = None
 
 
-class Outcome(NamedTuple):
+@dataclass(slots=True)
+class Outcome:
     """What became of one write.
 
     Appended: `base_offset` is the first record's offset. A repeat of an earlier append: the offsets it got then, and

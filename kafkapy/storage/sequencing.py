@@ -70,7 +70,8 @@ class Producer(NamedTuple):
 UNKNOWN = Producer()
 
 
-class Accepted(NamedTuple):
+@dataclass(slots=True)
+class Accepted:
     """Append the batches: they take the offsets [base_offset, end_offset)."""
 
     base_offset: int

@@ -1,6 +1,7 @@
 """Has a broker be an older Kafka to its clients: it tells of no more than that one, and answers nothing beyond it."""
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final
 
 from kafkapy.config.setting import ConfigError
@@ -66,7 +67,7 @@ class AsVersion:
         own = self._release.versions[API_VERSIONS]
         told = ApiVersionsResponse.ApiVersion(api_key=API_VERSIONS, min_version=own.start, max_version=own.stop - 1)
         response = ApiVersionsResponse(error_code=Error.UNSUPPORTED_VERSION, api_keys=[told])
-        return framed_answer(header._replace(api_version=0), response)
+        return framed_answer(replace(header, api_version=0), response)
 
     async def _tell_versions(self, header: RequestHeader, frame: memoryview, session: Any) -> Given:
         answer: Any = await self._answering.dispatch(frame, session)

@@ -1,6 +1,7 @@
 import pytest
 
 from kafkapy.protocol.header import (
+    RequestHeader,
     decode_request_header,
     decode_response_header,
     encode_request_header,
@@ -23,7 +24,9 @@ def test_a_request_header_comes_back_in_every_version(client_id: str | None) -> 
     for api in APIS.values():
         for version in range(api.min_version, api.max_version + 1):
             header = request(api.key, version, client_id)
-            assert decode_request_header(header + b"body") == (api.key, version, 42, client_id, len(header))
+            assert decode_request_header(header + b"body") == RequestHeader(
+                api.key, version, 42, client_id, len(header)
+            )
 
 
 def test_the_client_id_is_an_old_string_even_where_the_header_is_flexible() -> None:
@@ -38,15 +41,15 @@ def test_unknown_tags_of_a_request_header_are_skipped() -> None:
 
 def test_api_versions_above_ours_still_has_a_header() -> None:
     header = request(API_VERSIONS, 99)
-    assert decode_request_header(header) == (API_VERSIONS, 99, 42, "me", len(header))
-    assert decode_request_header(header[:8]) == (API_VERSIONS, 99, 42, None, 8)
-    assert decode_request_header(header[:8] + b"\x00\x05ab") == (API_VERSIONS, 99, 42, None, 8)
+    assert decode_request_header(header) == RequestHeader(API_VERSIONS, 99, 42, "me", len(header))
+    assert decode_request_header(header[:8]) == RequestHeader(API_VERSIONS, 99, 42, None, 8)
+    assert decode_request_header(header[:8] + b"\x00\x05ab") == RequestHeader(API_VERSIONS, 99, 42, None, 8)
 
 
 def test_an_unknown_api_still_has_a_header() -> None:
-    assert decode_request_header(request(CONTROLLED_SHUTDOWN, 0)) == (CONTROLLED_SHUTDOWN, 0, 42, "me", 12)
-    assert decode_request_header(request(-1, -1)[:8]) == (-1, -1, 42, None, 8)
-    assert decode_request_header(request(FETCH, -1)[:9]) == (FETCH, -1, 42, None, 8)
+    assert decode_request_header(request(CONTROLLED_SHUTDOWN, 0)) == RequestHeader(CONTROLLED_SHUTDOWN, 0, 42, "me", 12)
+    assert decode_request_header(request(-1, -1)[:8]) == RequestHeader(-1, -1, 42, None, 8)
+    assert decode_request_header(request(FETCH, -1)[:9]) == RequestHeader(FETCH, -1, 42, None, 8)
 
 
 @pytest.mark.parametrize("size", range(13))

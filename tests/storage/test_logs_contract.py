@@ -18,7 +18,7 @@ from kafkapy.model import IsolationLevel, LogId
 from kafkapy.records.batch import Compression, read_header
 from kafkapy.records.builder import build_batch
 from kafkapy.records.record import Record
-from kafkapy.storage.base import Bounds, EpochEnd, FoundTime, Logs, LogSettings, Reach, Read, Slice
+from kafkapy.storage.base import Bounds, EpochEnd, FoundTime, Logs, LogSettings, Outcome, Reach, Read, Slice
 from kafkapy.storage.embedded.directory import open_embedded
 
 COMMITTED = IsolationLevel.READ_COMMITTED
@@ -32,7 +32,7 @@ async def read(logs: Logs, offset: int, max_bytes: int = 1 << 20, log: LogId = L
 
 async def test_batches_get_dense_offsets_and_come_back_as_they_went_in(logs: Logs) -> None:
     first, second = batch(b"a", b"b", compression=Compression.GZIP), batch(b"c")
-    assert await append(logs, LOG, first, leader_epoch=3) == (0, 2, 0, Error.NONE, None, False, -1)
+    assert await append(logs, LOG, first, leader_epoch=3) == Outcome(0, 2, 0)
     assert (await append(logs, LOG, second, leader_epoch=3)).base_offset == 2
     got = bytes((await read(logs, 0)).records)
     assert got[16 : len(first)] == first[16:]

@@ -163,19 +163,18 @@ def _partition_error(topic: TopicInfo | None, index: int, whole_error: Error) ->
 
 
 def _packed(index: int, result: AppendResult) -> PartitionResponse:
-    error, message, base_offset, log_append_time_ms, log_start_offset, record_errors = result
     response = PartitionResponse(
         index=index,
-        error_code=error,
-        base_offset=base_offset,
-        log_append_time_ms=log_append_time_ms,
-        log_start_offset=log_start_offset,
-        error_message=message,
+        error_code=result.error,
+        base_offset=result.base_offset,
+        log_append_time_ms=result.log_append_time_ms,
+        log_start_offset=result.log_start_offset,
+        error_message=result.message,
     )
-    if record_errors:
+    if result.record_errors:
         response.record_errors = [
             ProduceResponse.BatchIndexAndErrorMessage(batch_index=e.position, batch_index_error_message=e.message)
-            for e in record_errors
+            for e in result.record_errors
         ]
     return response
 

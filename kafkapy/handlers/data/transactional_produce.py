@@ -6,6 +6,7 @@ little where the last transaction is not quite over.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from kafkapy.errors import Error, KafkaError
@@ -48,7 +49,7 @@ async def verify(
             refusal = error_for_producer(outcome, adds=adds)
             refused[number] = AppendResult(refusal.error, refusal.message)
         else:
-            accepted.append(batch._replace(verification=outcome if is_verified else None))
+            accepted.append(replace(batch, verification=outcome if is_verified else None))
     return accepted, refused
 
 

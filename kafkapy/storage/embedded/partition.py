@@ -132,7 +132,7 @@ class Partition:
 
     def append(self, write: Write, accepted: Accepted) -> None:
         """Write the batches into the page cache; OSError leaves the log as it was."""
-        offset, end_offset, _, aborted, _ = accepted
+        offset, end_offset, aborted = accepted.base_offset, accepted.end_offset, accepted.aborted
         data, leader_epoch, segments = memoryview(write.data), write.leader_epoch, self.segments
         segment_count, segment_size = len(segments), segments[-1].size if segments else 0
         position, index_interval_bytes = 0, self.settings.index_interval_bytes
