@@ -10,6 +10,7 @@ Where the store has yet to make a batch durable, the answer waits for that, for 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from kafkapy.cluster.image import TopicInfo
 from kafkapy.delayed import Delayed
@@ -24,6 +25,10 @@ from kafkapy.protocol.messages.produce import ProduceRequest, ProduceResponse
 TopicData = ProduceRequest.TopicProduceData
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 TopicResponse = ProduceResponse.TopicProduceResponse
+Place = tuple[list[PartitionResponse], int]
+"""Where an answer goes: among those of its topic, and of which partition it is."""
+Elsewhere = tuple[PartitionResponse, TopicInfo, int]
+"""The answer of a partition that is led by another broker, and which it is."""
 
 _IDS_FROM_VERSION = 13
 _LEADERS_FROM_VERSION = 10
@@ -33,10 +38,10 @@ _NONE, _WRITE, _TOPIC = Error.NONE, Operation.WRITE, ResourceType.TOPIC  # looke
 async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Delayed[ProduceResponse] | None:
     responses: list[TopicResponse] = []
     batches: list[BatchToAppend] = []
-    waiting: list[tuple[list[PartitionResponse], int]] = []
+    waiting: list[Place] = []
     whole_error = _whole_error(request, ctx)
     leadership = ctx.rooms.cluster.leadership
-    elsewhere: list[tuple[PartitionResponse, TopicInfo, int]] = []
+    elsewhere: list[Elsewhere] = []
     for topic_data in _merged(request.topic_data):
         topic, topic_error = _resolve(topic_data, ctx)
         partition_responses: list[PartitionResponse] = []
@@ -48,7 +53,8 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
             index = partition_data.index
             if topic is not None and 0 <= index < len(partitions):
                 partition = partitions[index]
-                leader_epoch = leadership.epoch(partition.log)
+                log = partition.log
+                leader_epoch = leadership.epoch(log)
                 if leader_epoch is None:
                     error = Error.NOT_LEADER_OR_FOLLOWER
                     answer = PartitionResponse(index=index, error_code=error, base_offset=-1)
@@ -57,7 +63,7 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
                     continue
                 batches.append(
                     BatchToAppend(
-                        partition.log,
+                        log,
                         topic.config,
                         leader_epoch,
                         leadership.in_sync_count(partition),
@@ -74,20 +80,11 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
         batches, refused = await verify(request.transactional_id, batches, ctx)
         for number, result in refused.items():
             partition_responses, index = waiting[number]
-            partition_responses.append(_packed(index, result))
+            partition_responses.append(_partition_packed(index, result))
         waiting = [place for number, place in enumerate(waiting) if number not in refused]
 
-    def packed(results: Sequence[AppendResult]) -> ProduceResponse:
-        for (partition_responses, index), result in zip(waiting, results, strict=True):
-            partition_responses.append(_packed(index, result))
-        response = ProduceResponse(responses=responses)
-        if elsewhere and ctx.api_version >= _LEADERS_FROM_VERSION:
-            name_leaders(response, elsewhere, ctx)
-        return response
-
-    if not batches:
-        response = packed(())
-    else:
+    results: Sequence[AppendResult] | Delayed[list[AppendResult]] = ()
+    if batches:
         results = await append(
             ctx.rooms.logs,
             ctx.rooms.clock,
@@ -98,8 +95,8 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
             timeout_ms=request.timeout_ms,
         )
         if isinstance(results, Delayed):
-            return results.then(packed)
-        response = packed(results)
+            return results.then(partial(_packed, responses, waiting, elsewhere, ctx))
+    response = _packed(responses, waiting, elsewhere, ctx, results)
     if request.acks == 0:
         failed = next((p for t in responses for p in t.partition_responses if p.error_code), None)
         if failed is not None:
@@ -162,7 +159,23 @@ def _partition_error(topic: TopicInfo | None, index: int, whole_error: Error) ->
     return whole_error or Error.INVALID_TOPIC_EXCEPTION
 
 
-def _packed(index: int, result: AppendResult) -> PartitionResponse:
+def _packed(
+    responses: list[TopicResponse],
+    waiting: Sequence[Place],
+    elsewhere: Sequence[Elsewhere],
+    ctx: Context,
+    results: Sequence[AppendResult],
+) -> ProduceResponse:
+    """The response, with what became of the batches in its place."""
+    for (partition_responses, index), result in zip(waiting, results, strict=True):
+        partition_responses.append(_partition_packed(index, result))
+    response = ProduceResponse(responses=responses)
+    if elsewhere and ctx.api_version >= _LEADERS_FROM_VERSION:
+        name_leaders(response, elsewhere, ctx)
+    return response
+
+
+def _partition_packed(index: int, result: AppendResult) -> PartitionResponse:
     response = PartitionResponse(
         index=index,
         error_code=result.error,

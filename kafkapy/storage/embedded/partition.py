@@ -133,24 +133,25 @@ class Partition:
     def append(self, write: Write, accepted: Accepted) -> None:
         """Write the batches into the page cache; OSError leaves the log as it was."""
         offset, end_offset, aborted = accepted.base_offset, accepted.end_offset, accepted.aborted
-        data, leader_epoch, segments = memoryview(write.data), write.leader_epoch, self.segments
-        segment_count, segment_size = len(segments), segments[-1].size if segments else 0
-        position, index_interval_bytes = 0, self.settings.index_interval_bytes
+        data, leader_epoch = memoryview(write.data), write.leader_epoch
+        segments, settings = self.segments, self.settings
+        segment = segments[-1] if segments else None
+        segment_count, segment_size = len(segments), segment.size if segment else 0
+        position, index_interval_bytes = 0, settings.index_interval_bytes
         try:
             if not self.epochs or leader_epoch > self.epochs[-1][0]:
                 self._begin_epoch(leader_epoch, offset)
             # As in Kafka a write joins one segment as a whole: what is saved at its beginning is true there.
             headers = write.headers
             latest = headers[0].max_timestamp if len(headers) == 1 else max(header.max_timestamp for header in headers)
-            segment = segments[-1] if segments else None
             if (
                 segment is None
-                or is_full(segment, len(data), end_offset - 1, latest, self.settings, self._roll_jitter_ms)
-                or segment.index_bytes >= self.settings.segment_index_bytes
+                or is_full(segment, len(data), end_offset - 1, latest, settings, self._roll_jitter_ms)
+                or segment.has_full_index(settings.segment_index_bytes)
                 or self._is_ended
             ):
                 segment = self.roll(offset)
-            for _, length, _, _, _, _, last_offset_delta, _, max_timestamp, _, _, _, _ in write.headers:
+            for _, length, _, _, _, _, last_offset_delta, _, max_timestamp, _, _, _, _ in headers:
                 size, last_offset = LOG_OVERHEAD + length, offset + last_offset_delta
                 self._last_batch = offset, segment, segment.size, size
                 batch: list[Buffer] = [

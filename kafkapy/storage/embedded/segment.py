@@ -69,10 +69,9 @@ class Segment:
         self._since_index_row = 0
         self._write_indexes_from = 0
 
-    @property
-    def index_bytes(self) -> int:
-        """How much the larger of its indexes takes."""
-        return max(self.offset_index.size_bytes, self.time_index.size_bytes)
+    def has_full_index(self, limit: int) -> bool:
+        """Whether one of its indexes takes so many bytes."""
+        return self.offset_index.size_bytes >= limit or self.time_index.size_bytes >= limit
 
     def append(
         self, buffers: list[Buffer], size: int, last_offset: int, max_timestamp: int, index_interval_bytes: int
