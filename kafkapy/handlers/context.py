@@ -189,9 +189,9 @@ class Context:
 
 def endpoint_of(broker: "LiveBroker | Registration", session: Session) -> Endpoint | None:
     """Where the client of this session reaches a broker."""
-    for endpoint in broker.endpoints:
-        if endpoint.listener == session.listener:
-            return endpoint._replace(host=endpoint.host or session.local_host, port=endpoint.port or session.local_port)
+    for listener, host, port, security_protocol in broker.endpoints:
+        if listener == session.listener:
+            return Endpoint(listener, host or session.local_host, port or session.local_port, security_protocol)
     return None
 
 

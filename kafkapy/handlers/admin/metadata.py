@@ -92,9 +92,11 @@ async def _create_missing(names: list[str], ctx: Context) -> None:
         and ctx.permits(Operation.DESCRIBE, _TOPIC, name)
         and _may_create(name, ctx)
     ]
+    if not missing:
+        return
     if not ctx.rooms.config["kafkapy.auto.create.wait"]:
         cluster.create_in_passing(missing, partial(tell_creation, ctx=ctx))
-    elif missing:
+    else:
         try:
             results = await cluster.auto_create(missing)
         except KafkaError as refusal:
