@@ -7,6 +7,7 @@ Called by the Fetch handler.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from kafkapy.clock import Clock
@@ -17,7 +18,8 @@ from kafkapy.model import NO_LEADER_EPOCH, IsolationLevel, LogId
 from kafkapy.storage.base import Bounds, EpochEnd, Logs, Reach, Read, Slice, Watch
 
 
-class LogToRead(NamedTuple):
+@dataclass(slots=True)
+class LogToRead:
     """What is wanted of one log: from where and how much of it, and what the client believes about its epochs."""
 
     log: LogId
@@ -218,7 +220,7 @@ async def _read(
     reads: list[Read] = []
     of_leader = epochs.of_leader
     for one in wanted:
-        log, fetch_offset, partition_max_bytes, current_leader_epoch, last_fetched_epoch = one
+        log, current_leader_epoch = one.log, one.current_leader_epoch
         leader_epoch = of_leader(log)
         if leader_epoch is None:
             leader_epoch = epochs.of_replica(log)
@@ -228,10 +230,10 @@ async def _read(
             answer = refused(error if isinstance(error, Error) else Error.NOT_LEADER_OR_FOLLOWER)
         elif current_leader_epoch != leader_epoch and current_leader_epoch != NO_LEADER_EPOCH:
             answer = refused(leader_epoch_error(current_leader_epoch, leader_epoch))
-        elif last_fetched_epoch >= 0:
+        elif one.last_fetched_epoch >= 0:
             answer = await _divergence(logs, one, leader_epoch)
         if answer is None:
-            reads.append(Read(log, fetch_offset, partition_max_bytes, isolation, True))
+            reads.append(Read(log, one.fetch_offset, one.max_bytes, isolation, True))
         found.append(answer)
     pieces = [piece if not piece.error else refused(piece.error) for piece in await logs.read(reads, max_bytes)]
     if len(pieces) == len(found):

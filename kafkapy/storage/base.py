@@ -173,7 +173,8 @@ class Region(Protocol):
         """The next `count` bytes are sent."""
 
 
-class Read(NamedTuple):
+@dataclass(slots=True)
+class Read:
     """One log to read from `offset` on, at most `max_bytes` of it. `to_send`: a large find may stay a `Region`."""
 
     log: LogId

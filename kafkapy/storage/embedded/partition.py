@@ -362,7 +362,7 @@ class Partition:
 
         Of the bytes that the answer may yet have, `left`; of those that it has in memory so far, `in_memory`.
         """
-        _, offset, max_bytes, isolation, to_send = read
+        offset, isolation = read.offset, read.isolation
         start, high_watermark, stable, end = self.bounds()
         committed = isolation is _READ_COMMITTED
         aborted: list[AbortedTransaction] | None = [] if committed else None
@@ -374,7 +374,7 @@ class Partition:
             base, position = self.end_of(limit) if offset == limit else (-1, -1)
             return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, base, position)
         segment, position, first_size = place
-        base, size = segment.base_offset, min(max_bytes, left)
+        base, size = segment.base_offset, min(read.max_bytes, left)
         if size < first_size and not whole_first:
             return Slice(b"", high_watermark, stable, start, aborted, Error.NONE, None, base, position)
         end_base, end_position = self.end_of(limit)
@@ -389,7 +389,7 @@ class Partition:
             rows = overlapping(self.aborted, offset, min(self._end_offset(segment, position + size), limit))
             aborted = [AbortedTransaction(row.producer_id, row.first_offset) for row in rows]
         records: Buffer | None
-        if to_send and (in_memory := in_memory + size) > _UNCOUNTED_BYTES:
+        if read.to_send and (in_memory := in_memory + size) > _UNCOUNTED_BYTES:
             may_stay = size < _REGION_FROM_BYTES and in_memory <= _ANSWER_BYTES
             buffer = self._disk.waiting.buffer(size) if may_stay else None
             records = self._disk.read_cached(segment.path, position, size, buffer) if buffer is not None else None
