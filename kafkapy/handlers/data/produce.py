@@ -83,9 +83,9 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
             partition_responses.append(_partition_packed(index, result))
         waiting = [place for number, place in enumerate(waiting) if number not in refused]
 
-    results: Sequence[AppendResult] | Delayed[list[AppendResult]] = ()
+    results: Sequence[AppendResult] = ()
     if batches:
-        results = await append(
+        appended = await append(
             ctx.rooms.logs,
             ctx.rooms.clock,
             ctx.rooms.turns,
@@ -94,8 +94,9 @@ async def handle(request: ProduceRequest, ctx: Context) -> ProduceResponse | Del
             api_version=ctx.api_version,
             timeout_ms=request.timeout_ms,
         )
-        if isinstance(results, Delayed):
-            return results.then(partial(_packed, responses, waiting, elsewhere, ctx))
+        if isinstance(appended, Delayed):
+            return appended.then(partial(_packed, responses, waiting, elsewhere, ctx))
+        results = appended
     response = _packed(responses, waiting, elsewhere, ctx, results)
     if request.acks == 0:
         failed = next((p for t in responses for p in t.partition_responses if p.error_code), None)
