@@ -30,6 +30,7 @@ from kafkapy.storage.shared.preparing import prepare
 from kafkapy.storage.shared.problems import DatabaseInUse
 from kafkapy.storage.shared.rendezvous import in_order
 from kafkapy.storage.shared.store import SharedLogs, open_shared
+from kafkapy.storage.shared.tenure import TAKE
 
 
 class Leaders:
@@ -178,6 +179,40 @@ async def test_a_log_never_goes_back_behind_the_epochs_of_other_leaders(database
         await append(alone, young, batch(b"of the eighth broker"), leader_epoch=7)
     async with stores(database, schema, also={young: origin}) as open_one:
         assert epoch_of((await open_one()).logs, young) == 8
+
+
+async def test_a_hand_over_that_was_lost_is_made_good(database: str, schema: str, tmp_path: Path) -> None:
+    async with proxied(database, tmp_path) as proxy, stores(database, schema) as open_one:
+        first = await open_one(at=proxy.url)
+        proxy.lose(b"set owner = null", answer=False)
+        with trio.fail_after(30):
+            second = await open_one()  # which waits for its share
+        assert proxy.lost_count == 1
+        await first.logs.settled()
+        assert lanes_of(first) | lanes_of(second) == set(range(64))
+
+
+async def test_a_lane_taken_unknowingly_goes_to_who_is_to_have_it_by_now(
+    database: str, schema: str, tmp_path: Path
+) -> None:
+    """Whoever took it never heard that it has; and somebody has come since."""
+    async with proxied(database, tmp_path) as proxy, stores(database, schema) as open_one:
+        first, second = await open_one(at=proxy.url), await open_one()
+        await first.logs.settled()
+        due = lanes_of(second)
+        proxy.hold(TAKE.sql, answer=True)
+        second.kill()
+        await proxy.held.wait()
+        watching = Link(database, schema, SystemClock())
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(open_one)
+                while await watching.run(Statement("select count(*) from brokers where state = 'there'")) != [(2,)]:
+                    await trio.sleep(0.01)
+                proxy.cut()
+            await first.logs.settled()
+        watching.close()
+        assert lanes_of(first) == set(range(64)) - due
 
 
 async def test_who_is_late_leads_nothing_and_goes_on_when_it_is_not(database: str, schema: str, tmp_path: Path) -> None:

@@ -193,6 +193,11 @@ class Steward:
         members = await self._members.look(sweep=self._clock.monotonic() >= self._calm_at)
         rows = await self._tenure.look()
         todo = self._considered(members, rows)
+        own, owned = self._members.incarnation, self._tenure.owned
+        if astray := [row.number for row in rows if row.owner == own and row.number not in {*owned, *todo.take}]:
+            # A statement that took them, or that let them go, was lost; and they are not ours to have.
+            self.look_again()
+            await self._tenure.release(astray)
         if todo.take:
             self.look_again()
             lanes = await self._tenure.take(todo.take)
@@ -204,7 +209,7 @@ class Steward:
             try:
                 await self._lanes.part(parting)
                 await self._tenure.release([lane.number for lane in parting])
-            finally:  # where that is not so, they are taken again
+            finally:  # where that is not so, they are found astray
                 for lane in parting:
                     self._lanes.forget(lane)
         self._is_settled = todo.is_settled

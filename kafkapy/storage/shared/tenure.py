@@ -11,7 +11,7 @@ from kafkapy.storage.shared.lane import Lane
 from kafkapy.storage.shared.members import RENEW
 from kafkapy.storage.shared.problems import lost_entries
 
-_TAKE: Final = Statement(
+TAKE: Final = Statement(
     """
     with d as (update lanes l set owner = $1, epoch = l.epoch + 1
                where l.lane = any($2) and (l.owner is null or l.owner = $1
@@ -32,7 +32,7 @@ _RAISE: Final = Statement(
     (INT4, TEXT, INT4, INT4),
 )
 
-_RELEASE: Final = Statement(
+RELEASE: Final = Statement(
     """
     with d as (update lanes set owner = null where lane = any($2) and owner = $1 returning lane),
          m as (update cluster set moves = moves + 1 where exists (select from d))
@@ -70,7 +70,7 @@ class Tenure:
     async def take(self, numbers: Collection[int]) -> list[Lane]:
         """Those of these that were free, empty, in their new epochs. Raises DatabaseError, UnfitDatabase."""
         lanes = []
-        for number, epoch, seq in await self._link.run(_TAKE, self._incarnation, sorted(numbers)):
+        for number, epoch, seq in await self._link.run(TAKE, self._incarnation, sorted(numbers)):
             self._check(number, seq, self._highest)
             lane = Lane(number)
             lane.epoch = epoch
@@ -121,7 +121,7 @@ class Tenure:
 
     async def release(self, numbers: Sequence[int]) -> None:
         """Let these go. Raises DatabaseError."""
-        await self._link.run(_RELEASE, self._incarnation, list(numbers))
+        await self._link.run(RELEASE, self._incarnation, list(numbers))
 
     @staticmethod
     def _check(number: int, seq: int, highest: Mapping[int, int]) -> None:
