@@ -28,7 +28,7 @@ import trio
 from kafkapy.clock import SystemClock
 from kafkapy.storage.shared.check import check
 from tests.broker.test_fleet_clients import PARTITIONS, Writer, go_on, under_clients
-from tests.broker.test_processes import Processes, create_topics
+from tests.broker.test_processes import Processes, Seat, create_topics
 
 _STANDBY = "standby"
 
@@ -54,14 +54,17 @@ def account() -> str | None:
 class Server:
     """One PostgreSQL, on a port of this machine."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, host: str = "127.0.0.1") -> None:
         self.directory = directory
         self.port = port
+        self.host = host
         self._process: subprocess.Popen[bytes] | None = None
 
     def make(self) -> None:
         """A primary without anything in it."""
         self._do("initdb", "-D", self.directory, "-U", "postgres", "-A", "trust", "-E", "UTF8")
+        with (self.directory / "pg_hba.conf").open("a") as file:
+            file.write("host all all samenet trust\n")
         self._configure("synchronous_standby_names = ''")
 
     def copy(self, primary: "Server") -> None:
@@ -101,7 +104,7 @@ class Server:
             self._process = None
 
     def query(self, sql: str) -> list[Any]:
-        with psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres", autocommit=True) as connection:
+        with psycopg.connect(f"host={self.host} port={self.port} user=postgres", autocommit=True) as connection:
             cursor = connection.execute(sql)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
@@ -115,7 +118,7 @@ class Server:
     def _configure(self, more: str) -> None:
         with (self.directory / "postgresql.auto.conf").open("a") as file:
             file.write(
-                f"\nport = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
+                f"\nport = {self.port}\nlisten_addresses = '{self.host}'\nunix_socket_directories = ''\n"
                 f"max_connections = 60\n{more}\n"
             )
 
@@ -205,10 +208,9 @@ async def synchronous(rounds: int) -> None:
     with ExitStack() as opened:
         servers = opened.enter_context(pair())
         servers.primary.wait_for_standby()
-        processes = Processes(servers.url)
+        processes = Processes(dict.fromkeys((1, 2, 3), Seat(servers.url)))
         opened.callback(processes.end)
-        for node_id in (1, 2, 3):
-            await trio.to_thread.run_sync(processes.start, node_id)
+        await trio.to_thread.run_sync(processes.start_all)
         at = processes.bootstrap_servers
         await trio.to_thread.run_sync(create_topics, at, "t", "in-transactions")
         await under_clients(at, partial(fail_over, servers, rounds))
@@ -237,10 +239,9 @@ async def lossy() -> None:
     with ExitStack() as opened:
         servers = opened.enter_context(pair())
         log = opened.enter_context(tempfile.TemporaryFile("w+"))
-        processes = Processes(servers.url, log)
+        processes = Processes(dict.fromkeys((1, 2, 3), Seat(servers.url)), log)
         opened.callback(processes.end)
-        for node_id in (1, 2, 3):
-            await trio.to_thread.run_sync(processes.start, node_id)
+        await trio.to_thread.run_sync(processes.start_all)
         at = processes.bootstrap_servers
         await trio.to_thread.run_sync(create_topics, at, "t")
         await trio.to_thread.run_sync(write_some, at, 600)

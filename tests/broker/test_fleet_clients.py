@@ -39,8 +39,13 @@ SETTINGS = {
 }
 PARTITIONS = 6
 _CLOCK = ThreadClock()
-EACH_ROUND = 60
+EACH_ROUND = 12
 """So many records must each writer have acknowledged before a broker goes, and again before it comes back."""
+_PATIENCE_SECONDS = 240
+"""Nothing waits for longer, however busy the machine is."""
+AT_ONCE = 10
+_REST_SECONDS = 0.2
+"""Between so many records and the next: brokers are to be disturbed, not to be kept busy."""
 
 
 @asynccontextmanager
@@ -90,8 +95,8 @@ class Confluent(Writer):
             {
                 "bootstrap.servers": self.bootstrap_servers,
                 "enable.idempotence": True,
-                "linger.ms": 2,
-                "retry.backoff.ms": 20,
+                "linger.ms": 0,
+                "retry.backoff.ms": 100,
                 "reconnect.backoff.ms": 10,
                 "reconnect.backoff.max.ms": 200,
             }
@@ -104,10 +109,11 @@ class Confluent(Writer):
                 self.told()
 
         while not self.over.is_set():
-            partition, value = self.value()
-            producer.produce(self.topic, value, partition=partition, on_delivery=delivered)
-            producer.poll(0.002)
-        assert producer.flush(60) == 0
+            for _ in range(AT_ONCE):
+                partition, value = self.value()
+                producer.produce(self.topic, value, partition=partition, on_delivery=delivered)
+            producer.poll(_REST_SECONDS)
+        assert producer.flush(_PATIENCE_SECONDS) == 0
 
 
 class KafkaPython(Writer):
@@ -115,7 +121,8 @@ class KafkaPython(Writer):
         producer = kafka.KafkaProducer(
             bootstrap_servers=self.bootstrap_servers.split(","),
             enable_idempotence=True,
-            retry_backoff_ms=20,
+            delivery_timeout_ms=1000 * _PATIENCE_SECONDS,
+            retry_backoff_ms=100,
             reconnect_backoff_ms=10,
             reconnect_backoff_max_ms=200,
         )
@@ -123,14 +130,15 @@ class KafkaPython(Writer):
         while not self.over.is_set():
             partition, value = self.value()
             pending.append(producer.send(self.topic, value, partition=partition))
-            if len(pending) == 10:
+            if len(pending) == AT_ONCE:
                 self._settle(pending)
+                self.over.wait(_REST_SECONDS)
         self._settle(pending)
         producer.close()
 
     def _settle(self, pending: list[Any]) -> None:
         for future in pending:
-            future.get(60)
+            future.get(_PATIENCE_SECONDS)
             self.told()
         pending.clear()
 
@@ -143,18 +151,19 @@ class AioKafka(Writer):
         async with aiokafka.AIOKafkaProducer(
             bootstrap_servers=self.bootstrap_servers,
             enable_idempotence=True,
-            retry_backoff_ms=20,
-            request_timeout_ms=30_000,
+            retry_backoff_ms=100,
+            request_timeout_ms=1000 * _PATIENCE_SECONDS,
             metadata_max_age_ms=1000,
         ) as producer:
             while not self.over.is_set():
                 sent = []
-                for _ in range(10):
+                for _ in range(AT_ONCE):
                     partition, value = self.value()
                     sent.append(await producer.send(self.topic, value, partition=partition))
                 for future in sent:
                     await future
                     self.told()
+                await asyncio.sleep(_REST_SECONDS)
 
 
 class Transactional(Writer):
@@ -165,8 +174,9 @@ class Transactional(Writer):
             {
                 "bootstrap.servers": self.bootstrap_servers,
                 "transactional.id": "x",
-                "transaction.timeout.ms": 60_000,
-                "retry.backoff.ms": 20,
+                "linger.ms": 0,
+                "transaction.timeout.ms": 1000 * _PATIENCE_SECONDS,
+                "retry.backoff.ms": 100,
                 "reconnect.backoff.ms": 10,
                 "reconnect.backoff.max.ms": 200,
             }
@@ -177,6 +187,7 @@ class Transactional(Writer):
             while not self._written(producer, records):
                 pass
             self.told(len(records))
+            self.over.wait(_REST_SECONDS)
 
     def _written(self, producer: Any, records: list[tuple[int, bytes]]) -> bool:
         try:
@@ -209,7 +220,7 @@ class Reader(threading.Thread):
         self.consumer = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
-                "group.id": "readers",
+                "group.id": f"readers of {topic}",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "reconnect.backoff.ms": 10,
@@ -217,7 +228,11 @@ class Reader(threading.Thread):
             }
         )
         self.consumer.subscribe([topic])
-        self.seen: dict[int, set[int]] = defaultdict(set)
+        self.topic = topic
+        self.seen: dict[int, dict[int, bytes]] = defaultdict(dict)
+        """What it was given, by partition and offset."""
+        self.taken_back: list[tuple[int, int]] = []
+        """Where it was given something else before."""
         self.over = threading.Event()
 
     def run(self) -> None:
@@ -225,7 +240,9 @@ class Reader(threading.Thread):
             messages = self.consumer.consume(100, 0.2)
             for message in messages:
                 if message.error() is None:
-                    self.seen[message.partition()].add(message.offset())
+                    place = message.partition(), message.offset()
+                    if self.seen[place[0]].setdefault(place[1], message.value()) != message.value():
+                        self.taken_back.append(place)
             if messages:
                 try:
                     self.consumer.commit(asynchronous=False)
@@ -234,7 +251,7 @@ class Reader(threading.Thread):
         self.consumer.close()
 
 
-async def until(true: Callable[[], bool], seconds: float = 90) -> None:
+async def until(true: Callable[[], bool], seconds: float = _PATIENCE_SECONDS) -> None:
     with trio.fail_after(seconds):
         while not true():
             await trio.sleep(0.01)
@@ -259,7 +276,8 @@ async def disturb(broker: Broker, rounds: int, seed: int, writers: list[Writer])
         await go_on(writers)
 
 
-def read_all(bootstrap_servers: str, topic: str) -> dict[int, list[bytes]]:
+def read_all(bootstrap_servers: str, topic: str) -> dict[int, dict[int, bytes]]:
+    """What is there, by partition and offset."""
     consumer = kafka.KafkaConsumer(
         bootstrap_servers=bootstrap_servers.split(","),
         auto_offset_reset="earliest",
@@ -268,10 +286,10 @@ def read_all(bootstrap_servers: str, topic: str) -> dict[int, list[bytes]]:
     partitions = [kafka.TopicPartition(topic, index) for index in range(PARTITIONS)]
     consumer.assign(partitions)
     ends = consumer.end_offsets(partitions)
-    found: dict[int, list[bytes]] = {index: [] for index in range(PARTITIONS)}
+    found: dict[int, dict[int, bytes]] = {index: {} for index in range(PARTITIONS)}
     while any(consumer.position(partition) < ends[partition] for partition in partitions):
         for partition, records in consumer.poll(1000).items():
-            found[partition.partition] += [record.value for record in records]
+            found[partition.partition].update((record.offset, record.value) for record in records)
     consumer.close()
     return found
 
@@ -284,27 +302,40 @@ async def under_clients(servers: str, trouble: Callable[[list[Writer]], Awaitabl
         AioKafka(servers, "t"),
         Transactional(servers, "in-transactions"),
     ]
-    reader = Reader(servers, "t")
-    reader.start()
-    async with trio.open_nursery() as nursery:
-        for writer in writers:
-            nursery.start_soon(trio.to_thread.run_sync, writer.run)
-        try:
-            await trouble(writers)
-        finally:
+    readers = [Reader(servers, "t"), Reader(servers, "in-transactions")]
+    for reader in readers:
+        reader.start()
+    try:
+        async with trio.open_nursery() as nursery:
             for writer in writers:
-                writer.over.set()
+                nursery.start_soon(trio.to_thread.run_sync, writer.run)
+            try:
+                await trouble(writers)
+            finally:
+                for writer in writers:
+                    writer.over.set()
+        await judge(servers, writers, readers)
+    finally:
+        for reader in readers:
+            reader.over.set()
+
+
+async def judge(servers: str, writers: list[Writer], readers: list[Reader]) -> None:
+    """What was acknowledged is there, once and in order, and readers were given that and nothing else."""
     assert not any(writer.failures for writer in writers), [writer.failures for writer in writers]
     read = {topic: await trio.to_thread.run_sync(read_all, servers, topic) for topic in ("t", "in-transactions")}
     for writer in writers:
         name = type(writer).__name__.encode()
         for index, values in read[writer.topic].items():
-            numbers = [int(value.split()[1]) for value in values if value.startswith(name + b" ")]
+            numbers = [int(value.split()[1]) for value in values.values() if value.startswith(name + b" ")]
             assert numbers == list(range(index, writer.sent, PARTITIONS)), (name, index)
-    whole = {index: set(range(len(values))) for index, values in read["t"].items()}
-    await until(lambda: dict(reader.seen) == whole)
-    reader.over.set()
-    await trio.to_thread.run_sync(reader.join)
+    for reader in readers:
+        seen, there = reader.seen, read[reader.topic]
+        await until(lambda seen=seen, there=there: all(seen[index].keys() >= there[index].keys() for index in there))
+        reader.over.set()
+        await trio.to_thread.run_sync(reader.join)
+        assert not reader.taken_back, reader.taken_back
+        assert seen == there, (reader.topic, [(i, seen[i].items() ^ there[i].items()) for i in there])
 
 
 async def run(directory: Path, rounds: int, seed: int) -> None:

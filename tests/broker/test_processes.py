@@ -4,17 +4,21 @@
 waited.
 """
 
+import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import quantiles
-from typing import IO
+from typing import IO, Any
 
 import confluent_kafka.admin
 import trio
@@ -23,7 +27,8 @@ from kafkapy.clock import SystemClock
 from kafkapy.storage.shared.check import check
 from tests.broker.test_fleet_clients import PARTITIONS, Writer, go_on, under_clients
 
-LEASE_SECONDS = 1.5
+LEASE_SECONDS = float(os.environ.get("KAFKAPY_LEASE_SECONDS", "1.5"))
+"""A machine that is busy otherwise needs longer ones, or processes are taken for gone that are not."""
 
 _SETTINGS = {
     "offsets.topic.num.partitions": "6",
@@ -32,36 +37,55 @@ _SETTINGS = {
 }
 
 
+KAFKAPY = (sys.executable, "-m", "kafkapy")
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a process listens, and how it comes to its database."""
+
+    database: str
+    host: str = "127.0.0.1"
+    program: tuple[str, ...] = KAFKAPY
+    flags: tuple[str, ...] = ()
+
+
 class Processes:
     """`kafkapy start` over one database, by node id. A process that comes back listens where it was."""
 
-    def __init__(self, database: str, log: IO[str] | None = None) -> None:
+    def __init__(self, seats: Mapping[int, Seat], log: IO[str] | None = None) -> None:
         """`log`: where what they log goes."""
         self._log = log
+        self._seats = seats
         self.running: dict[int, subprocess.Popen[str]] = {}
-        self._database = database
-        self._ports: dict[int, int] = {}
+        self.ready: dict[int, dict[str, Any]] = {}
+        """What each said last."""
 
     @property
     def bootstrap_servers(self) -> str:
-        return ",".join(f"127.0.0.1:{port}" for port in self._ports.values())
+        return ",".join(ready["bootstrap_servers"] for ready in self.ready.values())
 
     def start(self, node_id: int) -> None:
         """Return once the process says that it is ready."""
-        import json
+        seat = self._seats[node_id]
+        port = self.ready[node_id]["port"] if node_id in self.ready else 0
+        settings = {**_SETTINGS, "node.id": str(node_id), "listeners": f"PLAINTEXT://{seat.host}:{port}"}
+        said = ""
+        while not said:  # a database that is too busy to answer has it end
+            self.running[node_id] = process = subprocess.Popen(
+                [*seat.program, "start", "--json-ready", "--database", seat.database, *seat.flags]
+                + [word for name, value in settings.items() for word in ("-c", f"{name}={value}")],
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+            )
+            assert process.stdout is not None
+            said = process.stdout.readline()
+        self.ready[node_id] = json.loads(said)
 
-        settings = {**_SETTINGS, "node.id": str(node_id)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kafkapy", "start", "--json-ready", "--database", self._database]
-            + ["--port", str(self._ports.get(node_id, 0))]
-            + [word for name, value in settings.items() for word in ("-c", f"{name}={value}")],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-        self.running[node_id] = process
-        assert process.stdout is not None
-        self._ports[node_id] = json.loads(process.stdout.readline())["port"]
+    def start_all(self) -> None:
+        for node_id in self._seats:
+            self.start(node_id)
 
     def kill(self, node_id: int) -> None:
         """End it as a power cut does."""
@@ -81,10 +105,10 @@ class Processes:
 
     def until_missed(self, node_id: int) -> None:
         """Return once the others say that it is not there."""
-        others = ",".join(f"127.0.0.1:{port}" for other, port in self._ports.items() if other != node_id)
+        others = ",".join(ready["bootstrap_servers"] for other, ready in self.ready.items() if other != node_id)
         admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": others})
         while node_id in admin.list_topics(timeout=10).brokers:
-            pass
+            time.sleep(0.02)
 
     def go_on(self, node_id: int) -> None:
         """The process knows nothing of what has happened meanwhile."""
@@ -135,6 +159,7 @@ async def disturb(processes: Processes, rounds: int, seed: int, pauses: Pauses, 
             await note(event)
             await trio.to_thread.run_sync(processes.start, node_id)
             await note("start")
+        print(f"round {number + 1}: {event} of {node_id}", flush=True)
 
 
 def create_topics(bootstrap_servers: str, *names: str) -> None:
@@ -155,10 +180,9 @@ def tell(pauses: Pauses) -> None:
 async def run(rounds: int, seed: int, pauses: Pauses) -> None:
     with ExitStack() as opened:
         url = opened.enter_context(database())
-        processes = Processes(url)
+        processes = Processes(dict.fromkeys((1, 2, 3), Seat(url)))
         opened.callback(processes.end)
-        for node_id in (1, 2, 3):
-            await trio.to_thread.run_sync(processes.start, node_id)
+        await trio.to_thread.run_sync(processes.start_all)
         servers = processes.bootstrap_servers
         await trio.to_thread.run_sync(create_topics, servers, "t", "in-transactions")
         await under_clients(servers, partial(disturb, processes, rounds, seed, pauses))
