@@ -67,7 +67,10 @@ class BrokerProcess(BrokerHandle):
         """The broker's time, which a test can stop and move."""
 
     def start(self, timeout: float = START_TIMEOUT_SECONDS) -> Self:
-        """Start it, and return when it accepts connections: one alone on the port where it ran before."""
+        """Start it, and return when it accepts connections: one alone on the port where it ran before.
+
+        Raises RuntimeError with what it says, TimeoutError where it takes longer than `timeout` seconds.
+        """
         if self._process is not None:
             raise RuntimeError("the broker runs already")
         where = ["--memory"] if self._data_dir is None else ["--data-dir", str(self._data_dir)]
@@ -82,7 +85,13 @@ class BrokerProcess(BrokerHandle):
         self._parent_id = os.getpid()
         atexit.register(self.stop)
         said = _Said(process.stderr)
-        late = threading.Timer(timeout, process.kill)
+        is_late = threading.Event()
+
+        def give_up() -> None:
+            is_late.set()
+            process.kill()
+
+        late = threading.Timer(timeout, give_up)
         late.start()
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -90,7 +99,10 @@ class BrokerProcess(BrokerHandle):
         if not line:
             process.wait()
             self._process = None
-            raise RuntimeError(f"the broker did not start: {said.text() or 'it said nothing'}")
+            reason = said.text() or "it said nothing"
+            if is_late.is_set():
+                raise TimeoutError(f"the broker did not start within {timeout:g} s: {reason}")
+            raise RuntimeError(f"the broker did not start: {reason}")
         ready = json.loads(line)
         self.cluster_id = ready["cluster_id"]
         self._remote = Remote(*address_of(ready["control"]))

@@ -325,6 +325,11 @@ def test_a_process_that_does_not_start_says_why(broker: kafkapy.Broker) -> None:
         kafkapy.BrokerProcess(port=broker.port).start()
 
 
+def test_a_process_that_takes_too_long_to_start_is_ended() -> None:
+    with pytest.raises(TimeoutError, match=r"did not start within 0\.01 s"):
+        kafkapy.BrokerProcess().start(timeout=0.01)
+
+
 def test_a_block_that_adds_nothing_adds_nothing(broker: kafkapy.Broker, topic: str = "quiet") -> None:
     with broker.assert_produced(topic):
         pass
