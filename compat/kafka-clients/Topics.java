@@ -60,9 +60,9 @@ final class Topics {
         Room.same(Room.get(result.numPartitions(assigned)), 2, "partitions of one whose replicas were given");
         Room.get(room.admin.createTopics(List.of(new NewTopic(only, 1, (short) 1)),
             new CreateTopicsOptions().validateOnly(true)).all());
-        Set<String> there = Room.get(room.admin.listTopics().names());
-        Room.check(there.contains(plain) && there.contains(assigned), "both are there");
-        Room.check(!there.contains(only), "what was only validated is not");
+        Room.until("both are there",
+            () -> Room.get(room.admin.listTopics().names()).containsAll(List.of(plain, assigned)));
+        Room.check(!Room.get(room.admin.listTopics().names()).contains(only), "what was only validated is not");
     }
 
     private static void refused(Room room) throws Exception {

@@ -104,6 +104,25 @@ class ConsumerHistory(RuleBasedStateMachine):
         assert not isinstance(answer, Error) or answer in FENCED
         self.members.remove(member)
 
+    @precondition(lambda self: self.members)
+    @rule(data=st.data(), topics=SUBSCRIPTIONS)
+    def leave_and_join_at_once(self, data, topics):
+        """A client that unsubscribes and subscribes: the same id, whatever it was about to give up."""
+        member = data.draw(st.sampled_from(self.members))
+        answer = self.consumers.beat(member_id=member.member_id, epoch=LEFT_EPOCH, instance=member.instance)
+        assert not isinstance(answer, Error) or answer in FENCED
+        member.topics, member.pattern, member.clings = list(topics), None, False
+        member.join()
+
+    @precondition(lambda self: any(member.pattern is None for member in self.members))
+    @rule(data=st.data(), topics=SUBSCRIPTIONS)
+    def an_answer_is_lost(self, data, topics):
+        """That to another subscription: the member says everything once more, in the epoch that it knows of."""
+        member = data.draw(st.sampled_from([member for member in self.members if member.pattern is None]))
+        member.topics = list(topics)
+        member.try_beat(topics=member.topics)
+        self._beat(member, rebalance_ms=60_000, topics=member.topics)
+
     @precondition(lambda self: any(member.instance for member in self.members))
     @rule()
     def come_back(self):
