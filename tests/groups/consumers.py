@@ -111,6 +111,8 @@ class Member:
         self.assignor = assignor
         self.epoch = 0
         self.owned: Partitions = {}
+        self._assigned: Partitions = {}
+        """What it was told last: what it owns, once it does not cling."""
         self.clings = False
 
     def join(self) -> ConsumerHeartbeatAnswer:
@@ -146,8 +148,10 @@ class Member:
     def _told(self, answer: ConsumerHeartbeatAnswer | Error) -> ConsumerHeartbeatAnswer:
         assert isinstance(answer, ConsumerHeartbeatAnswer), answer
         self.member_id, self.epoch = answer.member_id, answer.member_epoch
-        if answer.assigned is not None and not self.clings:
-            self.owned = without_epochs(answer.assigned)
+        if answer.assigned is not None:
+            self._assigned = without_epochs(answer.assigned)
+        if not self.clings:
+            self.owned = self._assigned
         return answer
 
     @property

@@ -173,6 +173,29 @@ def test_a_member_may_join_again_under_its_id(consumers):
     assert (answer.member_epoch, member.owned) == (2, {T: (0, 1, 2)})
 
 
+def test_what_to_give_up_is_told_again_when_the_answer_was_lost(consumers):
+    consumers.set_topics(t=3, u=2)
+    member = Member(consumers, "a", "t", "u")
+    member.join()
+    settle(member)
+    assert member.try_beat(topics=["u"]).assigned is not None
+    member.beat(rebalance_ms=60_000, topics=["u"])
+    assert member.partitions == {("u", 0), ("u", 1)}
+
+
+def test_who_leaves_while_it_gives_up_partitions_may_join_at_once_and_has_all_that_is_its(consumers):
+    consumers.set_topics(t=3, u=2)
+    member = Member(consumers, "a", "t")
+    member.join()
+    settle(member)
+    member.try_beat(topics=["u"])
+    member.leave()
+    member.topics = ["t", "u"]
+    member.join()
+    settle(member)
+    assert member.partitions == {("t", 0), ("t", 1), ("t", 2), ("u", 0), ("u", 1)}
+
+
 def test_nobody_is_known_of_an_unknown_group(consumers):
     assert consumers.beat(member_id="a", epoch=1) is Error.GROUP_ID_NOT_FOUND
     assert consumers.beat(member_id="a", epoch=-1) is Error.GROUP_ID_NOT_FOUND
