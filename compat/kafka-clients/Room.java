@@ -118,7 +118,6 @@ final class Room implements AutoCloseable {
             "enable.auto.commit", "false",
             "metadata.max.age.ms", "1000"));
         if (protocol.equals(Checks.CLASSIC)) { // with the other protocol the broker says
-            all.put("session.timeout.ms", "6000");
             all.put("heartbeat.interval.ms", "500");
         }
         all.putAll(pairs(settings));
