@@ -74,16 +74,17 @@ final class Records {
 
     private static void shapes(Room room) throws Exception {
         String topic = room.topic(1);
+        long now = System.currentTimeMillis(); // what is old is deleted by retention
         List<Header> headers = List.of(header("trace", "1"), header("empty", ""), header("trace", "2"),
             header("schlüssel", "wert ✓"), new RecordHeader("null", (byte[]) null));
         List<ProducerRecord<String, String>> sent = List.of(
-            new ProducerRecord<>(topic, 0, 1_000L, "key", "value", headers),
-            new ProducerRecord<>(topic, 0, 2_000L, null, "no key"),
-            new ProducerRecord<>(topic, 0, 3_000L, "", "empty key"),
-            new ProducerRecord<>(topic, 0, 4_000L, "tombstone", (String) null),
-            new ProducerRecord<>(topic, 0, 5_000L, "empty value", ""),
-            new ProducerRecord<>(topic, 0, 6_000L, null, (String) null),
-            new ProducerRecord<>(topic, 0, 7_000L, "ключ", "значение ✓"));
+            new ProducerRecord<>(topic, 0, now + 1, "key", "value", headers),
+            new ProducerRecord<>(topic, 0, now + 2, null, "no key"),
+            new ProducerRecord<>(topic, 0, now + 3, "", "empty key"),
+            new ProducerRecord<>(topic, 0, now + 4, "tombstone", (String) null),
+            new ProducerRecord<>(topic, 0, now + 5, "empty value", ""),
+            new ProducerRecord<>(topic, 0, now + 6, null, (String) null),
+            new ProducerRecord<>(topic, 0, now + 7, "ключ", "значение ✓"));
         KafkaProducer<String, String> producer = room.producer();
         sent.forEach(producer::send);
         producer.flush();
@@ -102,10 +103,11 @@ final class Records {
     private static void metadata(Room room) throws Exception {
         String topic = room.topic(2);
         KafkaProducer<String, String> producer = room.producer();
+        long now = System.currentTimeMillis();
         for (long offset = 0; offset < 3; offset++) {
-            RecordMetadata got = Room.get(producer.send(new ProducerRecord<>(topic, 1, 5000 + offset, "key", "value")));
+            RecordMetadata got = Room.get(producer.send(new ProducerRecord<>(topic, 1, now + offset, "key", "value")));
             Room.same(got.topic() + " " + got.partition() + " " + got.offset() + " " + got.timestamp(),
-                topic + " 1 " + offset + " " + (5000 + offset), "where it went");
+                topic + " 1 " + offset + " " + (now + offset), "where it went");
         }
     }
 

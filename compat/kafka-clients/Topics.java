@@ -166,22 +166,23 @@ final class Topics {
 
     private static void offsets(Room room) throws Exception {
         String topic = room.topic(1);
+        long now = System.currentTimeMillis(); // what is old is deleted by retention
         KafkaProducer<String, String> producer = room.producer();
-        for (long time : List.of(1_000L, 9_000L, 5_000L)) {
+        for (long time : List.of(now + 1_000, now + 9_000, now + 5_000)) {
             Room.get(producer.send(new ProducerRecord<>(topic, 0, time, null, "at " + time)));
         }
         KafkaProducer<String, String> open = room.producer("transactional.id=" + Room.fresh("transactional"));
         open.initTransactions();
         open.beginTransaction();
-        Room.get(open.send(new ProducerRecord<>(topic, 0, 3_000L, null, "open")));
+        Room.get(open.send(new ProducerRecord<>(topic, 0, now + 3_000, null, "open")));
         Room.same(at(room, topic, OffsetSpec.earliest()).offset(), 0L, "earliest");
         Room.same(at(room, topic, OffsetSpec.latest()).offset(), 4L, "latest");
         Room.same(at(room, topic, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED).offset(), 3L, "latest, committed");
         Room.same(at(room, topic, OffsetSpec.maxTimestamp()).offset(), 1L, "of the latest time");
-        Room.same(at(room, topic, OffsetSpec.maxTimestamp()).timestamp(), 9_000L, "the latest time");
-        Room.same(at(room, topic, OffsetSpec.forTimestamp(2_000)).offset(), 1L, "of a time");
-        Room.same(at(room, topic, OffsetSpec.forTimestamp(2_000)).timestamp(), 9_000L, "the time found there");
-        Room.same(at(room, topic, OffsetSpec.forTimestamp(9_001)).offset(), -1L, "of a time after the last");
+        Room.same(at(room, topic, OffsetSpec.maxTimestamp()).timestamp(), now + 9_000, "the latest time");
+        Room.same(at(room, topic, OffsetSpec.forTimestamp(now + 2_000)).offset(), 1L, "of a time");
+        Room.same(at(room, topic, OffsetSpec.forTimestamp(now + 2_000)).timestamp(), now + 9_000, "the time found there");
+        Room.same(at(room, topic, OffsetSpec.forTimestamp(now + 9_001)).offset(), -1L, "of a time after the last");
         Room.same(at(room, topic, OffsetSpec.earliestLocal()).offset(), 0L, "earliest that is local");
         Room.same(at(room, topic, OffsetSpec.latestTiered()).offset(), -1L, "latest that is not");
         Room.same(at(room, topic, OffsetSpec.latest()).leaderEpoch(), Optional.of(0), "epoch of the leader");
