@@ -93,6 +93,8 @@ final class Room implements AutoCloseable {
         ConfigResource resource = new ConfigResource(ConfigResource.Type.GROUP, group);
         AlterConfigOp set = new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET);
         get(admin.incrementalAlterConfigs(Map.of(resource, List.of(set))).all());
+        until("the group has the setting", () ->
+            value.equals(get(admin.describeConfigs(List.of(resource)).all()).get(resource).get(name).value()));
     }
 
     // -- clients
