@@ -13,7 +13,7 @@ from tests.storage.catalogues import create
 async def test_a_lease_that_is_over_while_it_is_told_of_starts_nothing(nursery):
     """A process that is not given the time to run: it goes on with the next lease."""
     clock, is_slow = ManualClock(), True
-    leases = LaneLeases(1, clock, lambda log: 0)
+    leases = LaneLeases(1, clock, lambda log: 0, lambda log, lane_epoch: lane_epoch)
     leases.watch(lambda logs: clock.advance_ms(2000 if is_slow else 0), lambda logs: None)
     async with open_memory(clock) as logs:
         await create(logs, LOG)

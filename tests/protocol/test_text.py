@@ -6,7 +6,7 @@ import pytest
 from codegen.spec import StructSpec
 from spec_values import all_messages, project
 
-from kafkapy.protocol.header import decode_request_header, encode_request_header
+from kafkapy.protocol.header import RequestHeader, decode_request_header, encode_request_header
 from kafkapy.protocol.text import REPLACING, Replacing
 
 # What Java 17 makes of these: `new String(bytes, UTF_8)`, each U+FFFD shown as a question mark.
@@ -92,4 +92,4 @@ def test_a_client_id_that_is_malformed_is_read() -> None:
         out = bytearray()
         encode_request_header(1, version, 42, "caf#", out)
         frame = bytes(out).replace(b"caf#", b"caf\xe9") + b"body"
-        assert decode_request_header(memoryview(frame)) == (1, version, 42, "caf\ufffd", len(out))
+        assert decode_request_header(memoryview(frame)) == RequestHeader(1, version, 42, "caf\ufffd", len(out))
